@@ -1,0 +1,108 @@
+"""The one place that spawns processes: argument lists, a fixed locale, a deadline, errors that carry stderr.
+
+No shell is ever involved. A secret goes in through `input` or a file descriptor, never through `argv`.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bastide.base.errors import DeadlineExceeded, NotSupported, RunError
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_STDERR_LIMIT = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """An ended process: exit code, everything it wrote."""
+
+    code: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        """Standard output as text."""
+        return self.stdout.decode(errors="replace")
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a child: a fixed path and locale, nothing of ours, plus `extra`."""
+    return {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **(extra or {})}
+
+
+async def spawn(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: int = DEVNULL,
+    stdout: int = DEVNULL,
+    stderr: int = DEVNULL,
+    pass_fds: Sequence[int] = (),
+    cwd: Path | None = None,
+    new_session: bool = True,
+) -> Process:
+    """Start a process and return at once. Its environment is `environment(env)`.
+
+    Raises NotSupported when the program is not installed.
+    """
+    options: dict[str, Any] = {"cwd": cwd, "pass_fds": tuple(pass_fds), "start_new_session": new_session}
+    try:
+        return await asyncio.create_subprocess_exec(
+            *argv, stdin=stdin, stdout=stdout, stderr=stderr, env=environment(env), **options
+        )
+    except FileNotFoundError as error:
+        raise NotSupported(f"{argv[0]} is not installed on this host; `bastide doctor` says what is missing") from error
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    input: bytes | None = None,  # noqa: A002 - the name the standard library uses
+    env: Mapping[str, str] | None = None,
+    deadline: float = 60,
+    check: bool = True,
+    pass_fds: Sequence[int] = (),
+    cwd: Path | None = None,
+) -> Completed:
+    """Run a process to its end, at most `deadline` seconds, and return what it wrote.
+
+    Raises RunError when it fails and `check` is set, DeadlineExceeded when it does not end (it is killed with its
+    process group), NotSupported when it is not installed. Cancelling kills it too.
+    """
+    process = await spawn(
+        argv,
+        env=env,
+        stdin=DEVNULL if input is None else PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        pass_fds=pass_fds,
+        cwd=cwd,
+    )
+    try:
+        async with asyncio.timeout(deadline):
+            out, err = await process.communicate(input)
+    except TimeoutError:
+        await kill_group(process)
+        raise DeadlineExceeded(f"{argv[0]} did not end within {deadline:g} seconds") from None
+    except asyncio.CancelledError:
+        await kill_group(process)
+        raise
+    completed = Completed(process.returncode or 0, out, err[-_STDERR_LIMIT:].decode(errors="replace"))
+    if check and completed.code != 0:
+        raise RunError(argv, completed.code, completed.stderr)
+    return completed
+
+
+async def kill_group(process: Process) -> None:
+    """Kill a process that `spawn` started, with everything it started, and reap it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()

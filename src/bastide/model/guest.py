@@ -1,0 +1,101 @@
+"""Guests as the store keeps them and as callers see them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from bastide.model.record import Scalar
+
+Kind = Literal["lxc", "qemu"]
+
+
+class GuestState(StrEnum):
+    """What the kernel says of a guest now; never stored."""
+
+    STOPPED = "stopped"
+    RUNNING = "running"
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A guest's record: its configuration in Proxmox's text form, and changes that wait for the next start.
+
+    `pending` holds new values, `removed` the keys to delete at the next start. `revision` is the store's
+    compare-and-swap number of the record as read (0: not stored yet).
+    """
+
+    vmid: int
+    kind: Kind
+    node: str
+    config: Mapping[str, Scalar]
+    pending: Mapping[str, Scalar] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+    revision: int = 0
+
+    @property
+    def name(self) -> str:
+        """The host name, or Proxmox's stand-in for a guest without one."""
+        fallback = f"CT{self.vmid}" if self.kind == "lxc" else f"VM {self.vmid}"
+        return str(self.config.get("hostname" if self.kind == "lxc" else "name", fallback))
+
+    @property
+    def digest(self) -> str:
+        """SHA-1 of the configuration and its pending part; callers send it back against lost updates."""
+        text = json.dumps([dict(self.config), dict(self.pending), self.removed], sort_keys=True)
+        return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def with_config(self, config: Mapping[str, Scalar]) -> Self:
+        """The same guest with another configuration."""
+        return replace(self, config=dict(config))
+
+    def to_json(self) -> str:
+        """The stored form."""
+        return json.dumps(
+            {
+                "kind": self.kind,
+                "node": self.node,
+                "config": dict(self.config),
+                "pending": dict(self.pending),
+                "removed": list(self.removed),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, vmid: int, text: str, revision: int) -> Self:
+        """Read the stored form."""
+        raw: dict[str, Any] = json.loads(text)
+        return cls(
+            vmid=vmid,
+            kind=raw["kind"],
+            node=raw["node"],
+            config=raw["config"],
+            pending=raw["pending"],
+            removed=tuple(raw["removed"]),
+            revision=revision,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a guest has used since it started, in bytes and seconds; memory is its working set."""
+
+    cpu_seconds: float
+    memory: int
+    swap: int
+    disk_read: int
+    disk_written: int
+    processes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address on one of a guest's interfaces, as its own kernel says."""
+
+    interface: str
+    hwaddr: str
+    address: str
+    prefix: int

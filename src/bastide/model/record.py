@@ -1,0 +1,188 @@
+"""Frozen records and how they meet the outside: keys with an index, property strings, refused characters.
+
+Every value from outside becomes a `Record` before anything acts on it. Three habits of Proxmox VE's API live here:
+
+* indexed keys: `net0`, `net1` are the entries 0 and 1 of the field `net` marked `Indexed(32)`;
+* property strings: a field whose type is a `PropertyString` is written `key=value,key=value`;
+* booleans are 0 and 1.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import UnionType
+from typing import Any, ClassVar, Self, Union, get_args, get_origin
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+
+from bastide.base import propstring
+from bastide.base.errors import InvalidParameter
+
+Scalar = str | int | float
+
+_INDEXED_KEY = re.compile(r"([a-z][a-z0-9_-]*?)(0|[1-9]\d{0,2})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """Marks a `dict[int, T]` field whose entries are the keys `name0` ... `name<count - 1>`."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Multiline:
+    """Marks a text field that may hold newlines and tabs (descriptions, keys), or NUL as a separator."""
+
+    nul: bool = False
+
+
+def forbidden_character(text: str, multiline: Multiline | None = None) -> str | None:
+    """The name of the first character that a value from outside may not hold, or None.
+
+    Control characters, line and paragraph separators and lone surrogates could end a line of a generated file.
+    """
+    for char in text:
+        if multiline is not None and (char in "\n\r\t" or (multiline.nul and char == "\0")):
+            continue
+        if unicodedata.category(char) in ("Cc", "Zl", "Zp", "Cs"):
+            return f"U+{ord(char):04X}"
+    return None
+
+
+class Record(BaseModel):
+    """A frozen value with known keys only. `validate` and `to_text` are its text form."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, values: Any) -> Any:
+        """Fold `net0`, `net1` into `net`, and refuse characters that no value may hold."""
+        if not isinstance(values, Mapping):
+            return values
+        indexed, multiline = _marks(cls)
+        gathered: dict[str, Any] = {}
+        for key, value in values.items():
+            if isinstance(value, str):
+                char = forbidden_character(value, multiline.get(key))
+                if char is not None:
+                    raise ValueError(f"{key}: control character {char} is not allowed")
+            match = _INDEXED_KEY.fullmatch(key)
+            if match and match[1] in indexed and int(match[2]) < indexed[match[1]]:
+                gathered.setdefault(match[1], {})[int(match[2])] = value
+            elif key in indexed and not isinstance(value, Mapping):
+                raise ValueError(f"{key}: use {key}0, {key}1 ...")
+            else:
+                gathered[key] = value
+        return gathered
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """Build the record from its text form. Raises InvalidParameter that names every faulty key."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise InvalidParameter(explain(error)) from None
+
+    def to_text(self) -> dict[str, Scalar]:
+        """The record as Proxmox shows it: flat keys, booleans as 0 and 1, unset keys left out."""
+        result: dict[str, Scalar] = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            key = field.alias or name
+            if value is None:
+                continue
+            if isinstance(value, dict):
+                result.update({f"{key}{index}": _scalar(value[index]) for index in sorted(value)})
+            else:
+                result[key] = _scalar(value)
+        return result
+
+
+class PropertyString(Record):
+    """A record written as `key=value,key=value`; `default_key` may stand bare at the front."""
+
+    default_key: ClassVar[str | None] = None
+    schema_format: ClassVar[str] = "pve-property-string"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, values: Any) -> Any:
+        return propstring.parse(values, cls.default_key) if isinstance(values, str) else values
+
+    @model_serializer
+    def _join(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return propstring.render({key: str(value) for key, value in self.to_text().items()}, self.default_key)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _core: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "format": cls.schema_format}
+
+
+def explain(error: ValidationError) -> dict[str, str]:
+    """What a pydantic error says, as {parameter: reason}, with indexed keys as the user wrote them."""
+    result: dict[str, str] = {}
+    for item in error.errors(include_url=False, include_context=False):
+        names = [part for part in item["loc"] if part != "[key]"]
+        reason = item["msg"].removeprefix("Value error, ")
+        if not names and ": " in reason:
+            name, _, reason = reason.partition(": ")
+        else:
+            name = str(names[0]) if names else "value"
+            if len(names) > 1 and isinstance(names[1], int):
+                name += str(names[1])
+                names = names[1:]
+            inner = ".".join(str(part) for part in names[1:])
+            reason = f"{inner}: {reason}" if inner else reason
+        if item["type"] == "extra_forbidden":
+            reason = reason.replace("Extra inputs are not permitted", "property is not defined in schema")
+        elif item["type"] == "missing":
+            reason = reason.replace("Field required", "property is missing and it is not optional")
+        result.setdefault(name, reason)
+    return result
+
+
+def _scalar(value: Any) -> Scalar:
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, (int, float)):
+        return value
+    return str(value)
+
+
+@cache
+def _marks(cls: type[Record]) -> tuple[dict[str, int], dict[str, Multiline]]:
+    indexed: dict[str, int] = {}
+    multiline: dict[str, Multiline] = {}
+    for name, field in cls.model_fields.items():
+        for mark in [*field.metadata, *_nested_metadata(field.annotation)]:
+            if isinstance(mark, Indexed):
+                indexed[field.alias or name] = mark.count
+            elif isinstance(mark, Multiline):
+                multiline[field.alias or name] = mark
+    return indexed, multiline
+
+
+def _nested_metadata(annotation: Any) -> list[Any]:
+    if get_origin(annotation) in (Union, UnionType):
+        return [mark for part in get_args(annotation) for mark in getattr(part, "__metadata__", ())]
+    return []
+
+
+def indexed_fields(cls: type[Record]) -> dict[str, int]:
+    """The indexed keys of a record class and how many entries each may have."""
+    return dict(_marks(cls)[0])
