@@ -2,6 +2,7 @@
 
 from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -152,8 +153,11 @@ class HotChange(Protocol):
 class Preparation(Protocol):
     """Changing a stopped guest's files, never following a link out of its root."""
 
-    def unpack_command(self, target: Path, idmap: IdMap, *, compressed: bool) -> Sequence[str]:
-        """The command that unpacks a tar stream from standard input, confined to the id range and the target."""
+    def unpacking(self, target: Path, idmap: IdMap) -> AbstractAsyncContextManager[Sequence[str]]:
+        """While entered, the command that unpacks a tar stream from its standard input into `target`.
+
+        The command is confined to the id range and the target: no member can reach anything else of the host.
+        """
 
     def detect(self, rootfs: Path) -> tuple[str, str]:
         """Distribution family (an `ostype`) and architecture of a root file system. `unmanaged` when unknown."""

@@ -24,8 +24,9 @@ class GuestState(StrEnum):
 class Guest:
     """A guest's record: its configuration in Proxmox's text form, and changes that wait for the next start.
 
-    `pending` holds new values, `removed` the keys to delete at the next start. `revision` is the store's
-    compare-and-swap number of the record as read (0: not stored yet).
+    `pending` holds new values, `removed` the keys to delete at the next start. `first_id` is the host's number of an
+    unprivileged container's root. `revision` is the store's compare-and-swap number of the record as read (0: not
+    stored yet).
     """
 
     vmid: int
@@ -34,6 +35,7 @@ class Guest:
     config: Mapping[str, Scalar]
     pending: Mapping[str, Scalar] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
+    first_id: int | None = None
     revision: int = 0
 
     @property
@@ -41,6 +43,11 @@ class Guest:
         """The host name, or Proxmox's stand-in for a guest without one."""
         fallback = f"CT{self.vmid}" if self.kind == "lxc" else f"VM {self.vmid}"
         return str(self.config.get("hostname" if self.kind == "lxc" else "name", fallback))
+
+    @property
+    def wanted_config(self) -> dict[str, Scalar]:
+        """The configuration with everything that waits for the next start."""
+        return {key: value for key, value in {**self.config, **self.pending}.items() if key not in self.removed}
 
     @property
     def digest(self) -> str:
@@ -61,6 +68,7 @@ class Guest:
                 "config": dict(self.config),
                 "pending": dict(self.pending),
                 "removed": list(self.removed),
+                "first_id": self.first_id,
             }
         )
 
@@ -75,6 +83,7 @@ class Guest:
             config=raw["config"],
             pending=raw["pending"],
             removed=tuple(raw["removed"]),
+            first_id=raw["first_id"],
             revision=revision,
         )
 

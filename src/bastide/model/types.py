@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from bastide.base import units
-from bastide.base.ids import VMID_MAX, VMID_MIN, VolumeId, is_storage_id
 from bastide.base.errors import InvalidParameter
+from bastide.base.ids import VMID_MAX, VMID_MIN, VolumeId, is_storage_id
 
 _DNS_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.-]*", re.ASCII)

@@ -1,0 +1,79 @@
+"""The guests of this host: their records in the store, read often and changed by compare-and-swap."""
+
+from bastide.base.errors import AlreadyExists, Conflict, NotFound
+from bastide.base.ids import VMID_MAX, VMID_MIN
+from bastide.model.guest import Guest
+from bastide.state.store import ABSENT, Entry, Store
+
+_PREFIX = "guest/"
+
+
+class Guests:
+    """Guest records. A record is parsed once a revision, so that listing thousands costs no parsing."""
+
+    def __init__(self, store: Store, node: str) -> None:
+        self._store = store
+        self._node = node
+        self._parsed: dict[int, Guest] = {}
+
+    async def get(self, vmid: int) -> Guest:
+        """The guest's record. Raises NotFound in Proxmox's words."""
+        entry = await self._store.get(f"{_PREFIX}{vmid}")
+        if entry is None:
+            raise NotFound(f"Configuration file 'nodes/{self._node}/lxc/{vmid}.conf' does not exist")
+        return self._parse(entry)
+
+    async def find(self, name: str) -> Guest:
+        """A guest by its vmid or its name. Raises NotFound, or Conflict when two guests bear the name."""
+        if name.isascii() and name.isdigit():
+            return await self.get(int(name))
+        named = [guest for guest in await self.list() if guest.name == name]
+        if not named:
+            raise NotFound(f"a guest named '{name[:80]}' does not exist; `bastide ls` shows the guests")
+        if len(named) > 1:
+            ids = ", ".join(str(guest.vmid) for guest in named)
+            raise Conflict(f"the guests {ids} are all named '{name[:80]}': use the vmid")
+        return named[0]
+
+    async def list(self) -> list[Guest]:
+        """All guests in the order of their vmids."""
+        guests = [self._parse(entry) for entry in await self._store.list(_PREFIX)]
+        if len(self._parsed) > len(guests):
+            self._parsed = {guest.vmid: guest for guest in guests}
+        return sorted(guests, key=lambda guest: guest.vmid)
+
+    async def create(self, guest: Guest) -> Guest:
+        """Store a new guest. Raises AlreadyExists when the vmid is taken."""
+        try:
+            entry = await self._store.put(f"{_PREFIX}{guest.vmid}", guest.to_json(), ABSENT)
+        except Conflict:
+            raise AlreadyExists(
+                f"unable to create CT {guest.vmid} - CT {guest.vmid} already exists on node '{self._node}'"
+            ) from None
+        return self._parse(entry)
+
+    async def update(self, guest: Guest) -> Guest:
+        """Store a changed guest. Raises Conflict when it changed since it was read."""
+        entry = await self._store.put(f"{_PREFIX}{guest.vmid}", guest.to_json(), guest.revision)
+        return self._parse(entry)
+
+    async def delete(self, vmid: int) -> None:
+        """Forget a guest; one that is not there is fine."""
+        await self._store.delete(f"{_PREFIX}{vmid}")
+        self._parsed.pop(vmid, None)
+
+    async def next_vmid(self, lower: int = VMID_MIN, upper: int = VMID_MAX) -> int:
+        """The lowest free vmid in the range. Raises NotFound when all are taken."""
+        taken = {guest.vmid for guest in await self.list()}
+        for vmid in range(lower, upper + 1):
+            if vmid not in taken:
+                return vmid
+        raise NotFound(f"no such free VMID between {lower} and {upper}: all are taken")
+
+    def _parse(self, entry: Entry) -> Guest:
+        vmid = int(entry.key.removeprefix(_PREFIX))
+        known = self._parsed.get(vmid)
+        if known is None or known.revision != entry.revision:
+            known = Guest.from_json(vmid, entry.value, entry.revision)
+            self._parsed[vmid] = known
+        return known
