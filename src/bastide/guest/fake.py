@@ -79,12 +79,12 @@ class FakeEngine:
         self._guest(vmid).stopped.set()
         del self.guests[vmid]
 
-    async def shutdown(self, vmid: int, deadline: float) -> bool:  # noqa: ARG002
+    async def shutdown(self, vmid: int, deadline: float) -> bool:
         """See Lifecycle."""
         await self.stop(vmid)
         return True
 
-    async def reboot(self, vmid: int, deadline: float) -> bool:  # noqa: ARG002
+    async def reboot(self, vmid: int, deadline: float) -> bool:
         """See Lifecycle."""
         self._guest(vmid).started = time.time()
         return True
@@ -130,7 +130,7 @@ class FakeEngine:
         self._guest(vmid)
         return await run.spawn(command.argv, env=command.env, stdin=PIPE, stdout=PIPE, stderr=PIPE)
 
-    async def execute_terminal(self, vmid: int, command: Command, terminal: Terminal) -> tuple[Process, int]:  # noqa: ARG002
+    async def execute_terminal(self, vmid: int, command: Command, terminal: Terminal) -> tuple[Process, int]:
         """See Execution."""
         self._guest(vmid)
         master, slave = os.openpty()
@@ -140,7 +140,7 @@ class FakeEngine:
             os.close(slave)
         return process, master
 
-    async def console(self, vmid: int, tty: int, terminal: Terminal) -> tuple[Process, int]:  # noqa: ARG002
+    async def console(self, vmid: int, tty: int, terminal: Terminal) -> tuple[Process, int]:
         """See Execution."""
         return await self.execute_terminal(vmid, Command(["/bin/cat"]), terminal)
 
@@ -149,22 +149,22 @@ class FakeEngine:
         self._guest(vmid)
         self.limits[vmid] = config
 
-    async def add_interface(self, plan: ContainerPlan, index: int) -> None:  # noqa: ARG002
+    async def add_interface(self, plan: ContainerPlan, index: int) -> None:
         """See HotChange."""
         self._maybe_fail("add_interface")
         self._guest(plan.vmid).plan = plan
 
-    async def remove_interface(self, vmid: int, name: str, host_name: str) -> None:  # noqa: ARG002
+    async def remove_interface(self, vmid: int, name: str, host_name: str) -> None:
         """See HotChange."""
         self._guest(vmid)
 
-    async def add_mount(self, plan: ContainerPlan, mount: Mount) -> None:  # noqa: ARG002
+    async def add_mount(self, plan: ContainerPlan, mount: Mount) -> None:
         """See HotChange."""
         self._maybe_fail("add_mount")
         self._guest(plan.vmid).plan = plan
 
     @asynccontextmanager
-    async def unpacking(self, target: Path, idmap: IdMap) -> AsyncIterator[Sequence[str]]:  # noqa: ARG002
+    async def unpacking(self, target: Path, idmap: IdMap) -> AsyncIterator[Sequence[str]]:
         """See Preparation."""
         self._maybe_fail("unpack")
         yield ["tar", "-x", "-f", "-", "-C", str(target), "--no-same-owner", "--exclude=./dev/*"]

@@ -1,5 +1,7 @@
 """The guests of this host: their records in the store, read often and changed by compare-and-swap."""
 
+import asyncio
+
 from bastide.base.errors import AlreadyExists, Conflict, NotFound
 from bastide.base.ids import VMID_MAX, VMID_MIN
 from bastide.model.guest import Guest
@@ -9,12 +11,16 @@ _PREFIX = "guest/"
 
 
 class Guests:
-    """Guest records. A record is parsed once a revision, so that listing thousands costs no parsing."""
+    """Guest records. A record is parsed once a revision, so that listing thousands costs no parsing.
+
+    `numbering` is held while something unique among all guests (an id range) is chosen and stored.
+    """
 
     def __init__(self, store: Store, node: str) -> None:
         self._store = store
         self._node = node
         self._parsed: dict[int, Guest] = {}
+        self.numbering = asyncio.Lock()
 
     async def get(self, vmid: int) -> Guest:
         """The guest's record. Raises NotFound in Proxmox's words."""

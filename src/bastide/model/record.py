@@ -95,6 +95,15 @@ class Record(BaseModel):
         except ValidationError as error:
             raise InvalidParameter(explain(error)) from None
 
+    @classmethod
+    def knows(cls, key: str) -> bool:
+        """Whether a key in its text form is one of this record's."""
+        match = _INDEXED_KEY.fullmatch(key)
+        indexed, _ = _marks(cls)
+        if match and match[1] in indexed:
+            return int(match[2]) < indexed[match[1]]
+        return key not in indexed and key in {field.alias or name for name, field in cls.model_fields.items()}
+
     def to_text(self) -> dict[str, Scalar]:
         """The record as Proxmox shows it: flat keys, booleans as 0 and 1, unset keys left out."""
         result: dict[str, Scalar] = {}

@@ -1,0 +1,129 @@
+"""Changing a container's configuration: at once where that is possible, else at its next start."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+from bastide.base.errors import Conflict, InvalidParameter
+from bastide.base.ids import VolumeId
+from bastide.model.access import Identity
+from bastide.model.container import ContainerConfig, ContainerOptions
+from bastide.model.guest import Guest, GuestState
+from bastide.model.record import Scalar
+from bastide.operations import hot
+from bastide.operations.interfaces import check_interfaces, with_hardware_addresses
+from bastide.operations.pending import keep_unused
+from bastide.operations.rooms import Rooms
+from bastide.operations.volumes import allocate_volume, delete_volumes, plan_volumes, volumes_of
+
+_NOT_REMOVABLE = {"rootfs", "unprivileged", "arch", "ostype"}
+
+
+async def update_config(
+    rooms: Rooms,
+    by: Identity,
+    vmid: int,
+    changes: ContainerOptions,
+    *,
+    delete: Iterable[str] = (),
+    revert: Iterable[str] = (),
+    digest: str | None = None,
+) -> None:
+    """Set, delete and revert options of a container.
+
+    Raises InvalidParameter naming each faulty key, Conflict when `digest` is of an older configuration, Locked.
+    When it fails, nothing has changed and no new volume is left.
+    """
+    async with rooms.locks.hold(vmid, f"{by}:config", "config") as held, AsyncExitStack() as undo:
+        guest = await rooms.guests.get(vmid)
+        if digest is not None and digest != guest.digest:
+            raise Conflict("detected modified configuration - file changed by other user? Try again.")
+        removed = _check_deletions(guest, delete)
+        changes = with_hardware_addresses(changes, ContainerConfig.parse(guest.wanted_config))
+        await check_interfaces(rooms, changes)
+        config, volumes = await plan_volumes(rooms, vmid, changes, volumes_of(guest))
+        _check_changes(guest, config)
+        doomed = [VolumeId.parse(str(guest.config[key])) for key in removed if key.startswith("unused")]
+        for volid in [*(volume.volid for volume in volumes), *doomed]:
+            await held.record(str(volid))
+        undo.push_async_callback(delete_volumes, rooms, [volume.volid for volume in volumes])
+        for volume in volumes:
+            await allocate_volume(rooms, volume)
+        guest = await _applied(rooms, _reverted(guest, revert), config.to_text(), removed, undo)
+        guest = await rooms.guests.update(guest)
+        undo.pop_all()
+        await delete_volumes(rooms, doomed)
+    await rooms.network.register(vmid, guest.name, dict(ContainerConfig.parse(guest.config).net))
+
+
+def shown_config(guest: Guest, *, current: bool = False) -> dict[str, Scalar]:
+    """The configuration as `GET config` answers it: with pending values unless `current`, and the digest."""
+    config = dict(guest.config) if current else guest.wanted_config
+    return {**config, "digest": guest.digest}
+
+
+def pending(guest: Guest) -> list[dict[str, Scalar]]:
+    """Rows of {key, value, pending, delete}: what is set, what waits, and what will be deleted."""
+    rows = []
+    for key in sorted({*guest.config, *guest.pending, *guest.removed}):
+        row: dict[str, Scalar] = {"key": key}
+        if key in guest.config:
+            row["value"] = guest.config[key]
+        if key in guest.pending:
+            row["pending"] = guest.pending[key]
+        if key in guest.removed:
+            row["delete"] = 1
+        rows.append(row)
+    return rows
+
+
+def _check_deletions(guest: Guest, delete: Iterable[str]) -> list[str]:
+    removed = list(dict.fromkeys(delete))
+    known = {**guest.config, **guest.pending}
+    for key in removed:
+        if key in _NOT_REMOVABLE:
+            raise InvalidParameter({"delete": f"unable to delete required option '{key}'"})
+        if not ContainerConfig.knows(key):
+            raise InvalidParameter({"delete": f"unknown option '{key[:60]}'"})
+    return [key for key in removed if key in known]
+
+
+def _check_changes(guest: Guest, config: ContainerConfig) -> None:
+    before = ContainerConfig.parse(guest.config)
+    if config.unprivileged is not None and config.unprivileged != bool(before.unprivileged):
+        raise InvalidParameter(
+            {"unprivileged": "is read-only: whether a container is unprivileged is fixed when it is made"}
+        )
+    if config.rootfs and before.rootfs and config.rootfs.volume != before.rootfs.volume:
+        raise InvalidParameter({"rootfs": "the volume of the root file system cannot be exchanged"})
+    names = {nic.name for index, nic in before.net.items() if index not in config.net}
+    for index, nic in config.net.items():
+        if nic.name in names:
+            raise InvalidParameter({f"net{index}": f"another interface is named '{nic.name}' already"})
+
+
+def _reverted(guest: Guest, revert: Iterable[str]) -> Guest:
+    keys = set(revert)
+    return replace(
+        guest,
+        pending={key: value for key, value in guest.pending.items() if key not in keys},
+        removed=tuple(key for key in guest.removed if key not in keys),
+    )
+
+
+async def _applied(
+    rooms: Rooms, guest: Guest, values: Mapping[str, Scalar], removed: list[str], undo: AsyncExitStack
+) -> Guest:
+    """The record with the changes: in `config` what takes effect now, in `pending` what must wait."""
+    if rooms.containers.state(guest.vmid) is GuestState.STOPPED:
+        now = {*values, *removed}
+    else:
+        now = await hot.apply(rooms, guest, values, removed, undo)
+    config = {key: value for key, value in guest.config.items() if key not in removed or key not in now}
+    config.update({key: value for key, value in values.items() if key in now})
+    touched = {*values, *removed}
+    pending = {key: value for key, value in guest.pending.items() if key not in touched}
+    pending.update({key: values[key] for key in values if key not in now and guest.config.get(key) != values[key]})
+    gone = [key for key in guest.removed if key not in touched]
+    gone += [key for key in removed if key not in now and key in guest.config]
+    return replace(guest, config=keep_unused(guest.config, config), pending=pending, removed=tuple(gone))

@@ -1,0 +1,58 @@
+"""Removing a container with everything that belongs to it."""
+
+from dataclasses import replace
+
+from bastide.base.errors import Locked, WrongState
+from bastide.base.ids import Upid
+from bastide.model.access import Identity
+from bastide.model.guest import Guest, GuestState
+from bastide.operations import pools
+from bastide.operations.rooms import Rooms
+from bastide.operations.volumes import delete_volumes, volumes_of
+from bastide.tasks.tasks import Task
+
+
+async def destroy_container(rooms: Rooms, by: Identity, vmid: int, *, force: bool = False) -> Upid:
+    """Delete a stopped container and its volumes as a task; `force` stops it first.
+
+    Raises NotFound; WrongState when it runs or is protected; Locked. From the moment the record says `destroyed`
+    the deletion is final: a crash in the middle is carried on at the next start of the daemon.
+    """
+    guest = await rooms.guests.get(vmid)
+    _refuse(rooms, guest, force=force)
+
+    async def work(task: Task) -> None:
+        async with rooms.locks.hold(vmid, task.upid, "destroy"):
+            guest = await rooms.guests.get(vmid)
+            _refuse(rooms, guest, force=force)
+            if rooms.containers.state(vmid) is not GuestState.STOPPED:
+                await rooms.containers.stop(vmid)
+            guest = await rooms.guests.update(replace(guest, config={**guest.config, "lock": "destroyed"}))
+            await erase(rooms, guest, task)
+
+    return await rooms.tasks.start("vzdestroy", str(vmid), by, work)
+
+
+async def erase(rooms: Rooms, guest: Guest, task: Task | None) -> None:
+    """Remove volumes, names and the record of a stopped container. Safe to repeat.
+
+    Raises WrongState when a volume cannot be removed; the record stays then, so that nothing is orphaned.
+    """
+    await rooms.containers.cleanup(guest.vmid)
+    problems = await delete_volumes(rooms, volumes_of(guest))
+    if problems:
+        raise WrongState("; ".join(problems))
+    if task is not None:
+        task.log(f"removed the volumes of CT {guest.vmid}")
+    await rooms.network.forget(guest.vmid)
+    await pools.forget_guest(rooms, guest.vmid)
+    await rooms.guests.delete(guest.vmid)
+
+
+def _refuse(rooms: Rooms, guest: Guest, *, force: bool) -> None:
+    if guest.config.get("protection"):
+        raise WrongState(f"can't remove CT {guest.vmid} - protection mode enabled")
+    if guest.config.get("lock") not in (None, "destroyed"):
+        raise Locked(f"CT is locked ({guest.config['lock']})")
+    if rooms.containers.state(guest.vmid) is not GuestState.STOPPED and not force:
+        raise WrongState(f"CT {guest.vmid} is running - destroy refused; stop it first, or use force")

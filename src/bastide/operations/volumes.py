@@ -1,0 +1,119 @@
+"""Volumes of a guest: from `STORAGE:GiB` in a configuration to an allocated volume, and back."""
+
+import re
+from dataclasses import dataclass
+
+from bastide.base import units
+from bastide.base.errors import InvalidParameter, NotFound
+from bastide.base.ids import VolumeId
+from bastide.model.container import ContainerConfig, ContainerOptions, MountPoint, RootFs
+from bastide.model.guest import Guest
+from bastide.operations.rooms import Rooms
+
+_NEW_VOLUME = re.compile(r"([A-Za-z][A-Za-z0-9._-]*):(\d{1,7}(?:\.\d{1,3})?)", re.ASCII)
+_DISK_NUMBER = re.compile(r"-disk-(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class NewVolume:
+    """A volume to allocate: its future id and size in bytes (0: no limit)."""
+
+    volid: VolumeId
+    size: int
+
+
+def parse_request(text: str) -> tuple[str, int] | None:
+    """(storage, bytes) of a request such as `local:8` or `local:0.5`; None for anything else."""
+    match = _NEW_VOLUME.fullmatch(text)
+    if match is None:
+        return None
+    return match[1], int(float(match[2]) * units.GIB)
+
+
+def volume_of(mount: RootFs | MountPoint) -> VolumeId | None:
+    """The volume a mount names; None for a bind mount."""
+    return None if mount.volume.startswith("/") else VolumeId.parse(mount.volume)
+
+
+def volumes_of(guest: Guest) -> list[VolumeId]:
+    """Every volume that belongs to the guest: in use, waiting for the next start, or unused."""
+    found: dict[VolumeId, None] = {}
+    for source in (guest.config, guest.pending):
+        for key, value in source.items():
+            if not re.fullmatch(r"rootfs|(mp|unused)\d+", key):
+                continue
+            text = str(value).partition(",")[0].removeprefix("volume=")
+            if not text.startswith("/"):
+                found[VolumeId.parse(text)] = None
+    return list(found)
+
+
+async def plan_volumes(
+    rooms: Rooms, vmid: int, options: ContainerOptions, taken: list[VolumeId]
+) -> tuple[ContainerConfig, list[NewVolume]]:
+    """Give every requested volume of `options` a name that `taken` does not hold.
+
+    Returns the configuration with volume ids and sizes in place of the requests, and what to allocate.
+    Raises InvalidParameter naming the key, NotFound for a storage that is not there.
+    """
+    numbers = {int(match[1]) for volid in taken if (match := _DISK_NUMBER.search(volid.name))}
+    new: list[NewVolume] = []
+    values = options.to_text()
+    mounts: dict[str, RootFs | MountPoint] = {f"mp{index}": mount for index, mount in options.mp.items()}
+    if options.rootfs is not None:
+        mounts = {"rootfs": options.rootfs, **mounts}
+    for key, mount in mounts.items():
+        request = parse_request(mount.volume)
+        if request is None:
+            await _check_existing(rooms, vmid, key, mount)
+            continue
+        number = next(n for n in range(len(numbers) + 1) if n not in numbers)
+        numbers.add(number)
+        planned = await _plan(rooms, vmid, key, number, request)
+        new.append(planned)
+        changes = {"volume": str(planned.volid), "size": units.format_size(planned.size) if planned.size else None}
+        values[key] = str(mount.model_copy(update=changes))
+    return ContainerConfig.parse(values), new
+
+
+async def _plan(rooms: Rooms, vmid: int, key: str, number: int, request: tuple[str, int]) -> NewVolume:
+    storage_id, size = request
+    storage = await rooms.storages.containers(storage_id)
+    name = storage.volume_name(vmid, number, size)
+    usage = await storage.usage()
+    if not usage.active:
+        raise InvalidParameter({key: f"storage '{storage_id}' is not active"})
+    return NewVolume(VolumeId(storage_id, name), size)
+
+
+async def _check_existing(rooms: Rooms, vmid: int, key: str, mount: RootFs | MountPoint) -> None:
+    volid = volume_of(mount)
+    if volid is None:
+        if key == "rootfs":
+            raise InvalidParameter({key: "the root file system must be a volume, not a folder of the host"})
+        return
+    storage = await rooms.storages.get(volid.storage)
+    volume = await storage.info(volid.name)
+    if volume.content not in ("rootdir", "images") or volume.vmid != vmid:
+        raise InvalidParameter({key: f"volume '{volid}' does not belong to CT {vmid}"})
+
+
+async def allocate_volume(rooms: Rooms, volume: NewVolume) -> None:
+    """Make a planned volume. Raises AlreadyExists, NoSpace; leaves nothing when it fails."""
+    storage = await rooms.storages.containers(volume.volid.storage)
+    await storage.allocate(volume.volid.name, volume.size)
+
+
+async def delete_volumes(rooms: Rooms, volumes: list[VolumeId]) -> list[str]:
+    """Deactivate and delete volumes; what cannot be deleted is returned as sentences, the rest is gone."""
+    problems = []
+    for volid in volumes:
+        try:
+            storage = await rooms.storages.containers(volid.storage)
+            await storage.deactivate(volid.name)
+            await storage.delete(volid.name)
+        except NotFound:
+            continue
+        except Exception as error:
+            problems.append(f"could not remove volume '{volid}': {error}")
+    return problems
