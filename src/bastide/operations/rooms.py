@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from bastide.base.layout import Layout
 from bastide.guest.protocol import ContainerEngine
 from bastide.guest.registry import Guests
+from bastide.metrics.sampler import Sampler
 from bastide.network.protocol import Network
 from bastide.state.store import Store
 from bastide.storage.registry import Storages
@@ -25,3 +26,4 @@ class Rooms:
     containers: ContainerEngine
     storages: Storages
     network: Network
+    sampler: Sampler

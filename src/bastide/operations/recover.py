@@ -1,0 +1,56 @@
+"""What a daemon does with what an earlier one left: interrupted tasks, half-made guests, locks of the dead."""
+
+import logging
+from dataclasses import replace
+
+from bastide.base.errors import BastideError, InvalidParameter
+from bastide.base.ids import VolumeId
+from bastide.model.guest import Guest, GuestState
+from bastide.operations.destroy import erase
+from bastide.operations.rooms import Rooms
+from bastide.operations.volumes import delete_volumes, volumes_of
+
+_log = logging.getLogger(__name__)
+
+
+async def recover(rooms: Rooms) -> None:
+    """Bring the host back to a state without halves. Called once at start, before any request is answered.
+
+    * running tasks of the dead daemon end as failed;
+    * a guest whose creation was interrupted is removed, one whose deletion was interrupted is deleted to the end;
+    * volumes that an interrupted task had made and no guest uses are removed;
+    * all locks are released. Running guests keep running.
+    """
+    for record in await rooms.tasks.recover():
+        _log.warning("task %s was interrupted", record.upid)
+    for guest in await rooms.guests.list():
+        if guest.config.get("lock") in ("create", "destroyed"):
+            await _remove(rooms, guest)
+    await _free_journaled(rooms)
+
+
+async def _remove(rooms: Rooms, guest: Guest) -> None:
+    _log.warning("guest %d was half made or half removed: removing it", guest.vmid)
+    try:
+        if rooms.containers.state(guest.vmid) is not GuestState.STOPPED:
+            await rooms.containers.stop(guest.vmid)
+        await erase(rooms, guest, None)
+    except BastideError as error:
+        _log.error("guest %d could not be removed: %s", guest.vmid, error)
+        await rooms.guests.update(replace(guest, config={**guest.config, "lock": "destroyed"}))
+
+
+async def _free_journaled(rooms: Rooms) -> None:
+    used = {volid for guest in await rooms.guests.list() for volid in volumes_of(guest)}
+    for lock in await rooms.locks.list():
+        doomed = []
+        for text in lock.volumes:
+            try:
+                volid = VolumeId.parse(text)
+            except InvalidParameter:
+                continue
+            if volid not in used:
+                doomed.append(volid)
+        for problem in await delete_volumes(rooms, doomed):
+            _log.error("%s", problem)
+        await rooms.locks.break_lock(lock.vmid)
