@@ -3,17 +3,16 @@
 Thousands of guests are listed at once, so a row is built from the record's text without validating it again.
 """
 
-import os
-import re
 import time
 from typing import Any
 
 from bastide.base import units
+from bastide.metrics.sampler import guest_cpus, guest_disk, guest_memory
 from bastide.model.guest import Guest, GuestState
 from bastide.operations.rooms import Rooms
 
-_SIZE = re.compile(r"(?:^|,)size=([0-9.]+[KMGT]?)")
 _DEFAULT_MIB = 512
+_LIVE = ("cpu", "cpus", "mem", "swap", "netin", "netout", "diskread", "diskwrite")
 
 
 async def list_containers(rooms: Rooms) -> list[dict[str, Any]]:
@@ -42,10 +41,10 @@ def guest_row(rooms: Rooms, guest: Guest) -> dict[str, Any]:
         "type": guest.kind,
         "name": guest.name,
         "status": "stopped",
-        "cpus": config.get("cores") or config.get("cpulimit") or os.cpu_count() or 1,
-        "maxmem": int(config.get("memory", _DEFAULT_MIB)) * units.MIB,
+        "cpus": guest_cpus(guest),
+        "maxmem": guest_memory(guest),
         "maxswap": int(config.get("swap", _DEFAULT_MIB)) * units.MIB,
-        "maxdisk": _disk_size(config.get("rootfs")),
+        "maxdisk": guest_disk(guest) or 0,
         "cpu": 0,
         "mem": 0,
         "swap": 0,
@@ -63,7 +62,10 @@ def guest_row(rooms: Rooms, guest: Guest) -> dict[str, Any]:
         if state is GuestState.PAUSED:
             row["lock"] = "suspended"
         row["uptime"] = max(0, int(time.time() - (rooms.containers.started_at(guest.vmid) or time.time())))
-        row |= rooms.sampler.live_row(guest.vmid)
+        live = rooms.sampler.live(guest)
+        if live is not None:
+            row |= {key: getattr(live, key) for key in _LIVE}
+            row["disk"] = live.disk or 0
     return row
 
 
@@ -87,8 +89,3 @@ async def interfaces(rooms: Rooms, vmid: int) -> list[dict[str, Any]]:
         row.setdefault(family, f"{address.address}/{address.prefix}")
         row["ip-addresses"].append({"ip-address": address.address, "prefix": address.prefix, "ip-address-type": family})
     return list(found.values())
-
-
-def _disk_size(rootfs: object) -> int:
-    match = _SIZE.search(str(rootfs))
-    return units.parse_size(match[1]) if match else 0

@@ -3,12 +3,13 @@
 import re
 from dataclasses import dataclass
 
-from bastide.base import units
+from bastide.base import propstring, units
 from bastide.base.errors import InvalidParameter, NotFound
 from bastide.base.ids import VolumeId
 from bastide.model.container import ContainerConfig, ContainerOptions, MountPoint, RootFs
 from bastide.model.guest import Guest
 from bastide.operations.rooms import Rooms
+from bastide.storage.registry import Storages
 
 _NEW_VOLUME = re.compile(r"([A-Za-z][A-Za-z0-9._-]*):(\d{1,7}(?:\.\d{1,3})?)", re.ASCII)
 _DISK_NUMBER = re.compile(r"-disk-(\d+)")
@@ -117,3 +118,13 @@ async def delete_volumes(rooms: Rooms, volumes: list[VolumeId]) -> list[str]:
         except Exception as error:
             problems.append(f"could not remove volume '{volid}': {error}")
     return problems
+
+
+async def used_by(storages: Storages, guest: Guest) -> int | None:
+    """Bytes that a guest's root file system takes, or None where the storage cannot tell cheaply."""
+    text = propstring.parse(str(guest.config.get("rootfs", "")), "volume").get("volume")
+    if not text:
+        return None
+    volid = VolumeId.parse(text)
+    storage = await storages.containers(volid.storage)
+    return await storage.used(volid.name)

@@ -1,0 +1,37 @@
+"""The daemon: `python -m bastide.daemon [--root DIR] [--port N] [--node NAME] [--bridge NAME] [--listen ADDRESS]`."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import uvloop
+
+from bastide.base.errors import BastideError
+from bastide.base.layout import Layout
+from bastide.daemon.server import run_daemon
+from bastide.daemon.settings import Asked
+
+
+def main() -> int:
+    """Run until a signal ends it. Exit code 1 when it could not start; the reason is the last line of the log."""
+    parser = argparse.ArgumentParser(prog="bastide.daemon")
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--node")
+    parser.add_argument("--bridge")
+    parser.add_argument("--listen")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    layout = Layout(arguments.root.resolve() if arguments.root else None)
+    asked = Asked(arguments.node, arguments.port, arguments.bridge, arguments.listen)
+    try:
+        uvloop.run(run_daemon(layout, asked))
+    except BastideError as error:
+        logging.getLogger("bastide").error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

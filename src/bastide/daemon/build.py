@@ -1,0 +1,87 @@
+"""The one place that builds the rooms and hands them to each other."""
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bastide.access.access import Access
+from bastide.base.layout import Layout
+from bastide.daemon.settings import Asked, Settings, load
+from bastide.guest.lxc.engine import LxcEngine
+from bastide.guest.registry import Guests
+from bastide.metrics.sampler import MeasuredStorage, Sampler
+from bastide.model.guest import Guest
+from bastide.network.bridge import NatNetwork
+from bastide.network.subnets import choose_for_host
+from bastide.operations.rooms import Rooms
+from bastide.operations.volumes import used_by
+from bastide.state.sqlite import SqliteStore
+from bastide.storage.registry import Storages
+from bastide.tasks.locks import GuestLocks
+from bastide.tasks.tasks import Tasks
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Everything the daemon runs."""
+
+    settings: Settings
+    rooms: Rooms
+    access: Access
+    engine: LxcEngine
+    network: NatNetwork
+    store: SqliteStore
+
+
+async def build(layout: Layout, asked: Asked) -> House:
+    """Open the store and build every room. Nothing of the host is touched yet.
+
+    Raises HostFailure when another daemon has the store open or it is damaged, InvalidParameter for settings.
+    """
+    store = await SqliteStore.open(layout.state / "bastide.db")
+    try:
+        settings = await load(store, asked, lambda: choose_for_host(layout.instance))
+        return _assemble(layout, store, settings)
+    except BaseException:
+        await store.close()
+        raise
+
+
+def _assemble(layout: Layout, store: SqliteStore, settings: Settings) -> House:
+    engine = LxcEngine(layout)
+    network = NatNetwork(
+        layout,
+        settings.bridge,
+        ipaddress.IPv4Interface(settings.ipv4),
+        ipaddress.IPv6Interface(settings.ipv6),
+    )
+    guests = Guests(store, settings.node)
+    storages = Storages(store, layout)
+
+    async def list_storages() -> Sequence[MeasuredStorage]:
+        return await storages.all()
+
+    async def disk_used(guest: Guest) -> int | None:
+        return await used_by(storages, guest)
+
+    sampler = Sampler(
+        layout,
+        settings.node,
+        engine,
+        list_guests=guests.list,
+        list_storages=list_storages,
+        disk_used=disk_used,
+    )
+    rooms = Rooms(
+        node=settings.node,
+        layout=layout,
+        store=store,
+        tasks=Tasks(store, layout, settings.node),
+        locks=GuestLocks(store),
+        guests=guests,
+        containers=engine,
+        storages=storages,
+        network=network,
+        sampler=sampler,
+    )
+    return House(settings, rooms, Access(store, settings.node, layout), engine, network, store)

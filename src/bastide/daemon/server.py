@@ -1,0 +1,124 @@
+"""The daemon's life: build, recover, bring up the network, serve, and leave the guests running."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bastide import __version__
+from bastide.api.app import create_app
+from bastide.api.serve import serve
+from bastide.api.services import Services
+from bastide.base.errors import HostFailure
+from bastide.base.layout import Layout
+from bastide.daemon.boot import first_since_boot
+from bastide.daemon.build import House, build
+from bastide.daemon.settings import Asked
+from bastide.host.certificate import ensure_certificate
+from bastide.host.links import primary_address
+from bastide.operations.autostart import start_all
+from bastide.operations.recover import recover
+from bastide.operations.watch import watch_stops
+
+_log = logging.getLogger("bastide")
+
+
+async def run_daemon(layout: Layout, asked: Asked) -> None:
+    """Serve until SIGTERM or SIGINT. Guests go on running after the end."""
+    os.umask(0o077)
+    for folder in (layout.state, layout.runtime, layout.logs):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    house = await build(layout, asked)
+    try:
+        async with _pid_file(layout.pid_file):
+            await _prepare(house)
+            await _serve(house)
+    finally:
+        await house.rooms.tasks.shutdown()
+        house.rooms.sampler.close()
+        await house.store.close()
+
+
+async def _prepare(house: House) -> None:
+    """Everything before the first request: storages, engine, recovery, network."""
+    rooms = house.rooms
+    for problem in await rooms.storages.start():
+        _log.error("storage: %s", problem)
+    await house.engine.prepare()
+    await recover(rooms)
+    try:
+        await rooms.network.start()
+    except HostFailure as error:
+        # Guests on a bridge of the user's need none of ours: the daemon serves, and the log and doctor say why.
+        _log.error("the bridge '%s' could not be brought up: %s", house.settings.bridge, error)
+
+
+async def _serve(house: House) -> None:
+    rooms, settings = house.rooms, house.settings
+    address = primary_address() or "127.0.0.1"
+    certificate, key = ensure_certificate(rooms.layout.state, settings.node, [address])
+    services = Services(
+        rooms=rooms,
+        access=house.access,
+        sampler=rooms.sampler,
+        version=__version__,
+        address=address,
+        port=settings.port,
+        started=time.time(),
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with _background(watch_stops(rooms), rooms.sampler.run(), _autostart(house)):
+        await serve(
+            create_app(services),
+            listen=settings.listen,
+            port=settings.port,
+            certificate=certificate,
+            key=key,
+            unix_socket=rooms.layout.socket,
+            stop=stop,
+            ready=_notify_ready,
+        )
+
+
+async def _autostart(house: House) -> None:
+    if first_since_boot(house.rooms.layout):
+        await start_all(house.rooms)
+
+
+@asynccontextmanager
+async def _background(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _pid_file(path: Path) -> AsyncIterator[None]:
+    path.write_text(f"{os.getpid()}\n")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _notify_ready() -> None:
+    """Tell a service manager that requests are answered (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        sock.connect("\0" + address[1:] if address.startswith("@") else address)
+        sock.sendall(b"READY=1")
