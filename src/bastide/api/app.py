@@ -1,0 +1,91 @@
+"""The FastAPI application: every branch below `/api2/json` and `/api2/extjs`, and the OpenAPI document.
+
+app = create_app(services)
+"""
+
+import json
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route as HttpRoute
+from starlette.routing import WebSocketRoute
+
+from bastide.api import branches
+from bastide.api.answers import failure
+from bastide.api.dispatch import Endpoint, not_implemented
+from bastide.api.errors import problem_of
+from bastide.api.openapi import document
+from bastide.api.routing import Route
+from bastide.api.services import Services
+
+PREFIXES = ("/api2/json", "/api2/extjs")
+
+
+def create_app(services: Services) -> FastAPI:
+    """Build the application. It holds no state but `services`."""
+    app = FastAPI(
+        title="Bastide",
+        version=services.version,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        exception_handlers={Exception: _last_resort},
+    )
+    declared = branches.routes()
+    for prefix in PREFIXES:
+        for route in declared:
+            app.router.routes.append(_mounted(prefix, route, services))
+    app.router.routes.append(HttpRoute("/openapi.json", _openapi(services, declared), include_in_schema=False))
+    app.router.default = _fallback(services)  # type: ignore[method-assign]
+    return app
+
+
+def _mounted(prefix: str, route: Route, services: Services) -> HttpRoute | WebSocketRoute:
+    endpoint = Endpoint(route, services)
+    if route.websocket:
+        return WebSocketRoute(prefix + route.pattern, endpoint.socket)
+    return _OneMethod(prefix + route.pattern, endpoint.http, methods=[route.method])
+
+
+class _OneMethod(HttpRoute):
+    """A route that does not claim its path for the methods it lacks: those are other routes', or a 501."""
+
+    def matches(self, scope: Any) -> Any:
+        """Match only when the method does."""
+        match, child = super().matches(scope)
+        if match.name == "PARTIAL":
+            return type(match).NONE, {}
+        return match, child
+
+
+def _openapi(services: Services, declared: list[Route]) -> Any:
+    cache: dict[str, Any] = {}
+
+    async def serve_document(_request: Request) -> Response:
+        if "body" not in cache:
+            cache["body"] = json.dumps(document(declared, services.version)).encode()
+        return Response(cache["body"], media_type="application/json")
+
+    return serve_document
+
+
+def _fallback(services: Services) -> Any:
+    async def fallback(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        request = Request(scope, receive)
+        if scope["path"] == "/":
+            response: Response = RedirectResponse("/api2/json/version", 302)
+        else:
+            response = await not_implemented(services, request)
+        await response(scope, receive, send)
+
+    return fallback
+
+
+async def _last_resort(request: Request, error: Exception) -> Response:
+    return await failure(request, problem_of(error))

@@ -1,0 +1,12 @@
+"""Every branch of the API, in the order of Proxmox's tree."""
+
+from bastide.api import version
+from bastide.api.routing import Branch, Route
+
+_BRANCHES: tuple[Branch, ...] = (version.branch,)
+
+
+def routes() -> list[Route]:
+    """All declared methods; literal paths before those with placeholders, so that the first match is the right one."""
+    declared = [route for branch in _BRANCHES for route in branch.routes]
+    return sorted(declared, key=lambda route: [part[0] == "{" for part in route.path.strip("/").split("/")])

@@ -1,0 +1,64 @@
+"""The one table that maps the error tree to HTTP.
+
+Proxmox VE answers most runtime errors, a missing guest included, with 500 and a text that clients match on
+(`does not exist`, `no such`, `already exists`); so does this API. A 500 whose text begins with `internal error` is
+the only one that tells of a fault of Bastide's own; its id finds the traceback in the daemon's log.
+"""
+
+import logging
+import secrets
+from dataclasses import dataclass, field
+
+from bastide.base.errors import (
+    AuthenticationFailed,
+    BastideError,
+    Conflict,
+    InvalidParameter,
+    MethodNotImplemented,
+    PermissionDenied,
+)
+
+_log = logging.getLogger("bastide.api")
+
+_STATUS: tuple[tuple[type[BastideError], int], ...] = (
+    (InvalidParameter, 400),
+    (AuthenticationFailed, 401),
+    (PermissionDenied, 403),
+    (MethodNotImplemented, 501),
+)
+
+DIGEST_TEXT = "detected modified configuration - file changed by other user? Try again."
+
+
+class RequestRefused(Exception):  # noqa: N818 - it names what happened, like the tree in base/errors.py
+    """The request itself cannot be taken: too large, too slow, not readable. Never leaves the API."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error as it is answered: status code, a text for the user, and a reason for each faulty parameter."""
+
+    status: int
+    message: str
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+def problem_of(error: Exception) -> Problem:
+    """How an exception is answered. An unknown one is logged with its traceback under an id that the answer names."""
+    if isinstance(error, RequestRefused):
+        return Problem(error.status, str(error))
+    if isinstance(error, InvalidParameter):
+        return Problem(400, "Parameter verification failed.", error.errors)
+    if isinstance(error, Conflict):
+        text = str(error)
+        return Problem(500, text if "modified configuration" in text else DIGEST_TEXT)
+    if isinstance(error, BastideError):
+        status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+        return Problem(status, str(error) or type(error).__name__)
+    mark = secrets.token_hex(4)
+    _log.error("internal error %s", mark, exc_info=error)
+    return Problem(500, f"internal error {mark}: the daemon's log tells more")

@@ -1,0 +1,184 @@
+"""Routes as data: a method, a path, the permission of the reference, a record of parameters, a handler.
+
+    branch = Branch("/nodes/{node}/lxc")
+
+    @branch.get("/{vmid}/config", ConfigQuery, check=("perm", "/vms/{vmid}", ("VM.Audit",)))
+    async def read_config(call: Call, p: ConfigQuery) -> dict[str, Any]: ...
+
+`app.py` mounts every branch below both wire formats; `openapi.py` reads the same data.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from starlette.requests import HTTPConnection, Request
+from starlette.websockets import WebSocket
+
+from bastide.access.access import Access
+from bastide.api.services import Services
+from bastide.base.errors import MethodNotImplemented
+from bastide.model.access import Identity
+from bastide.model.record import Record
+from bastide.operations.rooms import Rooms
+
+Check = tuple[Any, ...]
+"""A permission in the reference's nested form, such as `("perm", "/vms/{vmid}", ("VM.Audit",))`."""
+
+Anyone = Literal["all", "world"]
+Handler = Callable[["Call", Any], Awaitable[Any]]
+H = TypeVar("H", bound=Callable[..., Awaitable[Any]])
+
+
+class NoParameters(Record):
+    """A method without parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotBuilt:
+    """Marks a parameter of the reference that is known but not built: giving it is answered with 501."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: who makes it, what answers it, and the connection for what is not a parameter.
+
+    `identity` is None only on methods open to the world. On a WebSocket `websocket` is set instead of `request`.
+    """
+
+    services: Services
+    caller: Identity | None
+    connection: HTTPConnection
+    path_parameters: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> Identity:
+        """The caller; methods open to the world look at `caller` instead."""
+        if self.caller is None:
+            raise RuntimeError("a method open to the world has no identity")
+        return self.caller
+
+    @property
+    def rooms(self) -> Rooms:
+        """The rooms, the operations' first argument."""
+        return self.services.rooms
+
+    @property
+    def access(self) -> Access:
+        """Access control."""
+        return self.services.access
+
+    @property
+    def request(self) -> Request:
+        """The HTTP request, for raw bodies."""
+        if not isinstance(self.connection, Request):
+            raise RuntimeError("a WebSocket has no request")
+        return self.connection
+
+    @property
+    def websocket(self) -> WebSocket:
+        """The WebSocket."""
+        if not isinstance(self.connection, WebSocket):
+            raise RuntimeError("an HTTP request has no WebSocket")
+        return self.connection
+
+    async def may(self, path: str, *privileges: str, any_of: bool = False) -> bool:
+        """Whether the caller has all (or any) of the privileges on a path of the access tree."""
+        held = await self.access.permissions(self.identity, path)
+        return any(p in held for p in privileges) if any_of else all(p in held for p in privileges)
+
+    async def require(self, path: str, *privileges: str, any_of: bool = False) -> None:
+        """Raise PermissionDenied (`Permission check failed (PATH, PRIV)`) unless `may`."""
+        await self.access.check(self.identity, path, privileges, any=any_of)
+
+
+@dataclass(frozen=True)
+class Route:
+    """A declared method. `path` is relative to the wire format's prefix.
+
+    `raw` routes read their body themselves and may return a Response; `websocket` ones take over the connection.
+    `allow_token` is false for the few methods that an API token may not call.
+    """
+
+    method: str
+    path: str
+    parameters: type[Record]
+    handler: Handler
+    check: Check | None
+    user: Anyone | None
+    raw: bool = False
+    websocket: bool = False
+    allow_token: bool = True
+
+    @property
+    def pattern(self) -> str:
+        """The path as the router wants it: a volume id may hold slashes, so it takes the rest of the path."""
+        return self.path.replace("{volume}", "{volume:path}")
+
+    def permissions(self) -> dict[str, Any] | None:
+        """The permission in the reference's form; None means root@pam alone."""
+        if self.user is None and self.check is None:
+            return None
+        declared: dict[str, Any] = {}
+        if self.check is not None:
+            declared["check"] = _lists(self.check)
+        if self.user is not None:
+            declared["user"] = self.user
+        return declared
+
+    def refuse_unbuilt(self, params: Record) -> None:
+        """Raise MethodNotImplemented when a parameter is given that is known but not built."""
+        for name, info in type(params).model_fields.items():
+            if name in params.model_fields_set and any(isinstance(mark, NotBuilt) for mark in info.metadata):
+                raise MethodNotImplemented(f"parameter '{info.alias or name}' not implemented")
+
+
+class Branch:
+    """The methods below one path."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.routes: list[Route] = []
+
+    def get(self, path: str, parameters: type[Record] = NoParameters, **options: Any) -> Callable[[H], H]:
+        """Declare a GET; options: check, user, raw, allow_token."""
+        return self._declare("GET", path, parameters, options)
+
+    def post(self, path: str, parameters: type[Record] = NoParameters, **options: Any) -> Callable[[H], H]:
+        """Declare a POST."""
+        return self._declare("POST", path, parameters, options)
+
+    def put(self, path: str, parameters: type[Record] = NoParameters, **options: Any) -> Callable[[H], H]:
+        """Declare a PUT."""
+        return self._declare("PUT", path, parameters, options)
+
+    def delete(self, path: str, parameters: type[Record] = NoParameters, **options: Any) -> Callable[[H], H]:
+        """Declare a DELETE."""
+        return self._declare("DELETE", path, parameters, options)
+
+    def websocket(self, path: str, parameters: type[Record] = NoParameters, **options: Any) -> Callable[[H], H]:
+        """Declare a WebSocket; the handler gets the call (with `call.websocket`, not yet accepted) and parameters."""
+        return self._declare("GET", path, parameters, {**options, "websocket": True})
+
+    def _declare(self, method: str, path: str, parameters: type[Record], options: dict[str, Any]) -> Callable[[H], H]:
+        def keep(handler: H) -> H:
+            self.routes.append(
+                Route(
+                    method=method,
+                    path=self.prefix + path,
+                    parameters=parameters,
+                    handler=handler,
+                    check=options.get("check"),
+                    user=options.get("user"),
+                    raw=options.get("raw", False),
+                    websocket=options.get("websocket", False),
+                    allow_token=options.get("allow_token", True),
+                )
+            )
+            return handler
+
+        return keep
+
+
+def _lists(value: Any) -> Any:
+    return [_lists(item) for item in value] if isinstance(value, tuple) else value

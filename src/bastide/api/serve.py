@@ -1,0 +1,270 @@
+"""Serving the application: TLS on TCP and a UNIX socket for root, in the running event loop.
+
+Plain HTTP on the TLS port is redirected: the first byte tells a TLS hello (22, RFC 8446 section 5.1) from text.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from bastide.api.auth import LOCAL
+from bastide.api.connection import CONNECTION_LIMIT, HEAD_DEADLINE, HEAD_LIMIT, Gate, GuardedProtocol
+from bastide.api.status import install
+
+_TLS_HELLO = b"\x16"
+_KEEP_ALIVE = 30
+_GRACE = 5.0
+_BACKLOG = 1024
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}", re.ASCII)
+_TARGET = re.compile(r"/[\x21-\x7e]{0,4096}", re.ASCII)
+
+App = Callable[..., Any]
+
+
+async def serve(
+    app: App,
+    *,
+    listen: str,
+    port: int,
+    certificate: Path,
+    key: Path,
+    unix_socket: Path,
+    stop: asyncio.Event,
+    ready: Callable[[int], None] | None = None,
+) -> None:
+    """Serve until `stop` is set, then let requests at work end (5 s) and close.
+
+    `listen` is an IPv4 or IPv6 address (`::` takes both), `port` 0 takes any; `ready(port)` is called once both
+    listeners answer. Raises OSError when the port or the socket cannot be had.
+    """
+    install()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    state = ServerState()
+    with contextlib.ExitStack() as stack:
+        tcp = stack.enter_context(_tcp_socket(listen, port))
+        local = stack.enter_context(_unix_socket(unix_socket))
+        stack.callback(unix_socket.unlink, missing_ok=True)
+        listeners = [
+            _Listener(tcp, _config(app), state, Gate(), context),
+            _Listener(local, _config(_from_root(app)), state, Gate(4 * CONNECTION_LIMIT), None),
+        ]
+        _set_date(state)
+        tasks = [asyncio.create_task(listener.accept()) for listener in listeners]
+        tasks.append(asyncio.create_task(_keep_date(state)))
+        if ready is not None:
+            ready(tcp.getsockname()[1])
+        try:
+            await stop.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for listener in listeners:
+                listener.drop_newcomers()
+            await _drain(state)
+
+
+class _Listener:
+    """Accepts connections on one socket; TLS with a context, the UNIX socket without."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        config: uvicorn.Config,
+        state: ServerState,
+        gate: Gate,
+        context: ssl.SSLContext | None,
+    ) -> None:
+        self._socket = sock
+        self._config = config
+        self._state = state
+        self._gate = gate
+        self._context = context
+        self._newcomers: set[asyncio.Task[None]] = set()
+
+    async def accept(self) -> None:
+        """Accept for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(self._socket)
+            except OSError:  # out of descriptors, or the peer is gone already
+                await asyncio.sleep(0.05)
+                continue
+            task = asyncio.create_task(self._admit(connection))
+            if not self._gate.enter(task, task.cancel):
+                task.cancel()
+                connection.close()
+                continue
+            self._newcomers.add(task)
+            task.add_done_callback(self._newcomers.discard)
+
+    def drop_newcomers(self) -> None:
+        """End the connections that have not become HTTP yet."""
+        for task in list(self._newcomers):
+            task.cancel()
+
+    async def _admit(self, connection: socket.socket) -> None:
+        key = asyncio.current_task()
+        handed_over = False
+        try:
+            if self._context is None:
+                handed_over = await self._admit_local(connection, key)
+            else:
+                handed_over = await self._admit_remote(connection, key)
+        except (OSError, TimeoutError, ssl.SSLError):
+            pass
+        finally:
+            if not handed_over:
+                self._gate.leave(key)
+                connection.close()
+
+    async def _admit_local(self, connection: socket.socket, key: object) -> bool:
+        size = struct.calcsize("3i")
+        _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+        if uid not in (0, os.geteuid()):
+            return False
+        await self._hand_over(connection, key, None)
+        return True
+
+    async def _admit_remote(self, connection: socket.socket, key: object) -> bool:
+        async with asyncio.timeout(HEAD_DEADLINE):
+            first = await _peek(connection)
+            if first == _TLS_HELLO:
+                await self._hand_over(connection, key, self._context)
+                return True
+            if first:
+                await _redirect(connection)
+        return False
+
+    async def _hand_over(self, connection: socket.socket, key: object, context: ssl.SSLContext | None) -> None:
+        def factory() -> GuardedProtocol:
+            protocol = GuardedProtocol(config=self._config, server_state=self._state, app_state={})
+            protocol.gate, protocol.key = self._gate, key
+            self._gate.idle(key, protocol.put_out)
+            return protocol
+
+        await asyncio.get_running_loop().connect_accepted_socket(factory, connection, ssl=context)
+
+
+def _config(app: App) -> uvicorn.Config:
+    config = uvicorn.Config(
+        app,
+        http=GuardedProtocol,
+        ws="websockets-sansio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        ws_max_size=1024 * 1024,
+        ws_per_message_deflate=False,
+    )
+    config.load()
+    return config
+
+
+def _from_root(app: App) -> App:
+    """Mark what comes over the UNIX socket: its peer was seen to be root."""
+
+    async def marked(scope: Any, receive: Any, send: Any) -> None:
+        scope[LOCAL] = True
+        await app(scope, receive, send)
+
+    return marked
+
+
+def _tcp_socket(listen: str, port: int) -> socket.socket:
+    wide = ":" in listen
+    sock = socket.create_server(
+        (listen, port),
+        family=socket.AF_INET6 if wide else socket.AF_INET,
+        backlog=_BACKLOG,
+        dualstack_ipv6=listen == "::",
+    )
+    sock.setblocking(False)
+    return sock
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        sock.bind(str(path))
+    finally:
+        os.umask(before)
+    sock.listen(_BACKLOG)
+    sock.setblocking(False)
+    return sock
+
+
+async def _peek(connection: socket.socket) -> bytes:
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+    loop.add_reader(connection.fileno(), lambda: readable.done() or readable.set_result(None))
+    try:
+        await readable
+    finally:
+        loop.remove_reader(connection.fileno())
+    return connection.recv(1, socket.MSG_PEEK)
+
+
+async def _redirect(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    head = bytearray()
+    while b"\r\n\r\n" not in head and len(head) <= HEAD_LIMIT:
+        data = await loop.sock_recv(connection, 4096)
+        if not data:
+            break
+        head += data
+    await loop.sock_sendall(connection, redirection(bytes(head)))
+
+
+def redirection(head: bytes) -> bytes:
+    """The answer to a plain HTTP request's head: 301 to the same place under https, or 400."""
+    lines = head.decode("latin-1").split("\r\n")
+    words = lines[0].split(" ")
+    hosts = [line.partition(":")[2].strip() for line in lines[1:] if line.lower().startswith("host:")]
+    if len(words) != 3 or not _TARGET.fullmatch(words[1]) or len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+        return b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    location = f"https://{hosts[0]}{words[1]}"
+    return (
+        f"HTTP/1.1 301 Moved Permanently\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    ).encode()
+
+
+def _set_date(state: ServerState) -> None:
+    state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
+
+
+async def _keep_date(state: ServerState) -> None:
+    while True:
+        await asyncio.sleep(1)
+        _set_date(state)
+
+
+async def _drain(state: ServerState) -> None:
+    for connection in list(state.connections):
+        connection.shutdown()
+    if state.tasks:
+        _, late = await asyncio.wait(list(state.tasks), timeout=_GRACE)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
