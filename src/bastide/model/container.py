@@ -142,7 +142,7 @@ class ContainerOptions(Record):
     description: Annotated[str | None, Field(max_length=8192), Multiline()] = None
     dev: Annotated[dict[int, Device], Indexed(256)] = Field(default_factory=dict)
     entrypoint: Annotated[str | None, Field(pattern=r"^/[^\x00-\x1f\x7f]+$", max_length=4096)] = None
-    env: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_]+=[^\x01-\x1f\x7f]*$"), Multiline(nul=True)] = None
+    env: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_]+=[^\x01-\x1f\x7f]*$"), Multiline("\0")] = None
     features: Features | None = None
     hookscript: VolumeIdText | None = None
     hostname: DnsName | None = None

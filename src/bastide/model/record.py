@@ -42,9 +42,9 @@ class Indexed:
 
 @dataclass(frozen=True, slots=True)
 class Multiline:
-    """Marks a text field that may hold newlines and tabs (descriptions, keys), or NUL as a separator."""
+    """Marks a text field that may hold control characters: newlines and tabs, or those given."""
 
-    nul: bool = False
+    characters: str = "\n\r\t"
 
 
 def forbidden_character(text: str, multiline: Multiline | None = None) -> str | None:
@@ -53,7 +53,7 @@ def forbidden_character(text: str, multiline: Multiline | None = None) -> str | 
     Control characters, line and paragraph separators and lone surrogates could end a line of a generated file.
     """
     for char in text:
-        if multiline is not None and (char in "\n\r\t" or (multiline.nul and char == "\0")):
+        if multiline is not None and char in multiline.characters:
             continue
         if unicodedata.category(char) in ("Cc", "Zl", "Zp", "Cs"):
             return f"U+{ord(char):04X}"
