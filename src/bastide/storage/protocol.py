@@ -62,6 +62,9 @@ class FileStorage(Storage, Protocol):
     async def publish(self, incoming: Path, name: str) -> Volume:
         """Sync the file and move it under its name in one step. Raises AlreadyExists."""
 
+    async def annotate(self, name: str, notes: str | None = None, protected: bool | None = None) -> None:
+        """Set a volume's notes (empty: none) and whether it may be removed; None leaves as is. Raises NotFound."""
+
 
 class ContainerStorage(Storage, Protocol):
     """A storage that holds containers' file systems."""

@@ -1,0 +1,243 @@
+"""File systems of this machine: what is mounted, loop mounts, ext4 in a file, files put in place durably.
+
+Sources: proc(5) for /proc/self/mountinfo, mount(8), losetup(8), mkfs.ext4(8), resize2fs(8).
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bastide.base.errors import AlreadyExists, HostFailure, NoSpace, NotSupported, RunError
+from bastide.host.run import run
+
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+_TOOL_DEADLINE = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class MountEntry:
+    """A line of mountinfo: `device` is `major:minor`, `options` the mount's and the file system's together."""
+
+    target: Path
+    source: str
+    fstype: str
+    device: str
+    options: frozenset[str]
+
+
+def parse_mountinfo(text: str) -> list[MountEntry]:
+    """Read the text of /proc/PID/mountinfo, in mounting order. Faulty lines are left out."""
+    entries = []
+    for line in text.splitlines():
+        front, dash, back = line.partition(" - ")
+        first, last = front.split(" "), back.split(" ")
+        if dash and len(first) >= 6 and len(last) >= 3:
+            options = frozenset([*first[5].split(","), *last[2].split(",")])
+            entries.append(MountEntry(Path(_unescape(first[4])), _unescape(last[1]), last[0], first[2], options))
+    return entries
+
+
+def mounts() -> list[MountEntry]:
+    """What is mounted in this process's namespace."""
+    # Mount points are bytes; the file system encoding brings them back unchanged.
+    return parse_mountinfo(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+
+
+def mount_at(target: Path) -> MountEntry | None:
+    """The topmost mount on exactly this folder, or None. Links in the path are resolved."""
+    real = Path(os.path.realpath(target))
+    return next((entry for entry in reversed(mounts()) if entry.target == real), None)
+
+
+def mount_of(path: Path) -> MountEntry | None:
+    """The mount that a path lies on."""
+    real = Path(os.path.realpath(path))
+    best: MountEntry | None = None
+    for entry in mounts():
+        if real.is_relative_to(entry.target) and (best is None or len(entry.target.parts) >= len(best.target.parts)):
+            best = entry
+    return best
+
+
+def mounts_within(folder: Path) -> list[Path]:
+    """Mount points on or below a folder."""
+    real = Path(os.path.realpath(folder))
+    return [entry.target for entry in mounts() if entry.target.is_relative_to(real)]
+
+
+async def make_ext4(image: Path, size: int) -> None:
+    """Make a sparse file of `size` bytes with an empty ext4 file system in it; the file must not exist.
+
+    Raises NoSpace, NotSupported, RunError; the caller removes the file then.
+    """
+    with translated(f"make {image}"):
+        descriptor = os.open(image, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(descriptor, size)
+        finally:
+            os.close(descriptor)
+    # No blocks are kept for the host's root: the guest's root is another user. `nodiscard` since the file is a hole
+    # already; lazy initialization leaves it one. The journal is there for power loss.
+    options = "root_owner=0:0,nodiscard,lazy_itable_init=1,lazy_journal_init=1"
+    await _tool(["mkfs.ext4", "-q", "-F", "-m", "0", "-E", options, "--", str(image)])
+
+
+async def mount_loop(image: Path, target: Path) -> None:
+    """Mount an ext4 image on a folder through a loop device that frees itself when unmounted."""
+    # `nodev`: a guest's device nodes are none. Setuid must stay, it is the guest's; nobody else reaches the folder.
+    await _tool(["mount", "-t", "ext4", "-o", "loop,nodev", "--", str(image), str(target)])
+
+
+async def unmount(target: Path) -> None:
+    """Unmount a folder. Raises RunError when it is busy."""
+    await _tool(["umount", "--", str(target)])
+
+
+def loop_devices(image: Path) -> list[str]:
+    """The loop devices over a file (`/dev/loop0`), whichever namespace they are mounted in."""
+    wanted = os.path.realpath(image)
+    found = []
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            if backing.read_text().rstrip("\n") == wanted:
+                found.append(f"/dev/{backing.parent.parent.name}")
+    return found
+
+
+async def grow_ext4(image: Path, size: int) -> None:
+    """Grow an image and the ext4 in it, mounted or not. A repetition finishes what was interrupted.
+
+    Raises NotSupported when the kernel lets no mounted file system grow (no CAP_SYS_RESOURCE), NoSpace, RunError.
+    """
+    devices = await asyncio.to_thread(loop_devices, image)
+    if not devices:
+        # resize2fs wants a file system that was checked since its last mount; 1 and 2 are repaired faults (e2fsck(8)).
+        checked = await run(["e2fsck", "-f", "-p", "--", str(image)], deadline=_TOOL_DEADLINE, check=False)
+        if checked.code not in (0, 1, 2):
+            raise RunError(["e2fsck"], checked.code, checked.stderr or checked.text)
+    with translated(f"grow {image}"):
+        os.truncate(image, size)
+    for device in devices:
+        await _tool(["losetup", "--set-capacity", device])
+    try:
+        await _tool(["resize2fs", devices[0] if devices else str(image)])
+    except RunError as error:
+        if "Permission denied to resize" in error.stderr:
+            raise NotSupported(
+                "this host does not let a file system grow while it is in use; stop the guest first"
+            ) from error
+        raise
+
+
+async def remove_tree(path: Path) -> None:
+    """Remove a file or folder with all that is below it; links are removed, never followed. Gone already is fine."""
+    await run(["rm", "-rf", "--one-file-system", "--", str(path)], deadline=24 * 3600)
+
+
+def make_folder(path: Path, mode: int) -> None:
+    """Make a folder with its parents; the folder itself gets `mode`, also when it was there. Refuses a link."""
+    with translated(f"make the folder {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=mode)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_mode & 0o7777 != mode:
+                os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+
+def admit_group(folder: Path, gid: int) -> None:
+    """Let one group of the host pass through a folder (0710), and still no other user.
+
+    LXC opens a container's further mounts as the container's own root, which must reach them through this folder.
+    """
+    with translated(f"open {folder} to group {gid}"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchown(descriptor, -1, gid)
+            os.fchmod(descriptor, 0o710)
+        finally:
+            os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries survive power loss."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish_file(source: Path, target: Path) -> None:
+    """Give a finished file its name in one step, so that it survives power loss whole or not at all.
+
+    Raises AlreadyExists when the name is taken; then the source is still there.
+    """
+    with translated(f"write {target}"):
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError:
+            raise AlreadyExists(f"file '{target.name}' already exists") from None
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise
+            # A file system without hard links (FAT, some FUSE): no way to refuse and place in one step.
+            if os.path.lexists(target):
+                raise AlreadyExists(f"file '{target.name}' already exists") from None
+            source.rename(target)
+        else:
+            source.unlink()
+        sync_folder(target.parent)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all; readable by its owner only."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with translated(f"write {path}"):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn an OSError inside into NoSpace or HostFailure: `could not DOING: reason`."""
+    try:
+        yield
+    except OSError as error:
+        raise failure(error, doing) from error
+
+
+def failure(error: OSError, doing: str) -> HostFailure:
+    """The error of the tree for an OSError."""
+    text = f"could not {doing}: {error.strerror or error}"
+    return NoSpace(text) if error.errno in (errno.ENOSPC, errno.EDQUOT) else HostFailure(text)
+
+
+async def _tool(argv: list[str]) -> None:
+    try:
+        await run(argv, deadline=_TOOL_DEADLINE)
+    except RunError as error:
+        if "No space left on device" in error.stderr or "Disk quota exceeded" in error.stderr:
+            raise NoSpace(str(error)) from error
+        raise
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)

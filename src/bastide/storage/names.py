@@ -1,0 +1,81 @@
+"""Volume names and where they lie: Proxmox VE's folder layout of a directory storage.
+
+`vztmpl/FILE`, `iso/FILE`, `backup/FILE`, `snippets/FILE`, `import/FILE` are plain files; `VMID/vm-VMID-disk-N.FORMAT`
+is a guest's disk or file system.
+"""
+
+import re
+from dataclasses import dataclass
+
+from bastide.base.errors import InvalidParameter
+from bastide.model.storage import Content, VolumeFormat
+
+FOLDERS: dict[Content, str] = {
+    "vztmpl": "template/cache",
+    "iso": "template/iso",
+    "backup": "dump",
+    "snippets": "snippets",
+    "import": "import",
+    "images": "images",
+    "rootdir": "images",
+}
+"""The folder of each content type, below the storage's path."""
+
+FILE_CONTENTS: frozenset[Content] = frozenset({"vztmpl", "iso", "backup", "snippets", "import"})
+"""Contents that are plain files with a name of their own."""
+
+_TARBALLS: dict[str, VolumeFormat] = {".tar.gz": "tgz", ".tar.xz": "txz", ".tar.zst": "tzst", ".tar.bz2": "tbz"}
+_SUFFIXES: dict[Content, dict[str, VolumeFormat]] = {
+    "vztmpl": _TARBALLS,
+    "backup": _TARBALLS,
+    "iso": {".iso": "iso", ".img": "iso"},
+    "import": {".qcow2": "qcow2", ".raw": "raw", ".vmdk": "vmdk"},
+}
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@~()-]{0,254}", re.ASCII)
+_DISK = re.compile(r"(?P<vmid>[1-9]\d{2,8})/vm-(?P=vmid)-[a-z0-9-]+\.(?P<format>raw|subvol|qcow2|vmdk)", re.ASCII)
+_BACKUP = re.compile(r"vzdump-(?:lxc|qemu)-([1-9]\d{2,8})-", re.ASCII)
+SIDECARS = (".notes", ".protected", ".size", ".manifest.json")
+"""Suffixes of what is kept beside a volume: its notes, its protection, its size, what a template consists of."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeName:
+    """A checked volume name: its content type (`rootdir` for file systems), format, relative path and guest."""
+
+    text: str
+    content: Content
+    format: VolumeFormat
+    relative: str
+    vmid: int | None
+
+
+def parse_name(text: str) -> VolumeName:
+    """Check a volume name. Raises InvalidParameter naming `volume`."""
+    disk = _DISK.fullmatch(text)
+    if disk is not None:
+        form: VolumeFormat = disk["format"]  # type: ignore[assignment]  # the expression admits formats only
+        content: Content = "rootdir" if form == "subvol" else "images"
+        return VolumeName(text, content, form, f"images/{text}", int(disk["vmid"]))
+    kind, _, file = text.partition("/")
+    if kind in FILE_CONTENTS and _FILE.fullmatch(file) and not file.endswith(SIDECARS):
+        known: Content = kind
+        found = file_format(known, file)
+        if found is not None:
+            backup = _BACKUP.match(file) if known == "backup" else None
+            return VolumeName(text, known, found, f"{FOLDERS[known]}/{file}", int(backup[1]) if backup else None)
+    raise InvalidParameter({"volume": f"unable to parse directory volume name '{text[:200]}'"})
+
+
+def file_format(content: Content, file: str) -> VolumeFormat | None:
+    """The format that a file's suffix says, or None when that content type does not have it."""
+    if content == "snippets":
+        return "snippet"
+    for suffix, form in _SUFFIXES.get(content, {}).items():
+        if file.endswith(suffix) and len(file) > len(suffix):
+            return form
+    return None
+
+
+def suffixes(content: Content) -> tuple[str, ...]:
+    """The file name endings that a content type knows; empty when any will do."""
+    return tuple(_SUFFIXES.get(content, {}))
