@@ -1,0 +1,141 @@
+"""A helper process that works with mounts and user namespaces; the daemon itself never leaves its own.
+
+`idmap.py` starts it as `python -I -S -c ...`; what it does is the first argument:
+
+* `probe PATH`: end with 0 when the file system at PATH can be shown with mapped owners, with 1 when it cannot;
+* `stage FIRST COUNT (SOURCE TARGET MAPPED)...`: mount each SOURCE at TARGET, owners mapped when MAPPED is 1;
+* `run TARGET FIRST COUNT ARGV...`: run a command as root of a user namespace with the ids FIRST .. FIRST+COUNT-1, in
+  a root of its own that holds nothing but the host's programs, read-only, and TARGET at `/target`. Whatever the
+  command is fed with, it cannot touch another file of the host, make a device node or gain a right there.
+
+Sources: user_namespaces(7), mount_setattr(2), pivot_root(2).
+"""
+
+import errno
+import os
+import signal
+import sys
+from pathlib import Path
+
+from bastide.host import syscalls
+
+_PROGRAMS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+# What mount_setattr says when the file system, or a mount below it, knows no mapped owners.
+_NO_MAPPING = (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP)
+
+
+def user_namespace(first: int, count: int) -> int:
+    """A descriptor of a new user namespace whose ids 0.. are `first`.. outside."""
+    ready, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            syscalls.unshare(syscalls.CLONE_NEWUSER)
+            os.write(tell, b"1")
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(tell)
+    try:
+        if os.read(ready, 1) != b"1":
+            raise OSError(errno.EPERM, "this kernel allows no user namespaces")
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{pid}/{name}").write_text(f"0 {first} {count}\n")
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(ready)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def probe(path: str) -> int:
+    """0 when the file system at `path` can be shown with mapped owners, else 1."""
+    try:
+        tree = syscalls.open_tree(path)
+        syscalls.mount_setattr(tree, user_namespace=user_namespace(100000, 65536))
+    except OSError:
+        return 1
+    return 0
+
+
+def stage(first: int, count: int, mounts: list[str]) -> int:
+    """Mount sources at targets of the host, with mapped owners where asked and possible."""
+    namespace = user_namespace(first, count) if "1" in mounts[2::3] else -1
+    for source, target, mapped in zip(mounts[0::3], mounts[1::3], mounts[2::3], strict=True):
+        tree = syscalls.open_tree(source, recursive=mapped == "0")
+        if mapped == "1" and os.stat(source).st_uid != first:
+            syscalls.mount_setattr(tree, user_namespace=namespace)
+        syscalls.move_mount(tree, target)
+        os.close(tree)
+    return 0
+
+
+def run(target: str, first: int, count: int, argv: list[str]) -> int:
+    """Run a command confined to `target`; does not return when the command could be started."""
+    namespace = user_namespace(first, count)
+    tree = syscalls.open_tree(target)
+    if first:
+        _map_owners(tree, namespace, first)
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
+    _new_root("/tmp", tree)  # noqa: S108 - a mount point in this process's own namespace; nothing is written to it
+    syscalls.pivot_into("/tmp")  # noqa: S108
+    syscalls.setns(namespace, syscalls.CLONE_NEWUSER)
+    os.close(namespace)
+    os.close(tree)
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    syscalls.set_no_new_privileges()
+    os.umask(0o022)
+    os.execve(argv[0], argv, {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})  # noqa: S606
+
+
+def _map_owners(tree: int, namespace: int, first: int) -> None:
+    """Show the target with mapped owners, or give its root to the map's first id where the kernel cannot."""
+    try:
+        if os.fstat(tree).st_uid != first:
+            syscalls.mount_setattr(tree, user_namespace=namespace)
+    except OSError as error:
+        if error.errno not in _NO_MAPPING:
+            raise
+        os.chown(tree, first, first)
+
+
+def _new_root(place: str, tree: int) -> None:
+    root = Path(place)
+    host = {name: os.readlink(f"/{name}") for name in _PROGRAMS if os.path.islink(f"/{name}")}
+    folders = ["usr", *(name for name in _PROGRAMS if os.path.isdir(f"/{name}") and name not in host)]
+    copies = {name: syscalls.open_tree(f"/{name}", recursive=True) for name in folders}
+    null = syscalls.open_tree("/dev/null")
+    syscalls.mount("none", place, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755,size=64k")
+    for name, link in host.items():
+        (root / name).symlink_to(link)
+    for name, copy in copies.items():
+        (root / name).mkdir()
+        flags = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+        syscalls.mount_setattr(copy, set_flags=flags, recursive=True)
+        syscalls.move_mount(copy, root / name)
+        os.close(copy)
+    (root / "dev").mkdir()
+    (root / "dev/null").touch()
+    syscalls.move_mount(null, root / "dev/null")
+    os.close(null)
+    (root / "target").mkdir()
+    syscalls.move_mount(tree, root / "target")
+
+
+def main() -> None:
+    """Do what the arguments say; a failure is one line on standard error and the exit code 125."""
+    what, *rest = sys.argv[1:]
+    try:
+        if what == "probe":
+            code = probe(rest[0])
+        elif what == "stage":
+            code = stage(int(rest[0]), int(rest[1]), rest[2:])
+        else:
+            code = run(rest[0], int(rest[1]), int(rest[2]), rest[3:])
+    except (OSError, ValueError) as error:
+        print(f"{what}: {error}", file=sys.stderr)
+        code = 125
+    sys.exit(code)
