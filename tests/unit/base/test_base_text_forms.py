@@ -1,11 +1,12 @@
 """The text forms of the lowest floor: what is rendered parses back, and what is malformed is refused."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bastide.base import propstring, units
 from bastide.base.errors import InvalidParameter, RunError
 from bastide.base.ids import Upid, VolumeId
-from hypothesis import given
-from hypothesis import strategies as st
 
 WORD = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=12)
 

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 
 import pytest
+
 from bastide.base.errors import AlreadyExists, Conflict, NotFound
 from bastide.guest.registry import Guests
 from bastide.model.guest import Guest

@@ -1,10 +1,11 @@
 """Container options: what callers write becomes a record, and the record writes the same again."""
 
 import pytest
-from bastide.base.errors import InvalidParameter
-from bastide.model.container import ContainerConfig
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bastide.base.errors import InvalidParameter
+from bastide.model.container import ContainerConfig
 
 FULL = {
     "hostname": "web",

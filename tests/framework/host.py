@@ -1,0 +1,293 @@
+"""A real Bastide in a folder of its own, driven through its public API and command line.
+
+    with Host.launched() as host:
+        upid = host.post(f"/nodes/{host.node}/lxc", vmid=1000, ostemplate=..., unprivileged=1)
+        host.wait(upid)
+
+Everything it makes (guests, bridge, nftables table, processes, folder) is gone when the block ends; when a test
+fails, its logs are printed.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CACHE = Path("/var/cache/bastide-tests")
+IMAGE = "debian-12"
+
+
+class ApiFailure(Exception):
+    """An answer that is not a success."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self.status = answer.status_code
+        self.reason = answer.reason_phrase
+        body = answer.json() if answer.content else {}
+        self.message = str(body.get("message", "")).strip()
+        self.errors = body.get("errors") or {}
+        super().__init__(f"{self.status} {self.message} {self.errors or ''}")
+
+
+class TaskFailed(Exception):
+    """A task that did not end with OK."""
+
+
+class Host:
+    """One daemon with its folder, bridge and ports."""
+
+    def __init__(self, root: Path, number: int) -> None:
+        self.root = root
+        self.port = _free_port()
+        self.bridge = f"bst{os.getpid() % 100000}x{number}"
+        self.node = "testnode"
+        self.first_vmid = 100_000 + (os.getpid() % 5000) * 1000 + number * 100
+        self._vmid = self.first_vmid
+        self.process: subprocess.Popen[bytes] | None = None
+        transport = httpx.HTTPTransport(uds=str(root / "run/api.sock"))
+        self.http = httpx.Client(transport=transport, base_url="http://local/api2/json", timeout=90)
+
+    @classmethod
+    @contextlib.contextmanager
+    def launched(cls, number: int = 0) -> Iterator["Host"]:
+        """A fresh host that answers."""
+        root = Path(tempfile.mkdtemp(prefix="bst-", dir="/var/tmp"))  # short: UNIX socket paths end at 107 bytes
+        host = cls(root, number)
+        try:
+            host.start()
+            yield host
+        finally:
+            host.dispose()
+
+    # the daemon
+
+    def environment(self) -> dict[str, str]:
+        """What the program runs in."""
+        return {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PYTHONPATH": str(REPOSITORY / "src"),
+            "BASTIDE_ROOT": str(self.root),
+            "HOME": "/root",
+            "TERM": "dumb",
+        }
+
+    def start(self) -> None:
+        """Start the daemon and wait until it answers."""
+        (self.root / "log").mkdir(exist_ok=True, mode=0o700)
+        with (self.root / "log/daemon.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "bastide.daemon", "--root", str(self.root), "--port", str(self.port),
+                 "--node", self.node, "--bridge", self.bridge, "--listen", "127.0.0.1"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(), start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the daemon died:\n{self.daemon_log()}")
+            with contextlib.suppress(httpx.TransportError):
+                self.get("/version")
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"the daemon does not answer:\n{self.daemon_log()}")
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """A clean end of the daemon; guests go on."""
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(timeout=30)
+
+    def dispose(self) -> None:
+        """Remove everything, whatever state it is in."""
+        with contextlib.suppress(Exception):
+            if self.process is None or self.process.poll() is not None:
+                self.start()
+            for guest in self.get(f"/nodes/{self.node}/lxc"):
+                with contextlib.suppress(ApiFailure, TaskFailed):
+                    self.put(f"/nodes/{self.node}/lxc/{guest['vmid']}/config", protection=0)
+                self.wait(self.delete(f"/nodes/{self.node}/lxc/{guest['vmid']}", force=1))
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=30)
+            if self.process.poll() is None:
+                self.process.kill()
+        purged = self.cli("down", "--purge", "--yes", "--force", check=False)
+        if purged.returncode != 0:
+            sys.stderr.write(f"down --purge failed: {purged.stdout}{purged.stderr}\n")
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def daemon_log(self) -> str:
+        """The daemon's log so far."""
+        return (self.root / "log/daemon.log").read_text(errors="replace")
+
+    def all_logs(self) -> str:
+        """Every log of the host: the daemon's and the guests' monitors'."""
+        texts = []
+        for path in sorted((self.root / "log").rglob("*")):
+            if path.is_file():
+                texts.append(f"==> {path.relative_to(self.root)}\n{path.read_text(errors='replace')[-8000:]}")
+        return "\n".join(texts)
+
+    # the API
+
+    def request(self, method: str, path: str, **parameters: Any) -> Any:
+        """One call over the UNIX socket; returns `data`. Raises ApiFailure."""
+        values = {key.replace("_", "-"): value for key, value in parameters.items() if value is not None}
+        if method in ("GET", "DELETE"):
+            answer = self.http.request(method, path, params=values)
+        else:
+            answer = self.http.request(method, path, data=values)
+        if answer.status_code != 200:
+            raise ApiFailure(answer)
+        return answer.json()["data"]
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """GET."""
+        return self.request("GET", path, **parameters)
+
+    def post(self, path: str, **parameters: Any) -> Any:
+        """POST."""
+        return self.request("POST", path, **parameters)
+
+    def put(self, path: str, **parameters: Any) -> Any:
+        """PUT."""
+        return self.request("PUT", path, **parameters)
+
+    def delete(self, path: str, **parameters: Any) -> Any:
+        """DELETE."""
+        return self.request("DELETE", path, **parameters)
+
+    def wait(self, upid: str, seconds: float = 120) -> str:
+        """Wait for a task; returns its log. Raises TaskFailed with the log when it did not end well."""
+        deadline = time.monotonic() + seconds
+        while True:
+            status = self.get(f"/nodes/{self.node}/tasks/{upid}/status")
+            if status["status"] == "stopped":
+                break
+            if time.monotonic() > deadline:
+                raise TaskFailed(f"{upid} did not end within {seconds} s")
+            time.sleep(0.02)
+        log = "\n".join(line["t"] for line in self.get(f"/nodes/{self.node}/tasks/{upid}/log", limit=5000))
+        if status["exitstatus"] != "OK" and not status["exitstatus"].startswith("WARNINGS"):
+            raise TaskFailed(f"{status['exitstatus']}\n{log}")
+        return log
+
+    # guests
+
+    def new_vmid(self) -> int:
+        """A vmid no other test uses."""
+        self._vmid += 1
+        return self._vmid
+
+    def template(self) -> str:
+        """The volume id of a Debian 12 template, built once on this machine."""
+        found = self._template_in_store()
+        if found:
+            return found
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with (CACHE / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            cached = sorted(CACHE.glob("debian-12*.tar.zst"))
+            target = self.root / "state/storage/template/cache"
+            if cached:
+                for file in CACHE.glob("debian-12*"):
+                    shutil.copy2(file, target / file.name)
+            else:
+                self.wait(self.post("/bastide/images/build", name=IMAGE), 600)
+                for file in target.glob("debian-12*"):
+                    shutil.copy2(file, CACHE / file.name)
+        found = self._template_in_store()
+        assert found, "no template was built"
+        return found
+
+    def _template_in_store(self) -> str | None:
+        rows = self.get(f"/nodes/{self.node}/storage/local/content", content="vztmpl")
+        return next((row["volid"] for row in rows if "debian-12" in row["volid"]), None)
+
+    def create(self, *, start: bool = False, **options: Any) -> int:
+        """Make a container from the Debian template; returns its vmid."""
+        vmid = self.new_vmid()
+        defaults = {
+            "ostemplate": self.template(),
+            "hostname": f"ct{vmid}",
+            "unprivileged": 1,
+            "memory": 512,
+            "net0": f"name=eth0,bridge={self.bridge},ip=dhcp,ip6=auto",
+        }
+        self.wait(self.post(f"/nodes/{self.node}/lxc", vmid=vmid, start=int(start), **{**defaults, **options}))
+        return vmid
+
+    def path(self, vmid: int, rest: str = "") -> str:
+        """The API path of a container."""
+        return f"/nodes/{self.node}/lxc/{vmid}{rest}"
+
+    def act(self, vmid: int, action: str, **options: Any) -> str:
+        """start, stop, shutdown, reboot ... and wait for it."""
+        return self.wait(self.post(self.path(vmid, f"/status/{action}"), **options))
+
+    def execute(self, vmid: int, *argv: str, check: bool = True) -> str:
+        """Run a command in a guest through the command line; returns its output."""
+        return self.cli("exec", str(vmid), "--", *argv, check=check).stdout
+
+    def wait_booted(self, vmid: int, seconds: float = 60) -> str:
+        """Wait until the guest's systemd has an answer; returns it (`running`, `degraded`)."""
+        deadline = time.monotonic() + seconds
+        state = ""
+        while time.monotonic() < deadline:
+            state = self.execute(vmid, "systemctl", "is-system-running", check=False).strip()
+            if state in ("running", "degraded"):
+                return state
+            time.sleep(0.2)
+        raise AssertionError(f"guest {vmid} did not boot: {state}")
+
+    def wait_address(self, vmid: int, seconds: float = 30) -> str:
+        """Wait for an IPv4 address of the guest's that is not loopback."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for row in self.get(self.path(vmid, "/interfaces")):
+                if row["name"] != "lo" and "inet" in row:
+                    return str(row["inet"].partition("/")[0])
+            time.sleep(0.05)
+        raise AssertionError(f"guest {vmid} has no address")
+
+    # the command line
+
+    def cli(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run the program. With `check`, a failure raises AssertionError with its output."""
+        options.setdefault("input", "")
+        done = subprocess.run(
+            [sys.executable, "-m", "bastide", *arguments],
+            capture_output=True, text=True, env=self.environment(), check=False, timeout=300, **options,
+        )  # fmt: skip
+        if check and done.returncode != 0:
+            raise AssertionError(f"bastide {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def cli_json(self, *arguments: str) -> Any:
+        """Run the program with --json and parse what it prints."""
+        return json.loads(self.cli(*arguments, "--json").stdout)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
