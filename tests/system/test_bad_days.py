@@ -1,5 +1,6 @@
 """Bad input and bad luck: a clear error, nothing left behind, nothing lost, and the next try works."""
 
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -105,7 +106,6 @@ def test_a_cancelled_creation_leaves_nothing(host: Host) -> None:
 
 def test_a_full_disk(own_host: Host, tmp_path: Path) -> None:
     """A storage on a small file system fills up in the middle of unpacking."""
-    import subprocess
 
     image, mounted = tmp_path / "small.img", own_host.root / "small"
     mounted.mkdir()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bastide.base.layout import Layout
 from framework.host import ApiFailure, Host, TaskFailed
 
 pytestmark = pytest.mark.system
@@ -225,11 +226,5 @@ def assert_nothing_left(host: Host, vmid: int) -> None:
     assert not [path for path in Path("/sys/class/net").iterdir() if text in path.name]
     left = [p for p in host.root.rglob(f"*{vmid}*") if "tasks" not in p.parts and "log" not in p.parts]
     assert not left
-    instance = f"*/{_instance(host)}/*{vmid}*"
-    assert not [path for path in Path("/sys/fs/cgroup").glob(instance)]
-
-
-def _instance(host: Host) -> str:
-    from bastide.base.layout import Layout
-
-    return Layout(host.root).instance
+    instance = f"*/{Layout(host.root).instance}/*{vmid}*"
+    assert not list(Path("/sys/fs/cgroup").glob(instance))
