@@ -20,7 +20,7 @@ KEY_LIMIT = 1024
 
 def check_text(key: str, value: str = "") -> None:
     """Refuse what a store cannot keep. Raises ValueError: a program's mistake, never a user's."""
-    if not 0 < len(key) <= KEY_LIMIT or not key.isprintable():
+    if not 0 < len(key) <= KEY_LIMIT or any(char < " " or char == "\x7f" for char in key):
         raise ValueError(f"{key[:80]!r} cannot be a key")
     try:
         key.encode()
