@@ -1,0 +1,102 @@
+"""`exec` and `console`: commands and terminals in a guest. Nothing heavy is imported: `exec` shall feel local."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from bastide.base.errors import InvalidParameter, NotFound
+from bastide.cli import completing, output, terminal
+from bastide.cli.lazy import command_settings
+from bastide.cli.session import Session
+from bastide.client import websocket
+
+Guest = Annotated[
+    str, typer.Argument(metavar="GUEST", help="Name or id.", autocompletion=completing.guests, show_default=False)
+]
+_LOGIN = ["su", "-l"]
+
+
+@command_settings(
+    context_settings={"allow_interspersed_args": False},
+    epilog="Options stand before the guest's name; all after it is the command. Ends with the command's exit code.",
+)
+def exec_(
+    ctx: typer.Context,
+    guest: Guest,
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="COMMAND", help="Without one, a login shell of root.")
+    ] = None,
+    *,
+    tty: Annotated[
+        bool | None,
+        typer.Option("--tty/--no-tty", "-t/-T", help="With a terminal. Default: when this is one.", show_default=False),
+    ] = None,
+    cwd: Annotated[str | None, typer.Option(metavar="DIR", help="Folder in the guest to run in.")] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=VALUE", help="May be repeated.")] = None,
+    no_stdin: Annotated[bool, typer.Option("--no-stdin", "-n", help="Do not read standard input.")] = False,
+) -> None:
+    """Run a command in a guest."""
+    session: Session = ctx.obj
+    words = list(command or ())
+    if words[:1] == ["--"]:
+        words = words[1:]
+    with_tty = terminal.is_terminal() if tty is None else tty
+    params = [("command", word) for word in words or _LOGIN]
+    params += [("env", text) for text in _environment(env or (), with_tty)]
+    if cwd:
+        params.append(("cwd", cwd))
+    code = _join(session, guest, "exec", params, tty=with_tty, use_stdin=not no_stdin)
+    if code:
+        raise typer.Exit(code)
+
+
+def console(ctx: typer.Context, guest: Guest) -> None:
+    """Attach to a guest's console.
+
+    Ctrl+a q leaves it; Ctrl+a Ctrl+a types Ctrl+a.
+    """
+    session: Session = ctx.obj
+    if not terminal.is_terminal():
+        raise typer.BadParameter("a console needs a terminal; for a single command use: bastide exec GUEST -- COMMAND")
+    output.note(f"console of {guest}: press Enter for a prompt, Ctrl+a q to leave")
+    code = _join(session, guest, "console", [], tty=True, escape=True)
+    if code == terminal.DETACHED:
+        output.note("\r")
+        return
+    if code:
+        raise typer.Exit(code)
+
+
+def _join(
+    session: Session,
+    guest: str,
+    what: str,
+    params: list[tuple[str, str]],
+    *,
+    tty: bool,
+    use_stdin: bool = True,
+    escape: bool = False,
+) -> int:
+    from urllib.parse import quote  # noqa: PLC0415 - imported by Typer already
+
+    if not guest or "/" in guest:
+        raise NotFound(f"guest '{guest}' does not exist")
+    params = [*params, ("tty", str(int(tty)))]
+    if tty:
+        columns, rows = terminal.window()
+        params += [("cols", str(columns)), ("rows", str(rows))]
+    joined = websocket.connect(session.transport(), f"/bastide/guests/{quote(guest, safe='')}/{what}", params)
+    try:
+        return terminal.run(joined, tty=tty, use_stdin=use_stdin, escape=escape)
+    finally:
+        joined.close()
+
+
+def _environment(texts: list[str] | tuple[str, ...], tty: bool) -> list[str]:
+    for text in texts:
+        if not text.partition("=")[1] or text.startswith("="):
+            raise InvalidParameter({"env": f"'{text[:60]}' is not NAME=VALUE"})
+    names = {text.partition("=")[0] for text in texts}
+    kind = os.environ.get("TERM")
+    return [*texts, f"TERM={kind}"] if tty and kind and "TERM" not in names else list(texts)

@@ -1,0 +1,144 @@
+"""The command line: `main` reads the arguments, runs one command and turns errors into exit codes."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, cast
+
+import typer
+from typer.core import TyperOption
+
+from bastide import __version__
+from bastide.base.errors import BastideError
+from bastide.cli import errors
+from bastide.cli.hosting import Host
+from bastide.cli.lazy import LazyGroup, lighten
+from bastide.cli.session import Session
+
+PROGRAM = "bastide"
+
+_HOST, _GUESTS, _INSIDE, _MORE = "This host", "Guests", "Inside a guest", "Around them"
+
+COMMANDS = {
+    "up": ("bastide.cli.host:up", _HOST),
+    "down": ("bastide.cli.host:down", _HOST),
+    "status": ("bastide.cli.host:status", _HOST),
+    "doctor": ("bastide.cli.host:doctor", _HOST),
+    "launch": ("bastide.cli.launch:launch", _GUESTS),
+    "ls": ("bastide.cli.guests:ls", _GUESTS),
+    "start": ("bastide.cli.guests:start", _GUESTS),
+    "stop": ("bastide.cli.guests:stop", _GUESTS),
+    "shutdown": ("bastide.cli.guests:shutdown", _GUESTS),
+    "reboot": ("bastide.cli.guests:reboot", _GUESTS),
+    "rm": ("bastide.cli.guests:rm", _GUESTS),
+    "config": ("bastide.cli.configure:config", _GUESTS),
+    "set": ("bastide.cli.configure:set_", _GUESTS),
+    "exec": ("bastide.cli.inside:exec_", _INSIDE),
+    "console": ("bastide.cli.inside:console", _INSIDE),
+    "push": ("bastide.cli.files:push", _INSIDE),
+    "pull": ("bastide.cli.files:pull", _INSIDE),
+    "image": ("bastide.cli.images:app", _MORE),
+    "storage": ("bastide.cli.storage:app", _MORE),
+    "task": ("bastide.cli.tasks:app", _MORE),
+    "user": ("bastide.cli.access:users", _MORE),
+    "token": ("bastide.cli.access:tokens", _MORE),
+    "api": ("bastide.cli.raw:api", _MORE),
+    "completion": ("bastide.cli.completion:completion", _MORE),
+}
+
+
+class BastideGroup(LazyGroup):
+    """The commands of Bastide; errors of the tree end the run with their exit code."""
+
+    table = COMMANDS
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Run the command."""
+        session: Session = ctx.obj
+        try:
+            return super().invoke(ctx)
+        except BastideError as error:
+            raise typer.Exit(errors.report(error, session.root_option)) from None
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted\n")
+            raise typer.Exit(errors.INTERRUPTED) from None
+        finally:
+            session.close()
+
+
+def _set_root(ctx: typer.Context, value: str | None) -> str | None:
+    if value is not None:
+        ctx.find_root().obj.root = value
+    return value
+
+
+def _set_json(ctx: typer.Context, value: bool) -> bool:
+    if value:
+        ctx.find_root().obj.json = True
+    return value
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"bastide {__version__}")
+        raise typer.Exit
+
+
+_Root = Annotated[
+    str | None,
+    typer.Option(
+        "--root",
+        metavar="DIR",
+        callback=_set_root,
+        help="The Bastide below this folder, instead of the machine's own. Also: BASTIDE_ROOT.",
+        rich_help_panel="Everywhere",
+    ),
+]
+_Json = Annotated[bool, typer.Option("--json", callback=_set_json, help="Print JSON.", rich_help_panel="Everywhere")]
+
+
+def _everywhere(root: _Root = None, json: _Json = False) -> None:
+    """Carries the options that every command takes."""
+
+
+def _shared_options() -> list[TyperOption]:
+    """The options that every command takes, before or after its name. Their callbacks set the session."""
+    application = typer.Typer(add_completion=False)
+    application.command()(_everywhere)
+    params = typer.main.get_command(application).params
+    for param in params:
+        param.expose_value = False
+    return [param for param in params if isinstance(param, TyperOption)]
+
+
+def build() -> BastideGroup:
+    """The command tree. Nothing of a command is imported yet."""
+    BastideGroup.shared = staticmethod(_shared_options)
+    application = typer.Typer(
+        cls=BastideGroup,
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 denied, 5 no daemon, "
+        "6 locked or in the way, 7 not possible, 8 too slow, 130 interrupted.",
+    )
+
+    @application.callback()
+    def top(
+        root: _Root = None,
+        json: _Json = False,
+        version: Annotated[
+            bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        ] = False,
+    ) -> None:
+        """Containers and virtual machines on this machine, behind one API and one command line."""
+
+    group = typer.main.get_group(application)
+    lighten(group.params)
+    return cast(BastideGroup, group)
+
+
+def main(args: Sequence[str] | None = None, host: Host | None = None) -> None:
+    """Run the command line and exit. `host` starts and ends a daemon on this machine."""
+    build().main(args=args, prog_name=PROGRAM, obj=Session(host))
