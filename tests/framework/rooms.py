@@ -1,0 +1,55 @@
+"""Rooms over the fakes: operations without root, containers or bridges."""
+
+import tarfile
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+from bastide.base.layout import Layout
+from bastide.guest.fake import FakeEngine
+from bastide.guest.registry import Guests
+from bastide.metrics.sampler import MeasuredStorage, Sampler
+from bastide.network.fake import FakeNetwork
+from bastide.operations.rooms import Rooms
+from bastide.state.memory import MemoryStore
+from bastide.storage.registry import Storages
+from bastide.tasks.locks import GuestLocks
+from bastide.tasks.tasks import Tasks
+
+TEMPLATE = "local:vztmpl/debian-12-test_1_amd64.tar.gz"
+
+
+async def fake_rooms(root: Path) -> Rooms:
+    """Rooms whose guests are fakes; the storage `local` is a real folder below `root` with one small template."""
+    layout = Layout(root)
+    for folder in (layout.state, layout.runtime, layout.logs):
+        folder.mkdir(parents=True, exist_ok=True)
+    store, engine = MemoryStore(), FakeEngine()
+    storages, guests = Storages(store, layout), Guests(store, "pve")
+
+    async def list_storages() -> Sequence[MeasuredStorage]:
+        return await storages.all()
+
+    rooms = Rooms(
+        node="pve",
+        layout=layout,
+        store=store,
+        tasks=Tasks(store, layout, "pve"),
+        locks=GuestLocks(store),
+        guests=guests,
+        containers=engine,
+        storages=storages,
+        network=FakeNetwork(),
+        sampler=Sampler(layout, "pve", engine, list_guests=guests.list, list_storages=list_storages),
+    )
+    assert await storages.start() == []
+    _write_template(layout.local_storage / "template/cache/debian-12-test_1_amd64.tar.gz")
+    return rooms
+
+
+def _write_template(path: Path) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        member = tarfile.TarInfo("./etc/os-release")
+        data = b"ID=debian\n"
+        member.size = len(data)
+        archive.addfile(member, BytesIO(data))
