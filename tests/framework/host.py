@@ -141,11 +141,11 @@ class Host:
 
     def all_logs(self) -> str:
         """Every log of the host: the daemon's and the guests' monitors'."""
-        texts = []
-        for path in sorted((self.root / "log").rglob("*")):
-            if path.is_file():
-                texts.append(f"==> {path.relative_to(self.root)}\n{path.read_text(errors='replace')[-8000:]}")
-        return "\n".join(texts)
+        return "\n".join(
+            f"==> {path.relative_to(self.root)}\n{path.read_text(errors='replace')[-8000:]}"
+            for path in sorted((self.root / "log").rglob("*"))
+            if path.is_file()
+        )
 
     # the API
 

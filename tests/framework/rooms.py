@@ -30,6 +30,8 @@ async def fake_rooms(root: Path) -> Rooms:
     async def list_storages() -> Sequence[MeasuredStorage]:
         return await storages.all()
 
+    network = FakeNetwork(layout)
+    await network.start()
     rooms = Rooms(
         node="pve",
         layout=layout,
@@ -39,7 +41,7 @@ async def fake_rooms(root: Path) -> Rooms:
         guests=guests,
         containers=engine,
         storages=storages,
-        network=FakeNetwork(),
+        network=network,
         sampler=Sampler(layout, "pve", engine, list_guests=guests.list, list_storages=list_storages),
     )
     assert await storages.start() == []

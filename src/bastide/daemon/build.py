@@ -1,10 +1,13 @@
 """The one place that builds the rooms and hands them to each other."""
 
+import asyncio
 import ipaddress
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bastide.access.access import Access
+from bastide.base.errors import WrongState
 from bastide.base.layout import Layout
 from bastide.daemon.settings import Asked, Settings, load
 from bastide.guest.lxc.engine import LxcEngine
@@ -85,3 +88,25 @@ def _assemble(layout: Layout, store: SqliteStore, settings: Settings) -> House:
         sampler=sampler,
     )
     return House(settings, rooms, Access(store, settings.node, layout), engine, network, store)
+
+
+async def purge(layout: Layout) -> None:
+    """Remove every trace of a Bastide whose daemon has ended and whose guests are gone.
+
+    Raises WrongState while guests exist: their volumes would be lost with the state.
+    """
+    if (layout.state / "bastide.db").exists():
+        house = await build(layout, Asked())
+        try:
+            if await house.rooms.guests.list():
+                raise WrongState("guests exist: remove them first, or use down --purge --force")
+            await house.network.stop(purge=True)
+            await house.engine.purge()
+        finally:
+            house.rooms.sampler.close()
+            await house.store.close()
+    for folder in (layout.runtime, layout.logs, layout.state):
+        if folder.is_dir():
+            await asyncio.to_thread(shutil.rmtree, folder)
+    if layout.root is not None and layout.root.is_dir() and not any(layout.root.iterdir()):
+        layout.root.rmdir()

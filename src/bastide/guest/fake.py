@@ -8,7 +8,7 @@ import contextlib
 import os
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,6 +162,10 @@ class FakeEngine:
         """See HotChange."""
         self._maybe_fail("add_mount")
         self._guest(plan.vmid).plan = plan
+
+    def choose_ids(self, vmid: int, taken: Collection[int]) -> IdMap:
+        """See Preparation."""
+        return IdMap(max([65536, *(first + 65536 for first in taken)]))
 
     @asynccontextmanager
     async def unpacking(self, target: Path, idmap: IdMap) -> AsyncIterator[Sequence[str]]:

@@ -1,7 +1,7 @@
 """What an engine is: small protocols that `lxc/` and later `qemu/` fulfil; `fake.py` is one too."""
 
 from asyncio.subprocess import Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,6 +152,12 @@ class HotChange(Protocol):
 
 class Preparation(Protocol):
     """Changing a stopped guest's files, never following a link out of its root."""
+
+    def choose_ids(self, vmid: int, taken: Collection[int]) -> IdMap:
+        """A range of host ids for a new guest; `taken` are the first ids of the others' ranges.
+
+        Raises HostFailure when the host has none left.
+        """
 
     def unpacking(self, target: Path, idmap: IdMap) -> AbstractAsyncContextManager[Sequence[str]]:
         """While entered, the command that unpacks a tar stream from its standard input into `target`.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from bastide.base.errors import InvalidParameter, NotFound
 from bastide.base.ids import Upid, VolumeId
-from bastide.guest.lxc.ids import choose_range
 from bastide.guest.protocol import ContainerPlan, IdMap
 from bastide.host.archive import stream_archive
 from bastide.host.password import hash_password
@@ -113,7 +112,7 @@ def _with_defaults(options: ContainerOptions, storage: str) -> ContainerOptions:
 
 async def _choose_ids(rooms: Rooms, vmid: int) -> int:
     taken = [guest.first_id for guest in await rooms.guests.list() if guest.first_id is not None]
-    return choose_range(vmid, taken).first
+    return rooms.containers.choose_ids(vmid, taken).first
 
 
 async def _allocate(rooms: Rooms, volume: NewVolume, task: Task) -> None:
