@@ -268,6 +268,7 @@ def _failure(error: BaseException) -> HostFailure:
 
 
 def _damaged(path: Path, why: str) -> HostFailure:
+    reason = " ".join(why.split())
     return HostFailure(
-        f"the state file {path} is damaged ({why}): restore it from a backup, or move it away to begin anew"
+        f"the state file {path} is damaged ({reason}): restore it from a backup, or move it away to begin anew"
     )
