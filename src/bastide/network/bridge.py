@@ -1,0 +1,214 @@
+"""The network of a host: one NAT bridge of ours, and any bridge of the user's.
+
+Everything is asked of the kernel and of the file system each time, so that a killed daemon, a flushed rule set or a
+removed bridge is repaired by the next `start`, and while the daemon runs by its supervisor.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from ipaddress import IPv4Interface, IPv6Interface
+
+from bastide.base.errors import BastideError, HostFailure, InvalidParameter
+from bastide.base.layout import Layout
+from bastide.host import links, netevents, nftables, sysctl
+from bastide.model.container import NetworkInterface
+from bastide.network import forwarding, nft, ports
+from bastide.network.nameservice import NameService
+from bastide.network.protocol import ManagedBridge
+from bastide.network.subnets import seed_of
+
+_log = logging.getLogger(__name__)
+_SETTLE_SECONDS = 1.0
+_RETRY_SECONDS = 10.0
+
+
+class NatNetwork:
+    """Implements `network.protocol.Network` on the kernel's bridges, nftables and dnsmasq."""
+
+    def __init__(self, layout: Layout, bridge: str, ipv4: IPv4Interface, ipv6: IPv6Interface) -> None:
+        self._layout = layout
+        self._managed = ManagedBridge(bridge, ipv4, ipv6)
+        self._hwaddr = stable_hwaddr(f"{seed_of(layout.instance)}/{bridge}")
+        self._names = NameService(layout, self._managed)
+        self._lock = asyncio.Lock()
+        self._supervisor: asyncio.Task[None] | None = None
+        self._ruleset = ""
+        self._warned: list[str] = []
+
+    async def start(self) -> None:
+        """Bring up the bridge, its rules and its dnsmasq, repair what is amiss, and watch over them.
+
+        Raises HostFailure when a bridge of that name exists that is not ours, or the host refuses.
+        """
+        async with self._lock:
+            self._ruleset = ""
+            await self._ensure()
+            if self._supervisor is None:
+                self._supervisor = asyncio.create_task(self._supervise())
+
+    async def stop(self, *, purge: bool) -> None:
+        """Stop watching; with `purge` remove the bridge, the rules, dnsmasq, its leases, and set settings back."""
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            supervisor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await supervisor
+        if not purge:
+            return
+        async with self._lock:
+            await self._names.purge()
+            for family in ("inet", "netdev"):
+                await nftables.delete_table(family, self._layout.instance)
+            await asyncio.to_thread(forwarding.give_back, self._managed.name)
+            await links.with_netlink(self._remove_bridge)
+            self._ruleset = ""
+
+    def host_interface(self, vmid: int, index: int) -> str:
+        """See `ports.host_interface`."""
+        return ports.host_interface(self._layout, vmid, index)
+
+    async def check(self, nic: NetworkInterface) -> None:
+        """Raise InvalidParameter naming `bridge`, `tag`, `trunks`, `mtu` or `ip` when the host cannot serve it."""
+        ports.check(nic)
+        if nic.bridge == self._managed.name:
+            for field, own in (("ip", self._managed.ipv4), ("ip6", self._managed.ipv6)):
+                if (getattr(nic, field) or "").partition("/")[0] == str(own.ip):
+                    raise InvalidParameter({field: f"{own.ip} is the address of bridge '{nic.bridge}' itself"})
+
+    async def connect(self, vmid: int, index: int, nic: NetworkInterface) -> None:
+        """Bring the host end of `net<index>` into the asked state. Raises NotFound without it, HostFailure."""
+        await ports.connect(self._layout.instance, self.host_interface(vmid, index), nic)
+
+    async def register(self, vmid: int, name: str, nics: dict[int, NetworkInterface]) -> None:
+        """Make the guest's name resolve, and keep its addresses for it."""
+        await self._names.register(vmid, name, nics)
+
+    async def forget(self, vmid: int) -> None:
+        """Remove the guest's names and give its addresses back."""
+        await self._names.forget(vmid)
+
+    async def lease(self, hwaddr: str) -> str | None:
+        """The IPv4 address that DHCP gave to a hardware address, if any."""
+        return self._names.leases().get(hwaddr.upper())
+
+    def gateway(self, bridge: str) -> ManagedBridge | None:
+        """The managed bridge of that name, or None."""
+        return self._managed if bridge == self._managed.name else None
+
+    async def problems(self) -> list[str]:
+        """What on this host stands in the guests' way and is not ours to change; a sentence each."""
+        found: list[str] = []
+        for hook, what in (("forward", "reach anything beyond the host"), ("input", "ask this host for DHCP and DNS")):
+            found += [
+                f"the firewall chain '{chain}' drops what it does not name: allow the interface "
+                f"'{self._managed.name}' there, or guests may not {what}"
+                for chain in await nftables.dropping_chains(hook)
+            ]
+        return found
+
+    async def _ensure(self) -> None:
+        outer4, outer6 = await links.with_netlink(self._bring_up)
+        guarded4, guarded6 = await asyncio.to_thread(forwarding.ensure, self._managed.name, outer4, outer6)
+        await self._ensure_rules(guarded4, guarded6)
+        await self._names.ensure()
+        problems = await self.problems()
+        if problems != self._warned:
+            for problem in problems:
+                _log.warning("%s", problem)
+            self._warned = problems
+
+    async def _ensure_rules(self, guarded4: list[str], guarded6: list[str]) -> None:
+        ruleset = nft.render_nat(
+            self._layout.instance,
+            self._managed.name,
+            self._managed.ipv4.network,
+            self._managed.ipv6.network,
+            guarded4=guarded4,
+            guarded6=guarded6,
+        )
+        if ruleset != self._ruleset or not await nftables.has_table("inet", self._layout.instance):
+            await nftables.apply(ruleset)
+            self._ruleset = ruleset
+
+    def _bring_up(self, netlink: links.Netlink) -> tuple[set[str], set[str]]:
+        """Make or repair the bridge; returns the host's other interfaces with routes, for IPv4 and IPv6."""
+        name = self._managed.name
+        if not links.exists(name):
+            netlink.add_bridge(name, self._hwaddr)
+        elif not links.is_bridge(name) or links.hwaddr(name) != self._hwaddr:
+            raise HostFailure(
+                f"interface '{name}' exists already and was not made by this Bastide: guests can use it when it is a "
+                f"bridge, but give the managed bridge another name (`up --bridge NAME`)"
+            )
+        for key, value in _own_settings(name):
+            sysctl.try_write(key, value)
+        wanted = {address for address in (self._managed.ipv4, self._managed.ipv6) if _possible(address)}
+        for _, address in netlink.addresses(name):
+            if address not in wanted and not address.is_link_local:
+                netlink.delete_address(name, address)
+        for address in wanted - {address for _, address in netlink.addresses(name)}:
+            netlink.add_address(name, address)
+        netlink.set(name, state="up")
+        routes = [route for route in netlink.routes() if not route.destination.is_link_local]
+        outer: tuple[set[str], set[str]] = (set(), set())
+        for route in routes:
+            if route.interface not in (name, "lo"):
+                outer[route.destination.version == 6].add(route.interface)
+        return outer
+
+    def _remove_bridge(self, netlink: links.Netlink) -> None:
+        name = self._managed.name
+        if links.exists(name) and links.hwaddr(name) == self._hwaddr:
+            netlink.delete(name)
+
+    async def _supervise(self) -> None:
+        """Look again when dnsmasq ends or the kernel's routes, links or rules change; never give up."""
+        events = netevents.NetEvents()
+        try:
+            while True:
+                await self._changed(events)
+                await asyncio.sleep(_SETTLE_SECONDS)
+                events.changed.clear()
+                try:
+                    async with self._lock:
+                        await self._ensure()
+                except BastideError as error:
+                    _log.error("the bridge '%s' could not be repaired: %s", self._managed.name, error)
+                    await asyncio.sleep(_RETRY_SECONDS)
+        finally:
+            events.close()
+
+    async def _changed(self, events: netevents.NetEvents) -> None:
+        waiting = {asyncio.create_task(events.changed.wait()), asyncio.create_task(self._names.wait_ended())}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def stable_hwaddr(seed: str) -> str:
+    """A locally administered unicast address from a text; a fixed one keeps the bridge from taking its ports'."""
+    return ":".join(f"{octet:02x}" for octet in b"\x02" + hashlib.sha256(seed.encode()).digest()[:5])
+
+
+def _own_settings(bridge: str) -> list[tuple[str, str]]:
+    """Settings of the bridge alone: guests tell it nothing about routes, and cannot send with a foreign source."""
+    return [
+        (f"net/ipv4/conf/{bridge}/rp_filter", "1"),
+        (f"net/ipv4/conf/{bridge}/accept_redirects", "0"),
+        (f"net/ipv6/conf/{bridge}/disable_ipv6", "0"),
+        (f"net/ipv6/conf/{bridge}/accept_ra", "0"),
+        (f"net/ipv6/conf/{bridge}/autoconf", "0"),
+        (f"net/ipv6/conf/{bridge}/accept_redirects", "0"),
+        (f"net/ipv6/conf/{bridge}/accept_dad", "0"),
+        (f"net/ipv4/conf/{bridge}/forwarding", "1"),
+        (f"net/ipv6/conf/{bridge}/forwarding", "1"),
+    ]
+
+
+def _possible(address: IPv4Interface | IPv6Interface) -> bool:
+    return address.version == 4 or sysctl.exists("net/ipv6/conf/all/forwarding")

@@ -1,0 +1,166 @@
+"""The managed bridge's name service: dnsmasq's files, its life, and who answers to which name."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from bastide.base.layout import Layout
+from bastide.host import dnsmasq, resolved, sysctl
+from bastide.model.container import NetworkInterface
+from bastide.network import names
+from bastide.network.protocol import ManagedBridge
+
+_log = logging.getLogger(__name__)
+
+
+class NameService:
+    """DHCP and DNS for one bridge.
+
+    What dnsmasq reads after it has dropped its privileges lies in `/run/<instance>-network`, world-readable, because
+    the runtime folder is closed to everyone but root; it is made anew after a boot. Each guest has a file
+    `<vmid>.<name>` there, so that a name's owner is known by looking at the folder.
+    """
+
+    def __init__(self, layout: Layout, bridge: ManagedBridge) -> None:
+        self._bridge = bridge
+        self._folder = Path("/run") / f"{layout.instance}-network"
+        ipv6 = bridge.ipv6 if sysctl.exists("net/ipv6/conf/all/forwarding") else None
+        self._service = names.Service(
+            bridge=bridge.name,
+            ipv4=bridge.ipv4,
+            ipv6=ipv6,
+            domain=layout.instance,
+            user="root",
+            pid_file=self._folder / "dnsmasq.pid",
+            hosts=self._folder / "hosts",
+            dhcp_hosts=self._folder / "dhcp-hosts",
+            leases=layout.state / "network" / "leases",
+            log=layout.logs / "dnsmasq.log",
+        )
+        self._process = dnsmasq.Dnsmasq(self._folder / "dnsmasq.conf", self._service.pid_file)
+        self._cached: tuple[tuple[int, int, int], dict[str, str]] | None = None
+        self._lock = asyncio.Lock()
+
+    async def ensure(self) -> None:
+        """Write the configuration and see that dnsmasq runs with it. Raises RunError with its complaint."""
+        changed = await asyncio.to_thread(self._write_config)
+        running = self._process.pid() is not None
+        if running and changed:
+            await self._process.stop()
+        if changed or not running:
+            await self._process.start()
+            await resolved.route_domain(self._bridge.name, self._bridge.ipv4.ip, self._service.domain)
+
+    async def wait_ended(self) -> None:
+        """Return when dnsmasq does not run."""
+        await self._process.wait()
+
+    async def purge(self) -> None:
+        """End dnsmasq and remove every file, leases too."""
+        await self._process.stop()
+        for folder in (self._folder, self._service.leases.parent):
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        self._service.log.unlink(missing_ok=True)
+
+    async def register(self, vmid: int, name: str, nics: Mapping[int, NetworkInterface]) -> None:
+        """Write the guest's names and reservations; dnsmasq reads them again when they changed."""
+        async with self._lock:
+            taken = self._owners()
+            label = names.label_of(name, [used for owner, used in taken if owner != vmid], vmid)
+            if label != name.partition(".")[0].lower():
+                _log.warning("guest %s answers to '%s': the name '%s' is another's", vmid, label or "no name", name)
+            file = f"{vmid}.{label or ''}"
+            texts = {
+                self._service.hosts / file: names.render_hosts(label, nics, self._bridge.name),
+                self._service.dhcp_hosts / file: names.render_dhcp_hosts(label, nics, self._bridge.name),
+            }
+            if self._replace(vmid, texts):
+                self._process.reload()
+
+    async def forget(self, vmid: int) -> None:
+        """Remove the guest's files and give its leases back; a guest that was never registered is fine."""
+        async with self._lock:
+            files = [path for folder in self._folders() for path in folder.glob(f"{vmid}.*")]
+            hwaddrs = [
+                line.partition(",")[0].upper()
+                for path in files
+                if path.parent == self._service.dhcp_hosts
+                for line in path.read_text().splitlines()
+            ]
+            for path in files:
+                path.unlink(missing_ok=True)
+            if not files:
+                return
+            self._process.reload()
+            leases = self.leases()
+            for hwaddr in hwaddrs:
+                if hwaddr in leases:
+                    with contextlib.suppress(OSError):
+                        dnsmasq.release(self._bridge.name, self._bridge.ipv4.ip, IPv4Address(leases[hwaddr]), hwaddr)
+
+    def leases(self) -> dict[str, str]:
+        """IPv4 addresses by hardware address, read again when the file changed."""
+        try:
+            status = os.stat(self._service.leases)
+        except OSError:
+            return {}
+        mark = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if self._cached is None or self._cached[0] != mark:
+            self._cached = (mark, names.parse_leases(self._service.leases.read_text(errors="replace")))
+        return self._cached[1]
+
+    def _folders(self) -> tuple[Path, Path]:
+        return self._service.hosts, self._service.dhcp_hosts
+
+    def _owners(self) -> list[tuple[int, str]]:
+        """Which guest has which name, from the names of the files."""
+        found = []
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.listdir(self._service.dhcp_hosts):
+                owner, _, label = entry.partition(".")
+                if owner.isdigit() and label:
+                    found.append((int(owner), label))
+        return found
+
+    def _replace(self, vmid: int, texts: Mapping[Path, str]) -> bool:
+        """Write the files unless they are so already, drop the guest's others; whether anything changed."""
+        self._make_folders()
+        old = [path for folder in self._folders() for path in folder.glob(f"{vmid}.*") if path not in texts]
+        for path in old:
+            path.unlink()
+        changed = bool(old)
+        for path, text in texts.items():
+            changed = _write(path, text) or changed
+        return changed
+
+    def _make_folders(self) -> None:
+        for folder in (self._folder, *self._folders()):
+            folder.mkdir(exist_ok=True, parents=True)
+            folder.chmod(0o755)  # whatever the umask: dnsmasq reads them with its own account
+
+    def _write_config(self) -> bool:
+        self._make_folders()
+        for path in (self._service.leases, self._service.log):
+            path.parent.mkdir(exist_ok=True, parents=True)
+        service = names.with_user(self._service, dnsmasq.service_user())
+        return _write(self._process.config, names.render_config(service))
+
+
+def _write(path: Path, text: str) -> bool:
+    """Replace a world-readable file at once, unless it holds the text already; whether it was written.
+
+    The new file is made beside the folder that dnsmasq watches, and moved in whole.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_text() == text:
+            return False
+    new = path.parent.parent / f".{path.name}.new"
+    new.write_text(text)
+    new.chmod(0o644)
+    new.rename(path)
+    return True

@@ -1,0 +1,90 @@
+"""Guests' interfaces as ports of bridges: their names, what a bridge can do, VLAN, rate, link state."""
+
+from bastide.base.errors import HostFailure, InvalidParameter
+from bastide.base.layout import Layout
+from bastide.host import links, nftables
+from bastide.model.container import NetworkInterface
+from bastide.network import nft
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_NAME_LIMIT = 15  # IFNAMSIZ without its NUL
+_MIB = 1024 * 1024
+# What tc-tbf(8) can hold: 32 bits of bytes a second. Nothing here is faster than 4 GB/s.
+_FASTEST = 2**32 - 1
+
+
+def host_interface(layout: Layout, vmid: int, index: int) -> str:
+    """Name of the host's end of `net<index>`: `veth<vmid>i<index>`, as Proxmox VE calls it.
+
+    A host below a root folder of its own shares the machine, so its names begin with `v` and four hex digits of the
+    instance instead. What would be longer than 15 characters has its number in base 36; `-`, `_` and `veth` keep the
+    three forms apart, so that no two guests of one host ever share a name.
+    """
+    own = layout.instance.partition("-")[2][:4]
+    name = f"v{own}-{vmid}i{index}" if own else f"veth{vmid}i{index}"
+    return name if len(name) <= _NAME_LIMIT else f"v{own}_{_base36(vmid)}i{_base36(index)}"
+
+
+def _base36(number: int) -> str:
+    text = ""
+    while True:
+        number, digit = divmod(number, 36)
+        text = _DIGITS[digit] + text
+        if number == 0:
+            return text
+
+
+def check(nic: NetworkInterface) -> None:
+    """Raise InvalidParameter when the interface's bridge is none or cannot do what is asked."""
+    bridge = nic.bridge
+    if bridge is None:
+        return
+    if not links.is_bridge(bridge):
+        what = "is not a bridge" if links.exists(bridge) else "does not exist"
+        there = ", ".join(links.bridges()) or "none"
+        raise InvalidParameter({"bridge": f"bridge '{bridge}' {what}; bridges of this host: {there}"})
+    vlan = "tag" if nic.tag is not None else "trunks" if nic.trunks is not None else None
+    if vlan and not links.vlan_filtering(bridge):
+        how = (
+            f"turn it on with `ip link set {bridge} type bridge vlan_filtering 1`"
+            if links.can_filter_vlans(bridge)
+            else "this kernel lacks it (CONFIG_BRIDGE_VLAN_FILTERING)"
+        )
+        raise InvalidParameter({vlan: f"bridge '{bridge}' does not tell VLANs apart: {how}"})
+    if nic.trunks is not None and not all(1 <= int(vid) <= 4094 for vid in nic.trunks.split(";")):
+        raise InvalidParameter({"trunks": "a VLAN number is 1 to 4094"})
+    if nic.mtu is not None and nic.mtu > links.mtu(bridge):
+        raise InvalidParameter({"mtu": f"{nic.mtu} is more than the {links.mtu(bridge)} bytes of bridge '{bridge}'"})
+
+
+def bytes_per_second(nic: NetworkInterface) -> int | None:
+    """The interface's rate limit (`rate` is in MiB a second, as in Proxmox VE), or None without one."""
+    rate = int((nic.rate or 0) * _MIB)
+    return rate if 0 < rate <= _FASTEST else None
+
+
+async def connect(instance: str, name: str, nic: NetworkInterface) -> None:
+    """Bring a host end into the asked state. Raises NotFound without it, HostFailure when the kernel refuses."""
+    rate = bytes_per_second(nic)
+    limited = await links.with_netlink(lambda netlink: _plug(netlink, name, nic))
+    if rate is None and not limited:
+        return
+    # What the guest sends is dropped above the rate (as Proxmox VE polices it); what it receives is shaped. The
+    # shaper is the sign that there is a limit at all, hence last.
+    await nftables.apply(nft.render_rate(instance, name, rate))
+    await links.with_netlink(lambda netlink: netlink.limit_towards(name, rate))
+
+
+def _plug(netlink: links.Netlink, name: str, nic: NetworkInterface) -> bool:
+    """Set bridge, MTU, VLANs and link state; returns whether the host end has a shaper now."""
+    netlink.index(name)
+    if nic.bridge is not None and not links.is_bridge(nic.bridge):
+        raise HostFailure(f"bridge '{nic.bridge}' does not exist any more")
+    if nic.mtu is not None and links.mtu(name) != nic.mtu:
+        netlink.set(name, mtu=nic.mtu)
+    if links.bridge_of(name) != nic.bridge:
+        netlink.set(name, master=netlink.index(nic.bridge) if nic.bridge else 0)
+    if nic.bridge is not None and links.vlan_filtering(nic.bridge):
+        netlink.set_port_vlans(name, nic.tag, [int(vid) for vid in (nic.trunks or "").split(";") if vid])
+    netlink.set(name, state="down" if nic.link_down else "up")
+    return netlink.is_shaped(name)
