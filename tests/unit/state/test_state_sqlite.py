@@ -142,7 +142,7 @@ async def test_a_full_disk_changes_nothing_and_the_next_write_works(tmp_path: Pa
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
     results = await asyncio.gather(
-        store.put("a", "x" * 100_000), store.put("b", "2"), store.delete("a"), return_exceptions=True
+        store.put("c", "x" * 100_000), store.put("b", "2"), store.put("a", "", kept.revision), return_exceptions=True
     )
     assert all(isinstance(result, NoSpace) for result in results)
     assert await store.list("") == [kept]
