@@ -14,7 +14,7 @@ from typing import Self
 
 from bastide.base.errors import BastideError, Conflict, Locked
 from bastide.base.ids import Upid
-from bastide.state.store import ABSENT, Entry, Store
+from bastide.state.store import ABSENT, Change, Entry, Store
 
 _PREFIX = "lock/guest/"
 
@@ -105,17 +105,15 @@ class GuestLocks:
         key = f"{_PREFIX}{lock.vmid}"
         # The watch begins before the first try, so that no release falls between the two.
         changes = self._store.watch(key)
-        try:
-            async with asyncio.timeout(deadline):
-                while True:
-                    held = await self._try(key, lock)
-                    if held is not None:
-                        return held
-                    async for change in changes:
-                        if change.key == key and change.value is None:
-                            break
-        except TimeoutError:
-            raise Locked(await self._refusal(lock.vmid)) from None
+        until = asyncio.get_running_loop().time() + deadline
+        while (held := await self._try(key, lock)) is None:
+            # Only the waiting is limited: a slow disk is not another owner.
+            try:
+                async with asyncio.timeout_at(until):
+                    await _freed(changes, key)
+            except TimeoutError:
+                raise Locked(await self._refusal(lock.vmid)) from None
+        return held
 
     async def _try(self, key: str, lock: GuestLock) -> HeldLock | None:
         writing = asyncio.ensure_future(self._store.put(key, lock.to_json(), expect=ABSENT))
@@ -149,3 +147,10 @@ class GuestLocks:
         if lock is None:
             return f"can't lock guest {vmid}: it was busy for too long"
         return f"can't lock guest {vmid}: {lock.owner} ({lock.action}) works on it"
+
+
+async def _freed(changes: AsyncIterator[Change], key: str) -> None:
+    """Wait until the key is removed."""
+    async for change in changes:
+        if change.key == key and change.value is None:
+            return
