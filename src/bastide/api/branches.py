@@ -1,9 +1,35 @@
 """Every branch of the API, in the order of Proxmox's tree."""
 
-from bastide.api import version
+from bastide.api import (
+    access,
+    access_users,
+    cluster,
+    console,
+    execute,
+    lxc,
+    lxc_status,
+    node_tasks,
+    nodes,
+    pools,
+    storage,
+    version,
+)
 from bastide.api.routing import Branch, Route
 
-_BRANCHES: tuple[Branch, ...] = (version.branch,)
+_BRANCHES: tuple[Branch, ...] = (
+    version.branch,
+    access.branch,
+    access_users.branch,
+    cluster.branch,
+    nodes.branch,
+    node_tasks.branch,
+    lxc.branch,
+    lxc_status.branch,
+    console.branch,
+    storage.branch,
+    pools.branch,
+    execute.branch,
+)
 
 
 def routes() -> list[Route]:

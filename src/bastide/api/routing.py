@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 from bastide.access.access import Access
 from bastide.api.services import Services
 from bastide.base.errors import MethodNotImplemented
-from bastide.model.access import Identity
+from bastide.model.access import ROOT, Identity
 from bastide.model.record import Record
 from bastide.operations.rooms import Rooms
 
@@ -82,14 +82,18 @@ class Call:
             raise RuntimeError("an HTTP request has no WebSocket")
         return self.connection
 
+    @property
+    def is_root(self) -> bool:
+        """Whether the caller is root@pam itself, not by a token."""
+        return self.identity == ROOT
+
     async def may(self, path: str, *privileges: str, any_of: bool = False) -> bool:
         """Whether the caller has all (or any) of the privileges on a path of the access tree."""
-        held = await self.access.permissions(self.identity, path)
-        return any(p in held for p in privileges) if any_of else all(p in held for p in privileges)
+        return (await self.access.authority()).allows(self.identity, path, privileges, any=any_of)
 
     async def require(self, path: str, *privileges: str, any_of: bool = False) -> None:
         """Raise PermissionDenied (`Permission check failed (PATH, PRIV)`) unless `may`."""
-        await self.access.check(self.identity, path, privileges, any=any_of)
+        (await self.access.authority()).check(self.identity, path, privileges, any=any_of)
 
 
 @dataclass(frozen=True)
@@ -127,9 +131,10 @@ class Route:
         return declared
 
     def refuse_unbuilt(self, params: Record) -> None:
-        """Raise MethodNotImplemented when a parameter is given that is known but not built."""
+        """Raise MethodNotImplemented when a parameter is given (and not off) that is known but not built."""
         for name, info in type(params).model_fields.items():
-            if name in params.model_fields_set and any(isinstance(mark, NotBuilt) for mark in info.metadata):
+            given = getattr(params, name) not in (None, False, "")
+            if given and any(isinstance(mark, NotBuilt) for mark in info.metadata):
                 raise MethodNotImplemented(f"parameter '{info.alias or name}' not implemented")
 
 

@@ -42,11 +42,11 @@ async def serve(
     key: Path,
     unix_socket: Path,
     stop: asyncio.Event,
-    ready: Callable[[int], None] | None = None,
+    ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve until `stop` is set, then let requests at work end (5 s) and close.
 
-    `listen` is an IPv4 or IPv6 address (`::` takes both), `port` 0 takes any; `ready(port)` is called once both
+    `listen` is an IPv4 or IPv6 address (`::` takes both), `port` 0 takes any; `ready()` is called once both
     listeners answer. Raises OSError when the port or the socket cannot be had.
     """
     install()
@@ -66,7 +66,7 @@ async def serve(
         tasks = [asyncio.create_task(listener.accept()) for listener in listeners]
         tasks.append(asyncio.create_task(_keep_date(state)))
         if ready is not None:
-            ready(tcp.getsockname()[1])
+            ready()
         try:
             await stop.wait()
         finally:

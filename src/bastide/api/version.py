@@ -10,6 +10,11 @@ PVE_RELEASE = "9.1"
 branch = Branch("/version")
 
 
+def manager_version(call: Call) -> str:
+    """The version as `pveversion` of a node's status shows it."""
+    return f"pve-manager/{PVE_VERSION}/bastide-{call.services.version}"
+
+
 def describe(call: Call) -> dict[str, Any]:
     """The version as clients parse it: `version` by PEP 440, `release` a number in text."""
     return {"version": PVE_VERSION, "release": PVE_RELEASE, "repoid": "bastide", "bastide": call.services.version}

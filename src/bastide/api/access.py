@@ -1,0 +1,330 @@
+"""`/access`: logging in, who may do what, roles and realms. Users and tokens are in `access_users.py`."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from bastide.access.roles import BUILTIN_ROLES
+from bastide.access.users import REALMS
+from bastide.api.lists import index
+from bastide.api.routing import Branch, Call, NoParameters, NotBuilt
+from bastide.base.errors import AuthenticationFailed, InvalidParameter, NotFound, PermissionDenied
+from bastide.model.access import ROOT, Identity
+from bastide.model.record import Multiline, Record
+from bastide.model.types import UserId, split_list
+
+_CAPABILITIES = {
+    "vms": "/vms", "dc": "/", "storage": "/storage", "access": "/access", "nodes": "/nodes", "sdn": "/sdn",
+    "mapping": "/mapping",
+}  # fmt: skip
+_LIST = r"^[^\x00-\x1f]*$"
+
+AclPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9/._@+:-]+$", max_length=512)]
+Names = Annotated[str | None, Field(pattern=_LIST, max_length=8192)]
+RoleId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=64)]
+
+branch = Branch("/access")
+
+
+class Login(Record):
+    """A user's name and password; an unexpired ticket as the password renews it."""
+
+    username: Annotated[str, Field(max_length=64)]
+    password: Annotated[str, Field(max_length=4096)]
+    realm: Annotated[str | None, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]+$", max_length=32)] = None
+    new_format: Annotated[bool | None, Field(alias="new-format")] = None
+    otp: Annotated[str | None, Field(max_length=256), NotBuilt()] = None
+    tfa_challenge: Annotated[str | None, Field(alias="tfa-challenge", max_length=4096), NotBuilt()] = None
+    path: Annotated[AclPath | None, Field(max_length=64)] = None
+    privs: Annotated[str | None, Field(pattern=_LIST, max_length=64)] = None
+
+
+class ConsoleTicket(Record):
+    """A console's ticket and what it shall be good for."""
+
+    authid: Annotated[str, Field(max_length=64)]
+    path: Annotated[AclPath, Field(max_length=64)]
+    privs: Annotated[str, Field(pattern=_LIST, max_length=64)]
+    vncticket: Annotated[str, Field(max_length=4096)]
+    port: Annotated[int | None, Field(ge=0, le=65535)] = None
+
+
+class Password(Record):
+    """A user's new password, and the caller's own present one."""
+
+    userid: UserId
+    password: Annotated[str, Field(min_length=8, max_length=64)]
+    confirmation_password: Annotated[str | None, Field(alias="confirmation-password", min_length=5, max_length=64)] = (
+        None
+    )
+
+
+class PermissionsQuery(Record):
+    """Whose rights, and where."""
+
+    userid: Annotated[
+        str | None, Field(pattern=r"^[^\s:/!@]+@[A-Za-z][A-Za-z0-9._-]+(![A-Za-z][A-Za-z0-9._-]+)?$", max_length=256)
+    ] = None
+    path: AclPath | None = None
+
+
+class AclChange(Record):
+    """Roles to give on a path, or with `delete` to take away."""
+
+    path: AclPath
+    roles: Annotated[str, Field(pattern=_LIST, max_length=4096)]
+    users: Names = None
+    groups: Names = None
+    tokens: Names = None
+    propagate: bool | None = None
+    delete: bool | None = None
+
+
+class RoleName(Record):
+    """A role."""
+
+    roleid: RoleId
+
+
+class RoleCreate(RoleName):
+    """A new role."""
+
+    privs: Annotated[str | None, Field(pattern=_LIST, max_length=4096)] = None
+
+
+class RoleChange(RoleCreate):
+    """A role's privileges, or with `append` further ones."""
+
+    append: bool | None = None
+
+
+class RealmName(Record):
+    """A realm."""
+
+    realm: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]+$", max_length=32)]
+
+
+class GroupName(Record):
+    """A group."""
+
+    groupid: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=64)]
+
+
+class GroupChange(GroupName):
+    """A group's comment."""
+
+    comment: Annotated[str | None, Field(max_length=4096), Multiline()] = None
+
+
+@branch.get("", NoParameters, user="all")
+async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
+    """Directory index."""
+    return index("subdir", "acl", "domains", "groups", "password", "permissions", "roles", "ticket", "users",
+                 "vncticket")  # fmt: skip
+
+
+@branch.get("/ticket", NoParameters, user="world")
+async def read_ticket(_call: Call, _p: NoParameters) -> None:
+    """Dummy: useful for formatters that want to provide a login page."""
+
+
+@branch.post("/ticket", Login, user="world", allow_token=False)
+async def create_ticket(call: Call, p: Login) -> dict[str, Any]:
+    """Log in, or renew a ticket; answers the ticket and its CSRF prevention token."""
+    if (p.path is None) != (p.privs is None):
+        raise InvalidParameter({"path": "'path' and 'privs' go together"})
+    userid = p.username if p.realm is None or p.username.endswith(f"@{p.realm}") else f"{p.username}@{p.realm}"
+    identity = await call.access.authenticate(userid, p.password, _address(call))
+    if p.path is not None and p.privs is not None:
+        await call.access.check(identity, p.path, split_list(p.privs))
+    ticket, csrf = await call.access.issue_ticket(identity.userid)
+    authority = await call.access.authority()
+    return {
+        "username": identity.userid,
+        "ticket": ticket,
+        "CSRFPreventionToken": csrf,
+        "clustername": call.rooms.node,
+        "cap": {
+            name: dict.fromkeys(sorted(authority.permissions(identity, path)), 1)
+            for name, path in _CAPABILITIES.items()
+        },
+    }
+
+
+@branch.post("/vncticket", ConsoleTicket, user="world")
+async def verify_console_ticket(call: Call, p: ConsoleTicket) -> None:
+    """Verify a console's ticket and that its holder has the privileges; 401 when it is not so."""
+    userid, _, token = p.authid.partition("!")
+    identity = Identity(userid, token or None)
+    await call.access.look_at_console_ticket(p.vncticket, identity, p.path, p.port)
+    if not (await call.access.authority()).allows(identity, p.path, split_list(p.privs)):
+        raise AuthenticationFailed("permission denied - invalid PVEVNC ticket")
+
+
+@branch.put("/password", Password, allow_token=False,
+            check=("or", ("userid-param", "self"),
+                   ("and", ("userid-param", "Realm.AllocateUser"), ("userid-group", ("User.Modify",)))))  # fmt: skip
+async def change_password(call: Call, p: Password) -> None:
+    """Change a user's password. Everybody but root@pam must confirm with their own present one."""
+    await refuse_root(call, p.userid)
+    if not call.is_root:
+        if p.confirmation_password is None:
+            raise InvalidParameter({"confirmation-password": "your own present password is needed"})
+        await call.access.authenticate(call.identity.userid, p.confirmation_password, _address(call))
+    await call.access.users.set_password(p.userid, p.password)
+
+
+@branch.get("/permissions", PermissionsQuery, user="all")
+async def read_permissions(call: Call, p: PermissionsQuery) -> dict[str, dict[str, int]]:
+    """One's own rights, or with Sys.Audit on /access another's, path by path."""
+    identity = call.identity
+    if p.userid is not None and p.userid != str(identity):
+        userid, _, token = p.userid.partition("!")
+        if userid != identity.userid or identity.token is not None:
+            await call.require("/access", "Sys.Audit")
+        identity = Identity(userid, token or None)
+    authority = await call.access.authority()
+    if identity.userid not in authority.users or (identity.token and str(identity) not in authority.tokens):
+        raise NotFound(f"no such user or token '{str(identity)[:100]}'")
+    paths = authority.paths() if p.path is None else [p.path]
+    shown = {path: authority.permissions(identity, path) for path in paths}
+    return {
+        path: {name: int(reach) for name, reach in sorted(held.items())}
+        for path, held in shown.items()
+        if held or p.path is not None
+    }
+
+
+@branch.get("/acl", NoParameters, user="all")
+async def list_acl(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
+    """The grants on the paths that the caller may audit or change."""
+    authority = await call.access.authority()
+    return [
+        {"path": grant.path, "type": grant.kind, "ugid": grant.subject, "roleid": grant.role,
+         "propagate": int(grant.propagate)}
+        for grant in await call.access.grants.list()
+        if authority.allows(call.identity, "/access", ("Sys.Audit",))
+        or authority.allows(call.identity, grant.path, ("Permissions.Modify",))
+    ]  # fmt: skip
+
+
+@branch.put("/acl", AclChange, check=("perm-modify", "{path}"))
+async def change_acl(call: Call, p: AclChange) -> None:
+    """Give roles on a path to users, groups and tokens, or take them away."""
+    roles, users, tokens = split_list(p.roles), split_list(p.users or ""), split_list(p.tokens or "")
+    propagate = p.propagate is not False
+    for subject in [*users, *tokens]:
+        await call.access.check_own_change(call.identity, subject.partition("!")[0])
+    await call.access.check_grant(call.identity, p.path, roles, propagate=propagate)
+    await call.access.grants.set(
+        p.path,
+        roles,
+        users=users,
+        groups=split_list(p.groups or ""),
+        tokens=tokens,
+        propagate=propagate,
+        delete=bool(p.delete),
+    )
+
+
+@branch.get("/roles", NoParameters, user="all")
+async def list_roles(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
+    """The roles with their privileges."""
+    roles = await call.access.roles.list()
+    return [
+        {"roleid": name, "privs": ",".join(sorted(roles[name])), "special": int(name in BUILTIN_ROLES)}
+        for name in sorted(roles)
+    ]
+
+
+@branch.post("/roles", RoleCreate, check=("perm", "/access", ("Sys.Modify",)))
+async def create_role(call: Call, p: RoleCreate) -> None:
+    """Make a role."""
+    await call.access.roles.create(p.roleid, split_list(p.privs or ""))
+
+
+@branch.get("/roles/{roleid}", RoleName, user="all")
+async def read_role(call: Call, p: RoleName) -> dict[str, int]:
+    """A role's privileges."""
+    return dict.fromkeys(sorted(await call.access.roles.get(p.roleid)), 1)
+
+
+@branch.put("/roles/{roleid}", RoleChange, check=("perm", "/access", ("Sys.Modify",)))
+async def change_role(call: Call, p: RoleChange) -> None:
+    """Replace or extend a role's privileges."""
+    if p.append and p.privs is None:
+        raise InvalidParameter({"append": "missing property - 'privs' is required by 'append'"})
+    await call.access.roles.update(p.roleid, split_list(p.privs or ""), append=bool(p.append))
+
+
+@branch.delete("/roles/{roleid}", RoleName, check=("perm", "/access", ("Sys.Modify",)))
+async def delete_role(call: Call, p: RoleName) -> None:
+    """Remove a role and the grants of it."""
+    await call.access.delete_role(p.roleid)
+
+
+@branch.get("/domains", NoParameters, user="world")
+async def list_realms(_call: Call, _p: NoParameters) -> list[dict[str, Any]]:
+    """The realms in which users may be; open to the world, for login pages."""
+    return [{"realm": realm, "type": realm, "comment": comment} for realm, comment in REALMS.items()]
+
+
+@branch.get("/domains/{realm}", RealmName,
+            check=("perm", "/access/realm", ("Realm.Allocate", "Sys.Audit"), "any", 1))  # fmt: skip
+async def read_realm(_call: Call, p: RealmName) -> dict[str, Any]:
+    """A realm."""
+    if p.realm not in REALMS:
+        raise NotFound(f"domain '{p.realm}' does not exist")
+    return {"type": p.realm, "comment": REALMS[p.realm]}
+
+
+@branch.get("/groups", NoParameters, user="all")
+async def list_groups(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
+    """The groups that the caller may change or audit."""
+    authority = await call.access.authority()
+    wanted = ("User.Modify", "Sys.Audit", "Group.Allocate")
+    return [
+        {"groupid": group.groupid, "users": ",".join(group.members), **_comment(group.comment)}
+        for group in await call.access.groups.list()
+        if authority.allows(call.identity, f"/access/groups/{group.groupid}", wanted, any=True)
+    ]
+
+
+@branch.post("/groups", GroupChange, check=("perm", "/access/groups", ("Group.Allocate",)))
+async def create_group(call: Call, p: GroupChange) -> None:
+    """Make a group."""
+    await call.access.groups.create(p.groupid, p.comment)
+
+
+@branch.get("/groups/{groupid}", GroupName,
+            check=("perm", "/access/groups", ("Sys.Audit", "Group.Allocate"), "any", 1))  # fmt: skip
+async def read_group(call: Call, p: GroupName) -> dict[str, Any]:
+    """A group's members."""
+    group = await call.access.groups.get(p.groupid)
+    return {"members": list(group.members), **_comment(group.comment)}
+
+
+@branch.put("/groups/{groupid}", GroupChange, check=("perm", "/access/groups", ("Group.Allocate",)))
+async def change_group(call: Call, p: GroupChange) -> None:
+    """Change a group's comment."""
+    await call.access.groups.update(p.groupid, p.comment)
+
+
+@branch.delete("/groups/{groupid}", GroupName, check=("perm", "/access/groups", ("Group.Allocate",)))
+async def delete_group(call: Call, p: GroupName) -> None:
+    """Remove a group and its grants."""
+    await call.access.delete_group(p.groupid)
+
+
+async def refuse_root(call: Call, userid: str) -> None:
+    """Raise PermissionDenied for a change of root@pam by anybody else: whoever could, would be root."""
+    if userid == ROOT.userid and not (await call.access.authority()).is_root(call.identity):
+        raise PermissionDenied("Permission check failed (user != root@pam)")
+
+
+def _address(call: Call) -> str:
+    return call.connection.client.host if call.connection.client else ""
+
+
+def _comment(comment: str | None) -> dict[str, str]:
+    return {} if comment is None else {"comment": comment}

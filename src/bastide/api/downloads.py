@@ -1,0 +1,86 @@
+"""What comes from elsewhere: template lists and downloads, asked for with Sys.AccessNetwork."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from bastide.api.fields import ChecksumAlgorithm, DownloadContent, HttpUrl, NodePath, StoragePath
+from bastide.api.routing import Branch, Call, NotBuilt
+from bastide.base.errors import InvalidParameter
+from bastide.model.types import FileName, StorageId
+from bastide.operations import content, images
+
+_NETWORK = ("or", ("perm", "/", ("Sys.Audit", "Sys.Modify")), ("perm", "/nodes/{node}", ("Sys.AccessNetwork",)))
+
+branch = Branch("/nodes/{node}")
+
+
+class UrlQuery(NodePath):
+    """A file elsewhere."""
+
+    url: HttpUrl
+    verify_certificates: Annotated[bool | None, Field(alias="verify-certificates")] = None
+
+
+class TemplateDownload(NodePath):
+    """A template of the list, and where to put it."""
+
+    storage: StorageId
+    template: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+@~:/-]*$", max_length=255)]
+
+
+class UrlDownload(StoragePath):
+    """A file elsewhere, what it is, and what it must hash to."""
+
+    url: HttpUrl
+    content: DownloadContent
+    filename: FileName
+    checksum: Annotated[str | None, Field(pattern=r"^[0-9A-Fa-f]{32,128}$")] = None
+    checksum_algorithm: Annotated[ChecksumAlgorithm | None, Field(alias="checksum-algorithm")] = None
+    compression: Annotated[str | None, Field(pattern=r"^[a-z0-9]+$", max_length=16), NotBuilt()] = None
+    verify_certificates: Annotated[bool | None, Field(alias="verify-certificates")] = None
+
+
+@branch.get("/query-url-metadata", UrlQuery, check=_NETWORK)
+async def read_url_metadata(_call: Call, p: UrlQuery) -> dict[str, Any]:
+    """Name, type and size of a file elsewhere, asked without fetching it."""
+    return await content.url_metadata(p.url, verify=p.verify_certificates is not False)
+
+
+@branch.get("/aplinfo", NodePath, user="all")
+async def list_templates(call: Call, _p: NodePath) -> list[dict[str, Any]]:
+    """The container templates that can be had."""
+    return await images.available(call.rooms)
+
+
+@branch.post("/aplinfo", TemplateDownload, check=("perm", "/storage/{storage}", ("Datastore.AllocateTemplate",)))
+async def fetch_template(call: Call, p: TemplateDownload) -> str:
+    """Fetch or build a container template of the list."""
+    return str(await images.pull_image(call.rooms, call.identity, p.template, p.storage))
+
+
+@branch.post("/storage/{storage}/download-url", UrlDownload,
+             check=("and", ("perm", "/storage/{storage}", ("Datastore.AllocateTemplate",)), _NETWORK))  # fmt: skip
+async def download_url(call: Call, p: UrlDownload) -> str:
+    """Download a template or image, and check what it hashes to."""
+    check_checksum(p.checksum, p.checksum_algorithm)
+    upid = await content.download_url(
+        call.rooms,
+        call.identity,
+        storage=p.storage,
+        content=p.content,
+        filename=p.filename,
+        url=p.url,
+        checksum=p.checksum,
+        checksum_algorithm=p.checksum_algorithm,
+        verify=p.verify_certificates is not False,
+    )
+    return str(upid)
+
+
+def check_checksum(checksum: str | None, algorithm: str | None) -> None:
+    """Raise InvalidParameter when one is given without the other."""
+    if checksum is not None and algorithm is None:
+        raise InvalidParameter({"checksum": "missing property - 'checksum-algorithm' is required by 'checksum'"})
+    if algorithm is not None and checksum is None:
+        raise InvalidParameter({"checksum-algorithm": "missing property - 'checksum' is required"})

@@ -1,0 +1,69 @@
+"""Parameters that many methods share: the places in the path, and what a task list or a time series is asked for."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from bastide.base.errors import InvalidParameter
+from bastide.base.ids import Upid
+from bastide.model.record import Record
+from bastide.model.types import Digest, NodeName, StorageId, Vmid
+
+TimeFrame = Literal["hour", "day", "week", "month", "year"]
+Consolidation = Literal["AVERAGE", "MAX"]
+ChecksumAlgorithm = Literal["md5", "sha1", "sha224", "sha256", "sha384", "sha512"]
+DownloadContent = Literal["iso", "vztmpl", "import"]
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=4096)]
+
+
+def _upid(text: str) -> str:
+    try:
+        return str(Upid.parse(text))
+    except InvalidParameter as error:
+        raise ValueError(error.errors["upid"]) from None
+
+
+UpidText = Annotated[str, Field(max_length=512), AfterValidator(_upid)]
+
+
+class NodePath(Record):
+    """A method of a node."""
+
+    node: NodeName
+
+
+class GuestPath(NodePath):
+    """A method of a guest."""
+
+    vmid: Vmid
+
+
+class StoragePath(NodePath):
+    """A method of a storage on a node."""
+
+    storage: StorageId
+
+
+class TaskPath(NodePath):
+    """A method of a task."""
+
+    upid: UpidText
+
+
+class SeriesQuery(Record):
+    """Which part of a time series, and whether the means or the peaks."""
+
+    timeframe: TimeFrame
+    cf: Consolidation | None = None
+
+
+class GraphQuery(SeriesQuery):
+    """A picture of a time series."""
+
+    ds: Annotated[str, Field(pattern=r"^[A-Za-z0-9_,;\s-]+$", max_length=512)]
+
+
+class WithDigest(Record):
+    """A change that may be refused when the configuration is newer than what the caller read."""
+
+    digest: Digest | None = None

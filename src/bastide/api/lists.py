@@ -1,0 +1,60 @@
+"""What several lists share: which rows a caller may see, and how tasks and indexes are shown."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from bastide.api.routing import Call
+from bastide.model.guest import Guest
+from bastide.model.task import TaskRecord
+from bastide.storage.protocol import Storage
+
+
+def index(key: str, *names: str) -> list[dict[str, str]]:
+    """The rows of an index: `[{key: name}, ...]`."""
+    return [{key: name} for name in names]
+
+
+async def guests_seen(call: Call) -> list[Guest]:
+    """The guests on which the caller has VM.Audit."""
+    guests = await call.rooms.guests.list()
+    if call.is_root:
+        return guests
+    authority = await call.access.authority()
+    return [guest for guest in guests if authority.allows(call.identity, f"/vms/{guest.vmid}", ("VM.Audit",))]
+
+
+async def storages_seen(call: Call) -> list[Storage]:
+    """The storages on which the caller has Datastore.Audit or Datastore.AllocateSpace."""
+    return [
+        storage
+        for storage in await call.rooms.storages.all()
+        if await call.may(
+            f"/storage/{storage.config.storage}", "Datastore.Audit", "Datastore.AllocateSpace", any_of=True
+        )
+    ]
+
+
+def task_rows(records: Iterable[TaskRecord]) -> list[dict[str, Any]]:
+    """Tasks as lists show them; the token's name lies beside the user."""
+    return [task_row(record) for record in records]
+
+
+def task_row(record: TaskRecord) -> dict[str, Any]:
+    """One task; `endtime` and `status` only once it has ended."""
+    upid = record.upid
+    user, _, token = upid.user.partition("!")
+    row: dict[str, Any] = {
+        "upid": str(upid),
+        "node": upid.node,
+        "pid": upid.pid,
+        "pstart": upid.pstart,
+        "starttime": upid.starttime,
+        "type": upid.type,
+        "id": upid.id,
+        "user": user,
+    }
+    if token:
+        row["tokenid"] = token
+    if not record.running:
+        row |= {"endtime": record.endtime, "status": record.exitstatus}
+    return row

@@ -1,0 +1,236 @@
+"""`/nodes/{node}/lxc`: containers: making, changing, growing, removing, and what they are."""
+
+import asyncio
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from bastide.api import lxc_permissions
+from bastide.api.fields import Consolidation, GraphQuery, GuestPath, NodePath, TimeFrame, WithDigest
+from bastide.api.lists import index
+from bastide.api.routing import Branch, Call, NotBuilt
+from bastide.base.errors import InvalidParameter, MethodNotImplemented, NotFound
+from bastide.base.ids import Upid
+from bastide.model.container import ContainerConfig, ContainerOptions
+from bastide.model.record import Multiline
+from bastide.model.types import ConfigKeys, PoolId, StorageId, VolumeIdText, split_list
+from bastide.operations import configure, create, destroy, inspect, resize
+
+_AUDIT = ("perm", "/vms/{vmid}", ("VM.Audit",))
+
+branch = Branch("/nodes/{node}/lxc")
+
+
+class ContainerCreate(ContainerOptions, GuestPath):
+    """A new container."""
+
+    ostemplate: Annotated[VolumeIdText, Field(max_length=255)]
+    storage: StorageId | None = None
+    password: Annotated[str | None, Field(min_length=5, max_length=1024)] = None
+    ssh_public_keys: Annotated[str | None, Field(alias="ssh-public-keys", max_length=65536), Multiline()] = None
+    pool: PoolId | None = None
+    start: bool | None = None
+    bwlimit: Annotated[float | None, Field(ge=0), NotBuilt()] = None
+    force: Annotated[bool | None, NotBuilt()] = None
+    ha_managed: Annotated[bool | None, Field(alias="ha-managed"), NotBuilt()] = None
+    ignore_unpack_errors: Annotated[bool | None, Field(alias="ignore-unpack-errors"), NotBuilt()] = None
+    restore: Annotated[bool | None, NotBuilt()] = None
+    unique: Annotated[bool | None, NotBuilt()] = None
+
+
+class ContainerDelete(GuestPath):
+    """How a container is removed."""
+
+    force: bool | None = None
+    purge: bool | None = None
+    destroy_unreferenced_disks: Annotated[bool | None, Field(alias="destroy-unreferenced-disks"), NotBuilt()] = None
+
+
+class ConfigQuery(GuestPath):
+    """Which state of the configuration."""
+
+    current: bool | None = None
+    snapshot: Annotated[str | None, Field(max_length=40), NotBuilt()] = None
+
+
+class ConfigChange(ContainerOptions, GuestPath, WithDigest):
+    """Options to set, to delete, or whose pending change to forget."""
+
+    delete: Annotated[ConfigKeys | None, Field(max_length=16384)] = None
+    revert: Annotated[ConfigKeys | None, Field(max_length=16384)] = None
+
+
+class Resize(GuestPath, WithDigest):
+    """A volume and its new size."""
+
+    disk: Literal["rootfs", *(f"mp{number}" for number in range(256))]  # type: ignore[valid-type]
+    size: Annotated[str, Field(pattern=r"^\+?\d{1,15}(\.\d{1,6})?[KMGT]?$")]
+
+
+class FeatureQuery(GuestPath):
+    """A capability."""
+
+    feature: Literal["snapshot", "clone", "copy"]
+    snapname: Annotated[str | None, Field(max_length=40)] = None
+
+
+class GuestSeries(GuestPath):
+    """Which part of a guest's time series."""
+
+    timeframe: TimeFrame
+    cf: Consolidation | None = None
+
+
+class GuestGraph(GuestPath, GraphQuery):
+    """A picture of a guest's time series."""
+
+
+@branch.get("", NodePath, user="all")
+async def list_containers(call: Call, _p: NodePath) -> list[dict[str, Any]]:
+    """The containers on which the caller has VM.Audit."""
+    rows = await inspect.list_containers(call.rooms)
+    if call.is_root:
+        return rows
+    authority = await call.access.authority()
+    return [row for row in rows if authority.allows(call.identity, f"/vms/{row['vmid']}", ("VM.Audit",))]
+
+
+@branch.post("", ContainerCreate, user="all")
+async def create_container(call: Call, p: ContainerCreate) -> str:
+    """Make a container from a template.
+
+    Needs VM.Allocate on /vms/{vmid} or on the pool, each option's own privilege, Datastore.AllocateSpace on the
+    storages, SDN.Use on the bridges, and Sys.Modify on / for a privileged one.
+    """
+    options = container_options(p)
+    await _check_create(call, p, options)
+    upid = await create.create_container(
+        call.rooms,
+        call.identity,
+        p.vmid,
+        p.ostemplate,
+        options,
+        storage=p.storage or "local",
+        credentials=create.Credentials(p.password, p.ssh_public_keys),
+        pool=p.pool,
+        start=bool(p.start),
+    )
+    return str(upid)
+
+
+@branch.get("/{vmid}", GuestPath, user="all")
+async def read_index(_call: Call, _p: GuestPath) -> list[dict[str, str]]:
+    """Directory index."""
+    return index("subdir", "config", "feature", "interfaces", "pending", "resize", "rrd", "rrddata", "status",
+                 "termproxy", "vncproxy", "vncwebsocket")  # fmt: skip
+
+
+@branch.delete("/{vmid}", ContainerDelete, check=("perm", "/vms/{vmid}", ("VM.Allocate",)))
+async def delete_container(call: Call, p: ContainerDelete) -> str:
+    """Remove a container with its volumes, and the grants on it."""
+    upid = await destroy.destroy_container(call.rooms, call.identity, p.vmid, force=bool(p.force))
+    task = asyncio.create_task(_forget_grants(call, p.vmid, upid))
+    _following.add(task)
+    task.add_done_callback(_following.discard)
+    return str(upid)
+
+
+@branch.get("/{vmid}/config", ConfigQuery, check=_AUDIT)
+async def read_config(call: Call, p: ConfigQuery) -> dict[str, Any]:
+    """The configuration with its pending changes, or with `current` as it is in force."""
+    return dict(configure.shown_config(await call.rooms.guests.get(p.vmid), current=bool(p.current)))
+
+
+@branch.put("/{vmid}/config", ConfigChange,
+            check=("perm", "/vms/{vmid}", ("VM.Config.Disk", "VM.Config.CPU", "VM.Config.Memory", "VM.Config.Network",
+                                           "VM.Config.Options"), "any", 1))  # fmt: skip
+async def change_config(call: Call, p: ConfigChange) -> None:
+    """Set and delete options: at once where that is possible, else at the next start."""
+    options = container_options(p)
+    delete, revert = split_list(p.delete or ""), split_list(p.revert or "")
+    if not delete and not revert and not options.to_text():
+        raise InvalidParameter({"vmid": "no options specified"})
+    guest = await call.rooms.guests.get(p.vmid)
+    present = ContainerConfig.parse(guest.config)
+    unprivileged = bool(present.unprivileged)
+    if options.unprivileged is False and unprivileged:
+        await lxc_permissions.check_privileged(call)
+    await lxc_permissions.check_options(
+        call, p.vmid, options, [*delete, *revert], before=present, unprivileged=unprivileged
+    )
+    await configure.update_config(
+        call.rooms, call.identity, p.vmid, options, delete=delete, revert=revert, digest=p.digest
+    )
+
+
+@branch.get("/{vmid}/pending", GuestPath, check=_AUDIT)
+async def read_pending(call: Call, p: GuestPath) -> list[dict[str, Any]]:
+    """Each option with what it is, what waits for the next start, and what will be deleted."""
+    return [dict(row) for row in configure.pending(await call.rooms.guests.get(p.vmid))]
+
+
+@branch.put("/{vmid}/resize", Resize, check=("perm", "/vms/{vmid}", ("VM.Config.Disk",), "any", 1))
+async def resize_volume(call: Call, p: Resize) -> str:
+    """Grow a volume. Needs Datastore.AllocateSpace on its storage."""
+    guest = await call.rooms.guests.get(p.vmid)
+    storage = str(guest.config.get(p.disk, "")).removeprefix("volume=").partition(":")[0]
+    if storage and not storage.startswith("/"):
+        await call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
+    return str(await resize.resize_volume(call.rooms, call.identity, p.vmid, p.disk, p.size, digest=p.digest))
+
+
+@branch.get("/{vmid}/feature", FeatureQuery, check=_AUDIT)
+async def read_feature(call: Call, p: FeatureQuery) -> dict[str, Any]:
+    """Whether a capability is there for this container: none of them is built yet."""
+    await call.rooms.guests.get(p.vmid)
+    return {"hasFeature": 0, "nodes": []}
+
+
+@branch.get("/{vmid}/interfaces", GuestPath, check=_AUDIT)
+async def read_interfaces(call: Call, p: GuestPath) -> list[dict[str, Any]]:
+    """The interfaces of a running container as its own kernel tells them."""
+    return await inspect.interfaces(call.rooms, p.vmid)
+
+
+@branch.get("/{vmid}/rrddata", GuestSeries, check=_AUDIT)
+async def read_series(call: Call, p: GuestSeries) -> list[dict[str, Any]]:
+    """The container's time series."""
+    await call.rooms.guests.get(p.vmid)
+    return await call.services.sampler.rrddata(f"guest/{p.vmid}", p.timeframe, p.cf or "AVERAGE")
+
+
+@branch.get("/{vmid}/rrd", GuestGraph, check=_AUDIT)
+async def read_graph(call: Call, p: GuestGraph) -> None:
+    """A picture of the container's time series: not built; `rrddata` has the figures."""
+    await call.rooms.guests.get(p.vmid)
+    raise MethodNotImplemented(f"Method 'GET /nodes/{p.node}/lxc/{p.vmid}/rrd' not implemented")
+
+
+def container_options(params: ContainerOptions) -> ContainerOptions:
+    """The options alone, without what else the method takes."""
+    texts = {key: value for key, value in params.to_text().items() if ContainerOptions.knows(key)}
+    return ContainerOptions.parse(texts)
+
+
+_following: set[asyncio.Task[None]] = set()
+
+
+async def _check_create(call: Call, p: ContainerCreate, options: ContainerOptions) -> None:
+    if call.is_root:
+        return
+    if p.pool is None or not await call.may(f"/pool/{p.pool}", "VM.Allocate"):
+        await call.require(f"/vms/{p.vmid}", "VM.Allocate")
+    if not options.unprivileged:
+        await lxc_permissions.check_privileged(call)
+    await lxc_permissions.check_volume(call, p.ostemplate)
+    await call.require(f"/storage/{p.storage or 'local'}", "Datastore.AllocateSpace")
+    await lxc_permissions.check_options(call, p.vmid, options, pool=p.pool, unprivileged=bool(options.unprivileged))
+
+
+async def _forget_grants(call: Call, vmid: int, upid: Upid) -> None:
+    """Take the grants on a removed guest away, so that a later guest of the same vmid does not inherit them."""
+    await call.rooms.tasks.wait(upid)
+    try:
+        await call.rooms.guests.get(vmid)
+    except NotFound:
+        await call.access.grants.forget(path=f"/vms/{vmid}")

@@ -1,0 +1,153 @@
+"""What each option of a container needs beyond the method's own permission, as Proxmox VE's text says it.
+
+A table: option -> privilege on the guest. What reaches the host (bind mounts, devices, hook scripts, features,
+locks) is root@pam's alone, whatever roles others have; a token is never root@pam.
+"""
+
+import re
+from collections.abc import Iterable
+
+from bastide.api.routing import Call
+from bastide.base.errors import InvalidParameter, PermissionDenied
+from bastide.base.ids import VolumeId
+from bastide.model.container import ContainerOptions, Features, MountPoint, RootFs
+
+_PRIVILEGE: dict[str, str] = {
+    **dict.fromkeys(("cores", "cpulimit", "cpuunits"), "VM.Config.CPU"),
+    **dict.fromkeys(("memory", "swap"), "VM.Config.Memory"),
+    **dict.fromkeys(("net", "nameserver", "searchdomain", "hostname"), "VM.Config.Network"),
+    **dict.fromkeys(("rootfs", "mp", "unused"), "VM.Config.Disk"),
+}
+_OTHER = "VM.Config.Options"
+_ROOT_ONLY: dict[str, str] = {
+    "dev": "configuring device passthrough is only allowed for root@pam",
+    "hookscript": "changing the hookscript is only allowed for root@pam",
+    "lock": "only root@pam may set or delete a lock",
+}
+_NEW_VOLUME = re.compile(r"([A-Za-z][A-Za-z0-9._-]*):(\d+(\.\d+)?)", re.ASCII)
+
+
+def stem(key: str) -> str:
+    """`net0` -> `net`: an option's name without its index."""
+    match = re.fullmatch(r"(net|mp|dev|unused)\d+", key)
+    return match[1] if match else key
+
+
+async def check_options(
+    call: Call,
+    vmid: int,
+    options: ContainerOptions,
+    removed: Iterable[str] = (),
+    *,
+    pool: str | None = None,
+    before: ContainerOptions | None = None,
+    unprivileged: bool = True,
+) -> None:
+    """Raise PermissionDenied unless the caller may set these options and delete those.
+
+    `pool` is the pool a new guest shall be in, `before` the present options of one that exists.
+    """
+    if call.is_root:
+        return
+    given = {name for name in ContainerOptions.model_fields if getattr(options, name) not in (None, {})}
+    deleted = {stem(key) for key in removed}
+    for name in sorted(given | deleted):
+        if name in _ROOT_ONLY:
+            raise PermissionDenied(f"Permission check failed ({_ROOT_ONLY[name]})")
+        if name == "features":
+            await _check_features(call, vmid, pool, options.features, before, unprivileged=unprivileged)
+        else:
+            await _on_guest(call, vmid, pool, _PRIVILEGE.get(name, _OTHER))
+    for key, mount in _mounts(options):
+        await _check_mount(call, vmid, key, mount)
+    for nic in options.net.values():
+        await check_bridge(call, nic.bridge, nic.tag, nic.trunks)
+
+
+async def check_privileged(call: Call) -> None:
+    """Raise PermissionDenied unless the caller may make a container whose root is the host's."""
+    await call.require("/", "Sys.Modify")
+
+
+async def check_bridge(call: Call, bridge: str | None, tag: int | None = None, trunks: str | None = None) -> None:
+    """Raise PermissionDenied unless the caller may use the bridge, and there the VLANs."""
+    if bridge is None:
+        return
+    base = f"/sdn/zones/localnetwork/{bridge}"
+    vlans = [str(tag)] if tag is not None else []
+    vlans += (trunks or "").split(";") if trunks else []
+    if vlans:
+        for vlan in vlans:
+            await call.require(f"{base}/{vlan}", "SDN.Use")
+    else:
+        await call.require(base, "SDN.Use")
+
+
+async def check_volume(call: Call, volid: str, vmid: int | None = None) -> None:
+    """Raise PermissionDenied unless the caller may use an existing volume (for the guest `vmid`)."""
+    if call.is_root:
+        return
+    volume = VolumeId.parse(volid)
+    storage, name = await call.rooms.storages.resolve(volid)
+    info = await storage.info(name)
+    path = f"/storage/{volume.storage}"
+    if info.content in ("iso", "vztmpl", "import"):
+        await call.require(path, "Datastore.AllocateSpace", "Datastore.Audit", any_of=True)
+    elif info.vmid is not None and info.vmid == vmid:
+        return
+    elif info.content == "backup" and info.vmid is not None:
+        await call.require(path, "Datastore.AllocateSpace")
+        await call.require(f"/vms/{info.vmid}", "VM.Backup")
+    elif info.content in ("images", "rootdir") and info.vmid is not None:
+        await call.require(path, "Datastore.Audit")
+        await call.require(f"/vms/{info.vmid}", "VM.Config.Disk")
+    else:
+        await call.require(path, "Datastore.Allocate")
+
+
+async def _on_guest(call: Call, vmid: int, pool: str | None, *privileges: str) -> None:
+    if pool is not None and await call.may(f"/pool/{pool}", *privileges):
+        return
+    await call.require(f"/vms/{vmid}", *privileges)
+
+
+async def _check_features(
+    call: Call,
+    vmid: int,
+    pool: str | None,
+    features: Features | None,
+    before: ContainerOptions | None,
+    *,
+    unprivileged: bool,
+) -> None:
+    if not unprivileged:
+        raise PermissionDenied(
+            "Permission check failed (changing feature flags for privileged container is only allowed for root@pam)"
+        )
+    old = (before.features.to_text() if before is not None and before.features else {}) | {"nesting": 0}
+    new = (features.to_text() if features else {}) | {"nesting": 0}
+    if {key: value for key, value in old.items() if value} != {key: value for key, value in new.items() if value}:
+        raise PermissionDenied(
+            "Permission check failed (changing feature flags (except nesting) is only allowed for root@pam)"
+        )
+    await _on_guest(call, vmid, pool, "VM.Allocate")
+
+
+def _mounts(options: ContainerOptions) -> list[tuple[str, RootFs | MountPoint]]:
+    mounts: list[tuple[str, RootFs | MountPoint]] = [(f"mp{index}", mount) for index, mount in options.mp.items()]
+    if options.rootfs is not None:
+        mounts.append(("rootfs", options.rootfs))
+    return mounts
+
+
+async def _check_mount(call: Call, vmid: int, key: str, mount: RootFs | MountPoint) -> None:
+    if mount.volume.startswith("/"):
+        raise PermissionDenied("Permission check failed (mount point type bind is only allowed for root@pam)")
+    fresh = _NEW_VOLUME.fullmatch(mount.volume)
+    if fresh:
+        await call.require(f"/storage/{fresh[1]}", "Datastore.AllocateSpace")
+        return
+    try:
+        await check_volume(call, mount.volume, vmid)
+    except InvalidParameter as error:
+        raise InvalidParameter({key: str(error)}) from None

@@ -1,0 +1,134 @@
+"""`/nodes`: the node itself: status, time, network, metrics."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from bastide.api import version
+from bastide.api.fields import Consolidation, NodePath
+from bastide.api.lists import index
+from bastide.api.routing import Branch, Call, NoParameters
+from bastide.base.errors import MethodNotImplemented
+from bastide.host import facts, interfaces
+from bastide.model.types import InterfaceName
+from bastide.operations import resources
+
+NodeTimeFrame = Literal["hour", "day", "week", "month", "year", "decade"]
+
+branch = Branch("/nodes")
+
+
+class NodeCommand(NodePath):
+    """What the machine is told."""
+
+    command: Literal["reboot", "shutdown"]
+
+
+class TimeZone(NodePath):
+    """The machine's time zone."""
+
+    timezone: Annotated[str, Field(max_length=255)]
+
+
+class NetworkQuery(NodePath):
+    """Which kind of interface."""
+
+    type: (
+        Literal[
+            "bridge", "bond", "eth", "alias", "vlan", "fabric", "OVSBridge", "OVSBond", "OVSPort", "OVSIntPort",
+            "vnet", "any_bridge", "any_local_bridge", "include_sdn",
+        ]
+        | None
+    ) = None  # fmt: skip
+
+
+class InterfacePath(NodePath):
+    """One interface."""
+
+    iface: InterfaceName
+
+
+class NodeSeries(NodePath):
+    """Which part of the node's time series."""
+
+    timeframe: NodeTimeFrame
+    cf: Consolidation | None = None
+
+
+@branch.get("", NoParameters, user="all")
+async def list_nodes(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
+    """The nodes; figures only with Sys.Audit on the node."""
+    row = resources.node_row(call.rooms, version.manager_version(call))
+    if not await call.may(f"/nodes/{call.rooms.node}", "Sys.Audit"):
+        row = {key: row[key] for key in ("id", "type", "node", "status", "level")}
+    return [row]
+
+
+@branch.get("/{node}", NodePath, user="all")
+async def read_index(_call: Call, _p: NodePath) -> list[dict[str, str]]:
+    """Node index."""
+    return index("name", "aplinfo", "lxc", "network", "query-url-metadata", "rrddata", "status", "storage", "tasks",
+                 "time", "version")  # fmt: skip
+
+
+@branch.get("/{node}/version", NodePath, user="all")
+async def read_version(call: Call, _p: NodePath) -> dict[str, Any]:
+    """API version details."""
+    return version.describe(call)
+
+
+@branch.get("/{node}/status", NodePath, check=("perm", "/nodes/{node}", ("Sys.Audit",)))
+async def read_status(call: Call, _p: NodePath) -> dict[str, Any]:
+    """Processors, memory, disks and load of the machine."""
+    return call.services.sampler.node_status(version.manager_version(call))
+
+
+@branch.post("/{node}/status", NodeCommand, check=("perm", "/nodes/{node}", ("Sys.PowerMgmt",)))
+async def command_node(_call: Call, p: NodeCommand) -> None:
+    """Reboot or shut down the machine: not built."""
+    raise MethodNotImplemented(f"Method 'POST /nodes/{p.node}/status' not implemented")
+
+
+@branch.get("/{node}/time", NodePath, check=("perm", "/nodes/{node}", ("Sys.Audit",)))
+async def read_time(_call: Call, _p: NodePath) -> dict[str, Any]:
+    """The machine's time and time zone."""
+    return facts.clock()
+
+
+@branch.put("/{node}/time", TimeZone, check=("perm", "/nodes/{node}", ("Sys.Modify",)))
+async def set_time_zone(_call: Call, p: TimeZone) -> None:
+    """Set the machine's time zone."""
+    facts.set_timezone(p.timezone)
+
+
+@branch.get("/{node}/network", NetworkQuery, user="all")
+async def list_interfaces(call: Call, p: NetworkQuery) -> list[dict[str, Any]]:
+    """The machine's interfaces; a bridge only for who may use or see it."""
+    rows = await interfaces.interfaces()
+    kinds = {"any_bridge": ("bridge", "OVSBridge"), "any_local_bridge": ("bridge", "OVSBridge")}.get(
+        p.type or "", (p.type,)
+    )
+    if p.type not in (None, "include_sdn"):
+        rows = [row for row in rows if row["type"] in kinds]
+    audit = await call.may(f"/nodes/{call.rooms.node}", "Sys.Audit")
+    return [row for row in rows if audit or await _may_see(call, row)]
+
+
+@branch.get("/{node}/network/{iface}", InterfacePath, check=("perm", "/nodes/{node}", ("Sys.Audit",)))
+async def read_interface(_call: Call, p: InterfacePath) -> dict[str, Any]:
+    """One interface of the machine."""
+    return await interfaces.interface(p.iface)
+
+
+@branch.get("/{node}/rrddata", NodeSeries, check=("perm", "/nodes/{node}", ("Sys.Audit",)))
+async def read_series(call: Call, p: NodeSeries) -> list[dict[str, Any]]:
+    """The node's time series."""
+    if p.timeframe == "decade":
+        raise MethodNotImplemented("timeframe 'decade' not implemented: a year is kept")
+    return await call.services.sampler.rrddata(f"node/{call.rooms.node}", p.timeframe, p.cf or "AVERAGE")
+
+
+async def _may_see(call: Call, row: dict[str, Any]) -> bool:
+    if row["type"] != "bridge":
+        return False
+    return await call.may(f"/sdn/zones/localnetwork/{row['iface']}", "SDN.Audit", "SDN.Use", any_of=True)
