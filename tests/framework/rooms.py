@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
+from bastide.access.access import Access
 from bastide.base.layout import Layout
 from bastide.guest.fake import FakeEngine
 from bastide.guest.registry import Guests
@@ -43,6 +44,7 @@ async def fake_rooms(root: Path) -> Rooms:
         storages=storages,
         network=network,
         sampler=Sampler(layout, "pve", engine, list_guests=guests.list, list_storages=list_storages),
+        access=Access(store, "pve", layout),
     )
     assert await storages.start() == []
     _write_template(layout.local_storage / "template/cache/debian-12-test_1_amd64.tar.gz")

@@ -1,6 +1,5 @@
 """`/nodes/{node}/lxc`: containers: making, changing, growing, removing, and what they are."""
 
-import asyncio
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -9,8 +8,7 @@ from bastide.api import lxc_permissions
 from bastide.api.fields import Consolidation, GraphQuery, GuestPath, NodePath, TimeFrame, WithDigest
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call, NotBuilt
-from bastide.base.errors import InvalidParameter, MethodNotImplemented, NotFound
-from bastide.base.ids import Upid
+from bastide.base.errors import InvalidParameter, MethodNotImplemented
 from bastide.model.container import ContainerConfig, ContainerOptions
 from bastide.model.record import Multiline
 from bastide.model.types import ConfigKeys, PoolId, StorageId, VolumeIdText, split_list
@@ -129,9 +127,6 @@ async def read_index(_call: Call, _p: GuestPath) -> list[dict[str, str]]:
 async def delete_container(call: Call, p: ContainerDelete) -> str:
     """Remove a container with its volumes, and the grants on it."""
     upid = await destroy.destroy_container(call.rooms, call.identity, p.vmid, force=bool(p.force))
-    task = asyncio.create_task(_forget_grants(call, p.vmid, upid))
-    _following.add(task)
-    task.add_done_callback(_following.discard)
     return str(upid)
 
 
@@ -212,9 +207,6 @@ def container_options(params: ContainerOptions) -> ContainerOptions:
     return ContainerOptions.parse(texts)
 
 
-_following: set[asyncio.Task[None]] = set()
-
-
 async def _check_create(call: Call, p: ContainerCreate, options: ContainerOptions) -> None:
     if call.is_root:
         return
@@ -225,12 +217,3 @@ async def _check_create(call: Call, p: ContainerCreate, options: ContainerOption
     await lxc_permissions.check_volume(call, p.ostemplate)
     await call.require(f"/storage/{p.storage or 'local'}", "Datastore.AllocateSpace")
     await lxc_permissions.check_options(call, p.vmid, options, pool=p.pool, unprivileged=bool(options.unprivileged))
-
-
-async def _forget_grants(call: Call, vmid: int, upid: Upid) -> None:
-    """Take the grants on a removed guest away, so that a later guest of the same vmid does not inherit them."""
-    await call.rooms.tasks.wait(upid)
-    try:
-        await call.rooms.guests.get(vmid)
-    except NotFound:
-        await call.access.grants.forget(path=f"/vms/{vmid}")

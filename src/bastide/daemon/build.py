@@ -30,7 +30,6 @@ class House:
 
     settings: Settings
     rooms: Rooms
-    access: Access
     engine: LxcEngine
     network: NatNetwork
     store: SqliteStore
@@ -86,8 +85,9 @@ def _assemble(layout: Layout, store: SqliteStore, settings: Settings) -> House:
         storages=storages,
         network=network,
         sampler=sampler,
+        access=Access(store, settings.node, layout),
     )
-    return House(settings, rooms, Access(store, settings.node, layout), engine, network, store)
+    return House(settings, rooms, engine, network, store)
 
 
 async def purge(layout: Layout) -> None:

@@ -65,7 +65,7 @@ async def _serve(house: House) -> None:
     certificate, key = ensure_certificate(rooms.layout.state, settings.node, [address])
     services = Services(
         rooms=rooms,
-        access=house.access,
+        access=rooms.access,
         sampler=rooms.sampler,
         version=__version__,
         address=address,

@@ -34,7 +34,7 @@ async def destroy_container(rooms: Rooms, by: Identity, vmid: int, *, force: boo
 
 
 async def erase(rooms: Rooms, guest: Guest, task: Task | None) -> None:
-    """Remove volumes, names and the record of a stopped container. Safe to repeat.
+    """Remove volumes, names, grants and the record of a stopped container. Safe to repeat.
 
     Raises WrongState when a volume cannot be removed; the record stays then, so that nothing is orphaned.
     """
@@ -46,6 +46,8 @@ async def erase(rooms: Rooms, guest: Guest, task: Task | None) -> None:
         task.log(f"removed the volumes of CT {guest.vmid}")
     await rooms.network.forget(guest.vmid)
     await pools.forget_guest(rooms, guest.vmid)
+    # A later guest of the same vmid must not inherit the rights on this one.
+    await rooms.access.grants.forget(path=f"/vms/{guest.vmid}")
     await rooms.guests.delete(guest.vmid)
 
 

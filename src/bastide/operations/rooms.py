@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from bastide.access.access import Access
 from bastide.base.layout import Layout
 from bastide.guest.protocol import ContainerEngine
 from bastide.guest.registry import Guests
@@ -27,3 +28,4 @@ class Rooms:
     storages: Storages
     network: Network
     sampler: Sampler
+    access: Access
