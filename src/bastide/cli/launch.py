@@ -86,8 +86,8 @@ def launch(
 ) -> None:
     """Make a container and wait until it is up.
 
-    Starts the daemon where none runs and builds or pulls the image when it is missing. When something fails, nothing
-    is left behind.
+    Starts the daemon where none runs, and builds or pulls the image when it is missing.
+    When something fails, nothing is left behind.
     """
     session: Session = ctx.obj
     began = time.monotonic()

@@ -69,7 +69,7 @@ def _prepare(command: Any, shared: Callable[[], list[TyperOption]]) -> None:
             _prepare(child, shared)
     elif isinstance(command, TyperCommand):
         command.params.extend(shared())
-    lighten(command.params)
+    lighten(command)
 
 
 def command_settings(**settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -103,24 +103,35 @@ class _Plain:
         return value if isinstance(value, self.kind) else str(value)
 
 
-def lighten(params: list[Any]) -> None:
-    """Let the plain parameters among these be read by `_Plain`, and all be shown the way manual pages show them."""
-    for param in params:
-        if not isinstance(param, (TyperOption, TyperArgument)):
-            continue
-        kind = param.type_descriptor.annotation
-        info = param.type_descriptor.parameter_info
-        if kind in (str, int, bool, list[str]) and info.min is info.max is info.parser is None:
-            _replace(param, "get_runtime_param", partial(_Plain, kind))
-        if isinstance(param, TyperArgument):
-            _replace(param, "get_usage_pieces", partial(_usage, param))
-        if kind is bool or (isinstance(param, TyperArgument) and not param.type_descriptor.is_choice):
-            _replace(param, "display_type_rich", _no_type)
+def lighten(command: Any) -> None:
+    """Let a command's plain parameters be read by `_Plain`, and all be shown the way manual pages show them."""
+    for param in command.params:
+        _lighten(param)
+    _replace(command, "get_help_option", partial(_help_option, command.get_help_option))
 
 
-def _replace(param: Any, method: str, by: Callable[..., Any]) -> None:
-    """Replace a method of one parameter; Typer makes its parameters itself, so a subclass would not be used."""
-    setattr(param, method, by)
+def _lighten(param: Any) -> None:
+    kind = param.type_descriptor.annotation
+    info = param.type_descriptor.parameter_info
+    limited = info.min is not None or info.max is not None or info.parser is not None
+    if kind in (str, int, bool, list[str]) and not limited:
+        _replace(param, "get_runtime_param", partial(_Plain, kind))
+    if isinstance(param, TyperArgument):
+        _replace(param, "get_usage_pieces", partial(_usage, param))
+    if kind is bool or (isinstance(param, TyperArgument) and not param.type_descriptor.is_choice):
+        _replace(param, "display_type_rich", _no_type)
+
+
+def _replace(made: Any, method: str, by: Callable[..., Any]) -> None:
+    """Replace a method of one object; Typer makes commands and parameters itself, so a subclass would not be used."""
+    setattr(made, method, by)
+
+
+def _help_option(make: Callable[[Any], Any], ctx: Any) -> Any:
+    option = make(ctx)
+    if option is not None:
+        _lighten(option)
+    return option
 
 
 def _usage(param: Any, _ctx: Any) -> list[str]:

@@ -135,7 +135,7 @@ def build() -> BastideGroup:
         """Containers and virtual machines on this machine, behind one API and one command line."""
 
     group = typer.main.get_group(application)
-    lighten(group.params)
+    lighten(group)
     return cast(BastideGroup, group)
 
 
