@@ -20,6 +20,8 @@ from bastide.base.errors import HostFailure, NotFound
 
 _SYS = Path("/sys/class/net")
 _MAIN_TABLE = 254
+_IFF_UP, _IFF_LOOPBACK = 0x1, 0x8  # netdevice(7)
+_IFA_F_PERMANENT, _IFA_F_NODAD = 0x80, 0x02  # <linux/if_addr.h>
 _UNICAST = 1  # <linux/rtnetlink.h> RTN_UNICAST
 T = TypeVar("T")
 
@@ -31,6 +33,29 @@ class Route:
     destination: IPv4Network | IPv6Network
     interface: str
     gateway: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An interface. `kind` is the kernel's word (`bridge`, `bond`, `vlan`, `veth`, `tun`), empty for hardware."""
+
+    name: str
+    kind: str
+    up: bool
+    loopback: bool
+    mtu: int
+    master: str | None
+    lower: str | None
+    vlan_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address of an interface; `dynamic` when it has an end (DHCP, router advertisements)."""
+
+    interface: str
+    address: IPv4Interface | IPv6Interface
+    dynamic: bool
 
 
 def exists(name: str) -> bool:
@@ -102,9 +127,11 @@ class Netlink:
     def __init__(self, ipr: Any) -> None:
         self._ipr = ipr
 
-    def links(self) -> list[Any]:
-        """Every interface as the kernel's message."""
-        return list(self._ipr.get_links())
+    def links(self) -> list[Link]:
+        """Every interface, in the kernel's order."""
+        messages = list(self._ipr.get_links())
+        names = {message["index"]: str(message.get_attr("IFLA_IFNAME")) for message in messages}
+        return [_link(message, names) for message in messages]
 
     def index(self, name: str) -> int:
         """Interface number. Raises NotFound."""
@@ -126,15 +153,17 @@ class Netlink:
         """Change an interface: `state` up or down, `mtu`, `master` (an interface number, 0 for none)."""
         self._ipr.link("set", index=self.index(name), **values)
 
-    def addresses(self, name: str | None = None) -> list[tuple[str, IPv4Interface | IPv6Interface]]:
-        """Addresses with their interfaces, of one interface or of all; link-local ones too."""
+    def addresses(self, name: str | None = None) -> list[Address]:
+        """Addresses of one interface or of all; link-local ones too."""
         found = []
         for message in self._ipr.get_addr(**({"index": self.index(name)} if name else {})):
             # IFA_LOCAL is the own address on point-to-point links, where IFA_ADDRESS is the peer's.
             address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            flags = message.get_attr("IFA_FLAGS") or message["flags"]
             with contextlib.suppress(OSError):
                 device = socket.if_indextoname(message["index"])
-                found.append((device, ip_interface(f"{address}/{message['prefixlen']}")))
+                value = ip_interface(f"{address}/{message['prefixlen']}")
+                found.append(Address(device, value, not flags & _IFA_F_PERMANENT))
         return found
 
     def add_address(self, name: str, address: IPv4Interface | IPv6Interface) -> None:
@@ -143,7 +172,7 @@ class Netlink:
         if isinstance(address, IPv4Interface):
             options["broadcast"] = str(address.network.broadcast_address)
         else:
-            options["flags"] = 0x02
+            options["flags"] = _IFA_F_NODAD
         with contextlib.suppress(FileExistsError):
             self._ipr.addr("add", index=self.index(name), **options)
 
@@ -197,6 +226,22 @@ class Netlink:
         from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415 - loaded at the first use
 
         return NetlinkError
+
+
+def _link(message: Any, names: dict[int, str]) -> Link:
+    info = message.get_attr("IFLA_LINKINFO")
+    kind = str(info.get_attr("IFLA_INFO_KIND") or "") if info else ""
+    data = info.get_attr("IFLA_INFO_DATA") if info and kind == "vlan" else None
+    return Link(
+        name=str(message.get_attr("IFLA_IFNAME")),
+        kind=kind,
+        up=bool(message["flags"] & _IFF_UP),
+        loopback=bool(message["flags"] & _IFF_LOOPBACK),
+        mtu=int(message.get_attr("IFLA_MTU")),
+        master=names.get(message.get_attr("IFLA_MASTER")),
+        lower=names.get(message.get_attr("IFLA_LINK")),
+        vlan_id=int(data.get_attr("IFLA_VLAN_ID")) if data else None,
+    )
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
 """The kernel's packet filter, through nft(8): rule sets go in on standard input and are applied as one transaction."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
-from bastide.base.errors import RunError
 from bastide.host.run import run
 
 
@@ -18,29 +18,24 @@ async def delete_table(family: str, name: str) -> None:
     await apply(f"table {family} {name} {{\n}}\ndelete table {family} {name}\n")
 
 
-async def has_table(family: str, name: str) -> bool:
-    """Whether the kernel holds the table."""
-    return (await run(["nft", "list", "table", family, name], check=False, deadline=20)).code == 0
+@dataclass(frozen=True, slots=True)
+class BaseChain:
+    """A chain on a hook of the kernel's. One whose policy is drop decides alone: a packet that another table accepts
+    is still dropped there (nft(8), "VERDICTS")."""
+
+    family: str
+    table: str
+    name: str
+    hook: str
+    policy: str
 
 
-async def list_objects(kind: str) -> list[dict[str, Any]]:
-    """Objects of the kernel's rule set: `kind` is `tables`, `chains` or `ruleset`. Empty when nft cannot say."""
-    try:
-        out = await run(["nft", "-j", "list", kind], deadline=20)
-    except RunError:
-        return []
+async def base_chains() -> list[BaseChain]:
+    """Every base chain of the kernel's rule set. Raises RunError, NotSupported without nft."""
+    out = await run(["nft", "-j", "list", "chains"], deadline=20)
     objects: list[dict[str, Any]] = json.loads(out.stdout or b"{}").get("nftables", [])
-    return objects
-
-
-async def dropping_chains(hook: str) -> list[str]:
-    """Base chains on a hook whose policy is drop, as `family table chain`.
-
-    Each of them decides alone: a packet that another table accepts is still dropped there (nft(8), "VERDICTS").
-    """
-    chains = [each["chain"] for each in await list_objects("chains") if "chain" in each]
     return [
-        f"{chain['family']} {chain['table']} {chain['name']}"
-        for chain in chains
-        if chain.get("hook") == hook and chain.get("policy") == "drop"
+        BaseChain(chain["family"], chain["table"], chain["name"], chain["hook"], chain.get("policy", "accept"))
+        for chain in (each["chain"] for each in objects if "chain" in each)
+        if "hook" in chain
     ]

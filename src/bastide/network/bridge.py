@@ -99,27 +99,20 @@ class NatNetwork:
 
     async def problems(self) -> list[str]:
         """What on this host stands in the guests' way and is not ours to change; a sentence each."""
-        found: list[str] = []
-        for hook, what in (("forward", "reach anything beyond the host"), ("input", "ask this host for DHCP and DNS")):
-            found += [
-                f"the firewall chain '{chain}' drops what it does not name: allow the interface "
-                f"'{self._managed.name}' there, or guests may not {what}"
-                for chain in await nftables.dropping_chains(hook)
-            ]
-        return found
+        return self._problems(await nftables.base_chains())
+
+    def _problems(self, chains: list[nftables.BaseChain]) -> list[str]:
+        hooks = {"forward": "reach anything beyond the host", "input": "ask this host for DHCP and DNS"}
+        return [
+            f"the firewall chain '{chain.family} {chain.table} {chain.name}' drops what it does not name: allow the "
+            f"interface '{self._managed.name}' there, or guests may not {hooks[chain.hook]}"
+            for chain in chains
+            if chain.policy == "drop" and chain.hook in hooks
+        ]
 
     async def _ensure(self) -> None:
         outer4, outer6 = await links.with_netlink(self._bring_up)
         guarded4, guarded6 = await asyncio.to_thread(forwarding.ensure, self._managed.name, outer4, outer6)
-        await self._ensure_rules(guarded4, guarded6)
-        await self._names.ensure()
-        problems = await self.problems()
-        if problems != self._warned:
-            for problem in problems:
-                _log.warning("%s", problem)
-            self._warned = problems
-
-    async def _ensure_rules(self, guarded4: list[str], guarded6: list[str]) -> None:
         ruleset = nft.render_nat(
             self._layout.instance,
             self._managed.name,
@@ -128,9 +121,16 @@ class NatNetwork:
             guarded4=guarded4,
             guarded6=guarded6,
         )
-        if ruleset != self._ruleset or not await nftables.has_table("inet", self._layout.instance):
+        chains = await nftables.base_chains()
+        if ruleset != self._ruleset or not any(chain.table == self._layout.instance for chain in chains):
             await nftables.apply(ruleset)
             self._ruleset = ruleset
+        await self._names.ensure()
+        problems = self._problems(chains)
+        if problems != self._warned:
+            for problem in problems:
+                _log.warning("%s", problem)
+            self._warned = problems
 
     def _bring_up(self, netlink: links.Netlink) -> tuple[set[str], set[str]]:
         """Make or repair the bridge; returns the host's other interfaces with routes, for IPv4 and IPv6."""
@@ -145,10 +145,10 @@ class NatNetwork:
         for key, value in _own_settings(name):
             sysctl.try_write(key, value)
         wanted = {address for address in (self._managed.ipv4, self._managed.ipv6) if _possible(address)}
-        for _, address in netlink.addresses(name):
-            if address not in wanted and not address.is_link_local:
-                netlink.delete_address(name, address)
-        for address in wanted - {address for _, address in netlink.addresses(name)}:
+        present = {each.address for each in netlink.addresses(name) if not each.address.is_link_local}
+        for address in present - wanted:
+            netlink.delete_address(name, address)
+        for address in wanted - present:
             netlink.add_address(name, address)
         netlink.set(name, state="up")
         routes = [route for route in netlink.routes() if not route.destination.is_link_local]

@@ -53,7 +53,7 @@ def _candidates6(seed: str) -> Iterator[IPv6Network]:
 
 def existing_networks(netlink: links.Netlink) -> list[IPv4Network | IPv6Network]:
     """Every network that the host has an address in, a route to, or a name server at."""
-    networks = [address.network for _, address in netlink.addresses()]
+    networks = [each.address.network for each in netlink.addresses()]
     networks += [route.destination for route in netlink.routes()]
     networks += [ip_network(ip_address(server.partition("%")[0])) for server in host_nameservers()]
     return networks
