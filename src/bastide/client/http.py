@@ -125,7 +125,7 @@ class Client:
         connection = self._connection or _Connection(self.transport)
         self._connection = connection
         try:
-            connection.request(method, target, body=body, headers=headers)
+            connection.request(method, target, body=body, headers={**headers, **self.transport.headers})
             response = connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as error:

@@ -11,12 +11,14 @@ import socket
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
+from bastide.base.errors import InvalidParameter
 from bastide.client.errors import Unreachable, from_answer
 from bastide.client.transport import Transport
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _CHUNK = 256 * 1024
+_TARGET_LIMIT = 8000  # servers limit a request's first line to 8192
 _HEAD_LIMIT = 64 * 1024
 _MESSAGE_LIMIT = 16 * 1024 * 1024
 _HANDSHAKE_DEADLINE = 30.0  # seconds
@@ -122,12 +124,15 @@ class WebSocket:
 
 def connect(transport: Transport, path: str, params: list[tuple[str, str]]) -> WebSocket:
     """Open a WebSocket. Raises the error the daemon's answer stands for when it refuses."""
+    target = f"/api2/json{path}?{urlencode(params)}"
+    if len(target) > _TARGET_LIMIT:
+        raise InvalidParameter({"command": "is too long for one request (8 KiB): push a script and run that"})
     sock = transport.connect()
     try:
         sock.settimeout(_HANDSHAKE_DEADLINE)
         key = base64.b64encode(os.urandom(16)).decode()
         head = [
-            f"GET /api2/json{path}?{urlencode(params)} HTTP/1.1",
+            f"GET {target} HTTP/1.1",
             f"Host: {transport.host}",
             "Upgrade: websocket",
             "Connection: Upgrade",

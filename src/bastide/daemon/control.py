@@ -59,8 +59,8 @@ def down(layout: Layout, request: DownRequest) -> DownReport:
     """
     _require_root("bastide down")
     lines: list[str] = []
-    if request.purge and _status(layout) is None and (layout.state / "bastide.db").exists():
-        up(layout, UpRequest())  # what guests exist, and how they are destroyed, only the daemon knows
+    if request.purge and request.force and _status(layout) is None and (layout.state / "bastide.db").exists():
+        up(layout, UpRequest())  # only a daemon can destroy what guests there are
     if _status(layout) is not None:
         with Client(UnixTransport(layout.socket)) as client:
             if request.purge:

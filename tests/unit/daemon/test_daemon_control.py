@@ -1,0 +1,73 @@
+"""`up` and `down` where it matters that they say no: a taken port, a stale process id, a daemon that dies at once."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from bastide.base.errors import HostFailure, InvalidParameter, PermissionDenied, WrongState
+from bastide.base.layout import Layout
+from bastide.cli.hosting import DownRequest, UpRequest
+from bastide.daemon import control
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="up and down are for root")
+
+
+@pytest.fixture
+def layout(tmp_path):
+    (tmp_path / "run").mkdir()
+    return Layout(tmp_path)
+
+
+def test_a_taken_port_is_refused_before_anything_starts(layout):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(HostFailure, match=f"port {port} is taken.*--port"):
+            control.up(layout, UpRequest(port=port))
+    assert not layout.state.exists()
+
+
+def test_a_port_that_is_none(layout):
+    with pytest.raises(InvalidParameter):
+        control.up(layout, UpRequest(port=70000))
+
+
+def test_only_root(layout, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for call in (lambda: control.up(layout, UpRequest()), lambda: control.down(layout, DownRequest())):
+        with pytest.raises(PermissionDenied, match="sudo"):
+            call()
+
+
+def test_a_process_that_is_not_the_daemon_is_never_signalled(layout):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        layout.pid_file.write_text(str(other.pid))
+        report = control.down(layout, DownRequest())
+        assert not report.stopped
+        assert other.poll() is None
+        other.communicate(b"\n")
+    for text in ("", "x", "-1", "0", str(2**40)):
+        layout.pid_file.write_text(text)
+        assert control.daemon_pid(layout) is None
+
+
+def test_a_daemon_that_dies_at_once_tells_its_last_words(layout):
+    layout.state.mkdir()
+    (layout.state / "bastide.db").write_bytes(b"this is no database" * 1000)
+    with pytest.raises(HostFailure, match="could not start") as caught:
+        control.up(layout, UpRequest())
+    assert str(layout.logs / "daemon.log") in str(caught.value)
+
+
+@pytest.mark.parametrize("request_", [UpRequest(port=9000), UpRequest(node="other")])
+def test_a_running_daemon_is_not_changed_silently(layout, monkeypatch, request_):
+    status = {"node": "pve1", "port": 8006, "version": "1", "address": "192.0.2.1"}
+    monkeypatch.setattr(control, "_status", lambda _: status)
+    with pytest.raises(WrongState, match="bastide down"):
+        control.up(layout, request_)
+    report = control.up(layout, UpRequest(port=8006))
+    assert (report.started, report.url) == (False, "https://192.0.2.1:8006")
