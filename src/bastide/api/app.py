@@ -39,7 +39,7 @@ def create_app(services: Services) -> FastAPI:
         for route in declared:
             app.router.routes.append(_mounted(prefix, route, services))
     app.router.routes.append(HttpRoute("/openapi.json", _openapi(services, declared), include_in_schema=False))
-    app.router.default = _fallback(services)  # type: ignore[method-assign]
+    app.router.default = _fallback(services)
     return app
 
 

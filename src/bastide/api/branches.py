@@ -8,10 +8,12 @@ from bastide.api import (
     execute,
     lxc,
     lxc_status,
+    node_storage,
     node_tasks,
     nodes,
     pools,
     storage,
+    upload,
     version,
 )
 from bastide.api.routing import Branch, Route
@@ -23,6 +25,8 @@ _BRANCHES: tuple[Branch, ...] = (
     cluster.branch,
     nodes.branch,
     node_tasks.branch,
+    node_storage.branch,
+    upload.branch,
     lxc.branch,
     lxc_status.branch,
     console.branch,

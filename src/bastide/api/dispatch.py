@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
-from bastide.access import checks
+from bastide.access.checks import enforce
 from bastide.api import parameters
 from bastide.api.answers import failure, success
 from bastide.api.auth import check_origin, identify
@@ -103,7 +103,7 @@ async def authorize(services: Services, route: Route, caller: Identity, values: 
     if route.user == "all":
         return
     flat = {key: ",".join(value) if isinstance(value, list) else value for key, value in values.items()}
-    await checks.enforce(services.access, caller, route.check, flat)
+    await enforce(services.access, caller, route.check, flat)
 
 
 async def not_implemented(services: Services, request: Request) -> Response:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from bastide.api.fields import ChecksumAlgorithm, DownloadContent, HttpUrl, NodePath, StoragePath
 from bastide.api.routing import Branch, Call, NotBuilt
-from bastide.base.errors import InvalidParameter
+from bastide.host import download
 from bastide.model.types import FileName, StorageId
 from bastide.operations import content, images
 
@@ -42,9 +42,12 @@ class UrlDownload(StoragePath):
 
 
 @branch.get("/query-url-metadata", UrlQuery, check=_NETWORK)
-async def read_url_metadata(_call: Call, p: UrlQuery) -> dict[str, Any]:
+async def read_url_metadata(call: Call, p: UrlQuery) -> dict[str, Any]:
     """Name, type and size of a file elsewhere, asked without fetching it."""
-    return await content.url_metadata(p.url, verify=p.verify_certificates is not False)
+    guard = download.Guard(private=await call.may("/", "Sys.Modify"))
+    found = await download.metadata(p.url, guard, verify=p.verify_certificates is not False)
+    answer = {"filename": found.filename, "mimetype": found.mimetype, "size": found.size}
+    return {key: value for key, value in answer.items() if value is not None}
 
 
 @branch.get("/aplinfo", NodePath, user="all")
@@ -63,24 +66,16 @@ async def fetch_template(call: Call, p: TemplateDownload) -> str:
              check=("and", ("perm", "/storage/{storage}", ("Datastore.AllocateTemplate",)), _NETWORK))  # fmt: skip
 async def download_url(call: Call, p: UrlDownload) -> str:
     """Download a template or image, and check what it hashes to."""
-    check_checksum(p.checksum, p.checksum_algorithm)
     upid = await content.download_url(
         call.rooms,
         call.identity,
-        storage=p.storage,
-        content=p.content,
-        filename=p.filename,
-        url=p.url,
+        p.storage,
+        p.url,
+        p.content,
+        p.filename,
         checksum=p.checksum,
         checksum_algorithm=p.checksum_algorithm,
-        verify=p.verify_certificates is not False,
+        verify_certificates=p.verify_certificates is not False,
+        allow_private=await call.may("/", "Sys.Modify"),
     )
     return str(upid)
-
-
-def check_checksum(checksum: str | None, algorithm: str | None) -> None:
-    """Raise InvalidParameter when one is given without the other."""
-    if checksum is not None and algorithm is None:
-        raise InvalidParameter({"checksum": "missing property - 'checksum-algorithm' is required by 'checksum'"})
-    if algorithm is not None and checksum is None:
-        raise InvalidParameter({"checksum-algorithm": "missing property - 'checksum' is required"})

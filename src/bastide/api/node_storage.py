@@ -1,5 +1,6 @@
 """`/nodes/{node}/storage`: storages as this node sees them, and what is on them."""
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -8,11 +9,9 @@ from bastide.api.fields import Consolidation, GraphQuery, NodePath, StoragePath,
 from bastide.api.lists import index, storages_seen
 from bastide.api.lxc_permissions import check_volume
 from bastide.api.routing import Branch, Call, NotBuilt
-from bastide.base import units
-from bastide.base.errors import InvalidParameter, MethodNotImplemented, NotSupported, PermissionDenied
+from bastide.base.errors import InvalidParameter, MethodNotImplemented
 from bastide.base.ids import VolumeId
 from bastide.model.record import Multiline
-from bastide.model.storage import Volume
 from bastide.model.types import StorageId, Vmid, split_list
 from bastide.operations import content
 from bastide.storage.protocol import Storage
@@ -119,27 +118,17 @@ async def read_status(call: Call, p: StoragePath) -> dict[str, Any]:
 @branch.get("/{storage}/content", ContentQuery, check=_SEE)
 async def list_content(call: Call, p: ContentQuery) -> list[dict[str, Any]]:
     """The volumes that the caller may use."""
-    storage = await call.rooms.storages.get(p.storage)
-    volumes = await storage.list(p.content, p.vmid)
-    rows = []
-    for volume in volumes:
-        try:
-            await check_known_volume(call, p.storage, volume)
-        except PermissionDenied:
-            continue
-        rows.append(_row(volume))
-    return rows
+    rows = await content.list_content(call.rooms, p.storage, p.content, p.vmid)
+    if call.is_root or await call.may(f"/storage/{p.storage}", "Datastore.Allocate"):
+        return rows
+    return [row for row in rows if await may_use(call, p.storage, row["content"], row.get("vmid"))]
 
 
 @branch.post("/{storage}/content", NewVolume, check=("perm", "/storage/{storage}", ("Datastore.AllocateSpace",)))
 async def create_volume(call: Call, p: NewVolume) -> str:
     """Make an empty volume for a container."""
     await call.require(f"/vms/{p.vmid}", "VM.Config.Disk")
-    if p.format not in (None, "raw", "subvol"):
-        raise NotSupported(f"format '{p.format}' is not for containers")
-    return await content.allocate_volume(
-        call.rooms, p.storage, p.vmid, p.filename, _bytes(p.size), volume_format=p.format
-    )
+    return await content.create_volume(call.rooms, p.storage, p.vmid, p.filename, p.size, p.format)
 
 
 @branch.get("/{storage}/content/{volume}", VolumePath, user="all")
@@ -147,12 +136,8 @@ async def read_volume(call: Call, p: VolumePath) -> dict[str, Any]:
     """A volume's attributes."""
     volid = _volid(p)
     await check_volume(call, volid)
-    storage, name = await call.rooms.storages.resolve(volid)
-    volume = await storage.info(name)
-    row = {key: value for key, value in _row(volume).items() if key not in ("volid", "content")}
-    if volume.content not in ("rootdir", "images"):
-        row["path"] = str((await call.rooms.storages.files(p.storage, volume.content)).path(name))
-    return row
+    row = await content.volume_info(call.rooms, volid)
+    return {key: value for key, value in row.items() if key not in ("volid", "content")}
 
 
 @branch.put("/{storage}/content/{volume}", VolumeChange, user="all")
@@ -160,11 +145,7 @@ async def change_volume(call: Call, p: VolumeChange) -> None:
     """Change a volume's notes or protection."""
     volid = _volid(p)
     await _check_delete(call, volid)
-    name = VolumeId.parse(volid).name
-    storage, _ = await call.rooms.storages.resolve(volid)
-    info = await storage.info(name)
-    files = await call.rooms.storages.files(p.storage, info.content)
-    await files.annotate(name, p.notes, p.protected)
+    await content.annotate(call.rooms, volid, p.notes, p.protected)
 
 
 @branch.delete("/{storage}/content/{volume}", VolumeDelete, user="all")
@@ -173,7 +154,14 @@ async def delete_volume(call: Call, p: VolumeDelete) -> str | None:
     volid = _volid(p)
     await _check_delete(call, volid)
     upid = await content.delete_volume(call.rooms, call.identity, volid)
-    return await content.ended_within(call.rooms, upid, p.delay)
+    if p.delay is None:
+        return str(upid)
+    try:
+        async with asyncio.timeout(p.delay):
+            record = await call.rooms.tasks.wait(upid)
+    except TimeoutError:
+        return str(upid)
+    return None if record.exitstatus == "OK" else str(upid)
 
 
 @branch.post("/{storage}/content/{volume}", VolumeCopy)
@@ -195,21 +183,16 @@ async def read_graph(_call: Call, p: StorageGraph) -> None:
     raise MethodNotImplemented(f"Method 'GET /nodes/{p.node}/storage/{p.storage}/rrd' not implemented")
 
 
-async def check_known_volume(call: Call, storage: str, volume: Volume) -> None:
-    """Like `check_volume`, for a volume that is at hand."""
+async def may_use(call: Call, storage: str, kind: object, vmid: object) -> bool:
+    """Whether the caller may see a volume of that content and owner, without Datastore.Allocate."""
     path = f"/storage/{storage}"
-    if call.is_root or await call.may(path, "Datastore.Allocate"):
-        return
-    if volume.content in ("iso", "vztmpl", "import"):
-        await call.require(path, "Datastore.AllocateSpace", "Datastore.Audit", any_of=True)
-    elif volume.content == "backup" and volume.vmid is not None:
-        await call.require(path, "Datastore.AllocateSpace")
-        await call.require(f"/vms/{volume.vmid}", "VM.Backup")
-    elif volume.vmid is not None:
-        await call.require(path, "Datastore.Audit")
-        await call.require(f"/vms/{volume.vmid}", "VM.Config.Disk")
-    else:
-        await call.require(path, "Datastore.Allocate")
+    if kind in ("iso", "vztmpl", "import"):
+        return await call.may(path, "Datastore.AllocateSpace", "Datastore.Audit", any_of=True)
+    if kind == "backup" and vmid is not None:
+        return await call.may(path, "Datastore.AllocateSpace") and await call.may(f"/vms/{vmid}", "VM.Backup")
+    if vmid is not None:
+        return await call.may(path, "Datastore.Audit") and await call.may(f"/vms/{vmid}", "VM.Config.Disk")
+    return False
 
 
 async def _check_delete(call: Call, volid: str) -> None:
@@ -238,14 +221,6 @@ def _volid(p: VolumePath) -> str:
     return str(VolumeId.parse(p.volume))
 
 
-def _bytes(size: str) -> int:
-    """Bytes of a size in KiB, or with M or G. Raises InvalidParameter."""
-    try:
-        return units.parse_size(size) * (units.KIB if size.isdecimal() else 1)
-    except ValueError as error:
-        raise InvalidParameter({"size": str(error)}) from None
-
-
 async def _status(call: Call, storage: Storage) -> dict[str, Any]:
     config = storage.config
     enabled = call.rooms.storages.enabled(config)
@@ -261,18 +236,4 @@ async def _status(call: Call, storage: Storage) -> dict[str, Any]:
         row |= {"active": int(usage.active), "total": usage.total, "used": usage.used, "avail": usage.available}
         if usage.total:
             row["used_fraction"] = usage.used / usage.total
-    return row
-
-
-def _row(volume: Volume) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "volid": volume.volid,
-        "content": volume.content,
-        "format": volume.format,
-        "size": volume.size,
-    }
-    more = {"used": volume.used, "ctime": volume.ctime, "vmid": volume.vmid, "notes": volume.notes}
-    row |= {key: value for key, value in more.items() if value is not None}
-    if volume.protected:
-        row["protected"] = 1
     return row

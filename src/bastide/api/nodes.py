@@ -9,8 +9,9 @@ from bastide.api.fields import Consolidation, NodePath
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call, NoParameters
 from bastide.base.errors import MethodNotImplemented
-from bastide.host import facts, interfaces
+from bastide.host import facts
 from bastide.model.types import InterfaceName
+from bastide.network import interfaces
 from bastide.operations import resources
 
 NodeTimeFrame = Literal["hour", "day", "week", "month", "year", "decade"]
@@ -104,12 +105,7 @@ async def set_time_zone(_call: Call, p: TimeZone) -> None:
 @branch.get("/{node}/network", NetworkQuery, user="all")
 async def list_interfaces(call: Call, p: NetworkQuery) -> list[dict[str, Any]]:
     """The machine's interfaces; a bridge only for who may use or see it."""
-    rows = await interfaces.interfaces()
-    kinds = {"any_bridge": ("bridge", "OVSBridge"), "any_local_bridge": ("bridge", "OVSBridge")}.get(
-        p.type or "", (p.type,)
-    )
-    if p.type not in (None, "include_sdn"):
-        rows = [row for row in rows if row["type"] in kinds]
+    rows = await interfaces.interfaces(p.type)
     audit = await call.may(f"/nodes/{call.rooms.node}", "Sys.Audit")
     return [row for row in rows if audit or await _may_see(call, row)]
 

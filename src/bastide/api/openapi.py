@@ -75,7 +75,7 @@ def operation_id(route: Route) -> str:
 
 def _operation(route: Route) -> dict[str, Any]:
     summary, _, description = (route.handler.__doc__ or "").strip().partition("\n\n")
-    properties, patterns, required = record_schema(route.parameters)
+    properties, patterns, required = record_schema(route.body or route.parameters)
     in_path = set(re.findall(r"\{(\w+)\}", route.path))
     operation: dict[str, Any] = {
         "operationId": operation_id(route),

@@ -101,7 +101,8 @@ class Route:
     """A declared method. `path` is relative to the wire format's prefix.
 
     `raw` routes read their body themselves and may return a Response; `websocket` ones take over the connection.
-    `allow_token` is false for the few methods that an API token may not call.
+    `allow_token` is false for the few methods that an API token may not call. `body` describes what a raw route reads
+    itself, for the document.
     """
 
     method: str
@@ -113,6 +114,7 @@ class Route:
     raw: bool = False
     websocket: bool = False
     allow_token: bool = True
+    body: type[Record] | None = None
 
     @property
     def pattern(self) -> str:
@@ -178,6 +180,7 @@ class Branch:
                     raw=options.get("raw", False),
                     websocket=options.get("websocket", False),
                     allow_token=options.get("allow_token", True),
+                    body=options.get("body"),
                 )
             )
             return handler

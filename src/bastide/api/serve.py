@@ -217,8 +217,13 @@ def _unix_socket(path: Path) -> socket.socket:
 
 async def _peek(connection: socket.socket) -> bytes:
     loop = asyncio.get_running_loop()
-    readable = loop.create_future()
-    loop.add_reader(connection.fileno(), lambda: readable.done() or readable.set_result(None))
+    readable: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not readable.done():
+            readable.set_result(None)
+
+    loop.add_reader(connection.fileno(), wake)
     try:
         await readable
     finally:
