@@ -7,17 +7,21 @@ network_namespaces(7), rtnetlink(7), proc(5) for /proc/PID/net/dev.
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
+from ipaddress import ip_interface
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pyroute2 import IPRoute
+from typing import Any, TypeVar, cast
 
 from bastide.base.errors import HostFailure, WrongState
 from bastide.host import syscalls
+from bastide.model.container import NetworkInterface
 from bastide.model.guest import Address
 
 T = TypeVar("T")
+# A netlink socket. pyroute2 is loaded at the first use, because it costs memory, and has no types worth the name.
+Netlink = Any
+_ONLINK = 4  # RTNH_F_ONLINK of linux/rtnetlink.h: the gateway need not lie in the interface's network
 
 
 @contextlib.contextmanager
@@ -41,12 +45,14 @@ def entered(pid: int) -> Iterator[None]:
         os.close(home)
 
 
-async def in_namespace(pid: int, work: Callable[[IPRoute], T]) -> T:
+async def in_namespace(pid: int, work: Callable[[Netlink], T]) -> T:
     """Run `work` in a thread with a netlink socket of the process's network namespace. Raises HostFailure."""
 
     def enter() -> T:
+        from pyroute2 import IPRoute  # noqa: PLC0415
+
         with entered(pid):
-            netlink = IPRoute()
+            netlink: Netlink = cast(Any, IPRoute)()
         with netlink:
             return work(netlink)
 
@@ -61,7 +67,7 @@ async def addresses(pid: int) -> Sequence[Address]:
     return await in_namespace(pid, _addresses)
 
 
-def _addresses(netlink: IPRoute) -> list[Address]:
+def _addresses(netlink: Netlink) -> list[Address]:
     links = {
         link["index"]: (attribute(link, "IFLA_IFNAME"), attribute(link, "IFLA_ADDRESS")) for link in netlink.get_links()
     }
@@ -92,3 +98,77 @@ def traffic(pid: int) -> tuple[int, int]:
             received += int(values[0])
             sent += int(values[8])
     return received, sent
+
+
+async def add_veth(pid: int, host_end: str, name: str, hwaddr: str | None, mtu: int | None) -> None:
+    """A new Ethernet pair: `host_end` here, `name` in the process's network namespace, both up. Raises HostFailure."""
+
+    def work() -> None:
+        from pyroute2 import IPRoute  # noqa: PLC0415
+
+        peer: dict[str, Any] = {"ifname": name, "net_ns_pid": pid}
+        options: dict[str, Any] = {}
+        if hwaddr is not None:
+            peer["address"] = hwaddr.lower()
+        if mtu is not None:
+            options["mtu"] = peer["mtu"] = mtu
+        with cast(Any, IPRoute)() as netlink:
+            netlink.link("add", ifname=host_end, kind="veth", peer=peer, **options)
+            netlink.link("set", index=netlink.link_lookup(ifname=host_end)[0], state="up")
+
+    def up(netlink: Netlink) -> None:
+        netlink.link("set", index=netlink.link_lookup(ifname=name)[0], state="up")
+
+    try:
+        await asyncio.to_thread(work)
+        await in_namespace(pid, up)
+    except Exception as error:
+        if isinstance(error, HostFailure):
+            raise
+        raise HostFailure(f"cannot add the interface {name}: {error}") from error
+
+
+async def remove_link(name: str) -> None:
+    """Remove an interface of the host, with its peer; one that is not there is fine. Raises HostFailure."""
+
+    def work() -> None:
+        from pyroute2 import IPRoute  # noqa: PLC0415
+
+        with cast(Any, IPRoute)() as netlink:
+            for index in netlink.link_lookup(ifname=name):
+                netlink.link("del", index=index)
+
+    try:
+        await asyncio.to_thread(work)
+    except Exception as error:
+        raise HostFailure(f"cannot remove the interface {name}: {error}") from error
+
+
+async def ensure_addresses(pid: int, nic: NetworkInterface) -> None:
+    """Set an interface's static addresses and gateways where the guest itself has not. Raises HostFailure."""
+    wanted = [text for text in (nic.ip, nic.ip6) if text is not None and "/" in text]
+    if not wanted:
+        return
+
+    def work(netlink: Netlink) -> None:
+        index = netlink.link_lookup(ifname=nic.name)[0]
+        present = {
+            attribute(item, "IFA_LOCAL") or attribute(item, "IFA_ADDRESS") for item in netlink.get_addr(index=index)
+        }
+        for text, gateway in ((nic.ip, nic.gw), (nic.ip6, nic.gw6)):
+            if text is None or "/" not in text:
+                continue
+            interface = ip_interface(text)
+            if str(interface.ip) in present:
+                continue
+            netlink.addr("add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
+            if gateway is not None:
+                family = socket.AF_INET6 if interface.version == 6 else socket.AF_INET
+                netlink.route("add", family=family, dst="default", gateway=gateway, oif=index, flags=_ONLINK)
+
+    try:
+        await in_namespace(pid, work)
+    except Exception as error:
+        if isinstance(error, HostFailure):
+            raise
+        raise HostFailure(f"cannot set the addresses of {nic.name}: {error}") from error

@@ -3,10 +3,12 @@
 Sources: proc(5) for /proc/PID/stat and /proc/PID/task/TID/children, pidfd_open(2).
 """
 
+import asyncio
 import contextlib
 import os
 import select
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +63,14 @@ def command(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text(errors="replace").rstrip("\n")
     except OSError:
         return ""
+
+
+async def until(condition: Callable[[], bool], interval: float) -> None:
+    """Look every `interval` seconds until the condition holds: for kernel files that tell nobody of a change."""
+    while True:
+        if condition():
+            return
+        await asyncio.sleep(interval)
 
 
 class Handle:

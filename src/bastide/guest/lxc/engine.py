@@ -1,0 +1,36 @@
+"""The container engine: LXC through its tools, one supervised monitor a container, which outlives the daemon."""
+
+from collections.abc import Collection
+
+from bastide.base.layout import Layout
+from bastide.guest.lxc import ids
+from bastide.guest.lxc.hotchange import HotChange
+from bastide.guest.lxc.inspection import Inspection
+from bastide.guest.lxc.lifecycle import Lifecycle
+from bastide.guest.lxc.lxcfs import Lxcfs
+from bastide.guest.lxc.preparation import Preparation
+from bastide.guest.lxc.runtime import Runtime
+from bastide.guest.protocol import IdMap
+
+
+class LxcEngine(Lifecycle, Inspection, HotChange, Preparation):
+    """`guest/protocol.ContainerEngine` for LXC. Its parts share one `Runtime`; it keeps nothing the kernel does not."""
+
+    def __init__(self, layout: Layout) -> None:
+        """Find the containers that run already."""
+        self._runtime = Runtime(layout)
+        self._lxcfs = Lxcfs(layout)
+
+    async def prepare(self) -> None:
+        """What the host needs before the first guest starts; called at every start of the daemon."""
+        self._runtime.layout.runtime.mkdir(parents=True, exist_ok=True)
+        await self._lxcfs.prepare()
+
+    async def purge(self) -> None:
+        """Undo `prepare` when no guest runs: for `down --purge`."""
+        await self._lxcfs.stop()
+        self._runtime.groups.remove(self._runtime.layout.instance)
+
+    def choose_ids(self, vmid: int, taken: Collection[int]) -> IdMap:
+        """A range of host ids for a new guest, apart from everyone else's on this machine."""
+        return ids.choose(vmid, taken, [*ids.host_reserved(), *ids.in_use()])

@@ -1,0 +1,280 @@
+"""Start, stop and look: LXC's monitor is the supervisor, the kernel the source of every answer."""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+from bastide.base.errors import DeadlineExceeded, HostFailure, WrongState
+from bastide.guest.lxc import hook, limits
+from bastide.guest.lxc import host as facts
+from bastide.guest.lxc.lxcfs import Lxcfs
+from bastide.guest.lxc.render import render_config
+from bastide.guest.lxc.runtime import Runtime, wait_for_end
+from bastide.guest.lxc.seccomp import render_seccomp
+from bastide.guest.protocol import ContainerPlan
+from bastide.host import idmap, processes, run
+from bastide.model.guest import GuestState
+
+# Without newuidmap on the PATH LXC writes the id map itself, as root may, and needs no entry in /etc/subuid. The
+# folders hold apparmor_parser, which LXC calls by name.
+_PATH = {"PATH": "/usr/sbin:/sbin"}
+_START_DEADLINE = 60.0
+_STOP_DEADLINE = 30.0
+_LOG_LINE = re.compile(r"^\S+ .*? ERROR +\S+ - \S+:\d+ - (.*)$")
+
+
+class Lifecycle:
+    """The `Lifecycle` part of the engine."""
+
+    def __init__(self, runtime: Runtime, lxcfs: Lxcfs) -> None:
+        self._runtime = runtime
+        self._lxcfs = lxcfs
+
+    def state(self, vmid: int) -> GuestState:
+        """What the kernel says now."""
+        if self._runtime.monitor(vmid) is None:
+            return GuestState.STOPPED
+        return GuestState.PAUSED if self._runtime.groups.frozen(self._runtime.group(vmid)) else GuestState.RUNNING
+
+    def running(self) -> frozenset[int]:
+        """The guests that run or are paused."""
+        return self._runtime.running()
+
+    def init_pid(self, vmid: int) -> int | None:
+        """The guest's first process as the host numbers it."""
+        return self._runtime.init_pid(vmid)
+
+    def started_at(self, vmid: int) -> float | None:
+        """Seconds since the epoch at which its init started (a reboot counts)."""
+        pid = self._runtime.init_pid(vmid)
+        ticks = None if pid is None else processes.started(pid)
+        return None if ticks is None else processes.epoch(ticks)
+
+    async def start(self, plan: ContainerPlan) -> None:
+        """Start it; returns when its init runs."""
+        vmid = plan.vmid
+        if self._runtime.monitor(vmid) is not None:
+            raise WrongState(f"CT {vmid} already running")
+        try:
+            await self._write_files(plan)
+            await self._launch(vmid)
+        except BaseException:
+            await asyncio.shield(self._undo_start(vmid))
+            raise
+
+    async def _write_files(self, plan: ContainerPlan) -> None:
+        folder = self._runtime.folder(plan.vmid)
+        features = facts.look(await self._owners_mapped(plan), self._lxcfs.mounted())
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, mode=0o700)
+        seccomp = folder / "seccomp"
+        seccomp.write_text(render_seccomp(plan.config.features, privileged=plan.idmap is None))
+        program = hook.write(folder, plan) if plan.mounts or plan.config.dev else None
+        others = [self._runtime.group(other) for other in self._runtime.running()]
+        used = limits.cpu_sets(self._runtime.groups, others)
+        text = render_config(
+            plan,
+            features,
+            instance=self._runtime.layout.instance,
+            seccomp=seccomp,
+            cpus=limits.choose_cpus(plan.config.cores, limits.online_cpus(), used),
+            hook=program,
+            devices=hook.device_rules(plan.config.dev),
+        )
+        (folder / "config").touch(mode=0o600)
+        (folder / "config").write_text(text)
+
+    async def _owners_mapped(self, plan: ContainerPlan) -> bool:
+        """Whether the root's owners on disk begin at 0. Raises HostFailure for a root that this range cannot use."""
+        if plan.idmap is None:
+            return False
+        try:
+            owner = os.stat(plan.rootfs).st_uid
+        except OSError as error:
+            raise HostFailure(f"cannot use the root file system {plan.rootfs}: {error.strerror}") from None
+        if owner == plan.idmap.first:
+            return False
+        if owner == 0 and await idmap.supported(plan.rootfs):
+            return True
+        raise HostFailure(
+            f"the root file system belongs to id {owner}, which cannot be shown as {plan.idmap.first} on this "
+            "file system: restore or create the container again"
+        )
+
+    async def _launch(self, vmid: int) -> None:
+        folder = self._runtime.folder(vmid)
+        argv = [
+            *self._runtime.tool("/usr/bin/lxc-start", vmid), "-d", "-p", str(folder / "pid"),
+            "-l", "ERROR", "-o", str(folder / "log"),
+        ]  # fmt: skip
+        process = await run.spawn(argv, env=_PATH, cwd=Path("/"))
+        try:
+            async with asyncio.timeout(_START_DEADLINE):
+                code = await process.wait()
+        except TimeoutError:
+            raise DeadlineExceeded(f"CT {vmid} did not start within {_START_DEADLINE:g} seconds") from None
+        finally:
+            if process.returncode is None:
+                await run.kill_group(process)
+        if code != 0 or not self._runtime.adopt(vmid):
+            raise HostFailure(f"CT {vmid} did not start: {_cause(folder)}")
+
+    async def _undo_start(self, vmid: int) -> None:
+        """Leave nothing of a start that failed; its log stays until `cleanup`."""
+        self._runtime.adopt(vmid)
+        with contextlib.suppress(HostFailure):
+            await self.stop(vmid)
+        self._remove_groups(vmid)
+        (self._runtime.folder(vmid) / "pid").unlink(missing_ok=True)
+
+    async def stop(self, vmid: int) -> None:
+        """Kill it; returns when it is gone."""
+        monitor = self._runtime.monitor(vmid)
+        if monitor is None:
+            return
+        group = self._runtime.group(vmid)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _STOP_DEADLINE
+        while self._runtime.monitor(vmid) is not None:
+            if loop.time() > deadline:
+                # LXC's monitor hangs: the guest's processes and the monitor go without it.
+                self._runtime.groups.kill(group)
+                monitor.kill()
+            self._kill_init(vmid)
+            with contextlib.suppress(OSError):
+                # Version 1 delivers the signal to frozen processes when they thaw.
+                self._runtime.groups.freeze(group, frozen=False)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._runtime.wait_ended(vmid)
+            if loop.time() > deadline + 5:
+                raise DeadlineExceeded(f"CT {vmid} cannot be killed; its processes hang in the kernel")
+        self._remove_groups(vmid)
+
+    def _kill_init(self, vmid: int) -> None:
+        pid = self._runtime.init_pid(vmid)
+        if pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            handle = processes.Handle(pid)
+            # The number may have been used again since it was read; the parent cannot have changed.
+            if self._runtime.init_pid(vmid) == pid:
+                handle.kill()
+            handle.close()
+
+    async def shutdown(self, vmid: int, deadline: float) -> bool:
+        """Ask it to halt; whether it did within the deadline."""
+        if self._runtime.monitor(vmid) is None:
+            return True
+        self._signal_init(vmid, _HALT)
+        try:
+            async with asyncio.timeout(deadline):
+                await self._runtime.wait_ended(vmid)
+        except TimeoutError:
+            return False
+        self._remove_groups(vmid)
+        return True
+
+    async def reboot(self, vmid: int, deadline: float) -> bool:
+        """Ask its init to reboot; whether the new one began within the deadline."""
+        before = self._runtime.init_pid(vmid)
+        if before is None:
+            raise WrongState(f"CT {vmid} not running")
+        try:
+            handle = processes.Handle(before)
+        except ProcessLookupError:
+            raise WrongState(f"CT {vmid} not running") from None
+        try:
+            self._signal_init(vmid, _REBOOT)
+            async with asyncio.timeout(deadline):
+                await wait_for_end(handle)
+                while self._runtime.monitor(vmid) is not None:
+                    if self._runtime.init_pid(vmid) not in (None, before):
+                        return True
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            pass
+        finally:
+            handle.close()
+        return False
+
+    def _signal_init(self, vmid: int, signals: dict[str, int]) -> None:
+        pid = self._runtime.init_pid(vmid)
+        if pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signals.get(_init_kind(pid), signals[""]))
+
+    async def freeze(self, vmid: int) -> None:
+        """Pause every process."""
+        await self._set_frozen(vmid, frozen=True)
+
+    async def thaw(self, vmid: int) -> None:
+        """Undo `freeze`."""
+        await self._set_frozen(vmid, frozen=False)
+
+    async def _set_frozen(self, vmid: int, *, frozen: bool) -> None:
+        if self._runtime.monitor(vmid) is None:
+            raise WrongState(f"CT {vmid} not running")
+        group, groups = self._runtime.group(vmid), self._runtime.groups
+        try:
+            groups.freeze(group, frozen=frozen)
+            async with asyncio.timeout(10):
+                await processes.until(lambda: groups.settled(group, frozen=frozen), 0.01)
+        except TimeoutError:
+            groups.freeze(group, frozen=False)
+            raise DeadlineExceeded(f"CT {vmid} has processes that cannot be paused now") from None
+        except OSError as error:
+            raise HostFailure(f"cannot pause or resume CT {vmid}: {error.strerror}") from error
+
+    async def wait_stopped(self, vmid: int) -> None:
+        """Return once the guest does not run."""
+        await self._runtime.wait_ended(vmid)
+
+    async def cleanup(self, vmid: int) -> None:
+        """Remove generated files and empty groups of a stopped guest."""
+        if self._runtime.monitor(vmid) is None:
+            self._remove_groups(vmid)
+            shutil.rmtree(self._runtime.folder(vmid), ignore_errors=True)
+
+    def _remove_groups(self, vmid: int) -> None:
+        if self._runtime.monitor(vmid) is None:
+            self._runtime.groups.remove(self._runtime.group(vmid))
+            self._runtime.groups.remove(f"{self._runtime.layout.instance}/monitor-{vmid}")
+
+
+# systemd(1), busybox's init, sysvinit's init(8); what else there is gets what LXC sends by default.
+_HALT = {"systemd": signal.SIGRTMIN + 3, "busybox": signal.SIGUSR2, "init": signal.SIGPWR, "": signal.SIGTERM}
+_REBOOT = {"systemd": signal.SIGRTMIN + 5, "busybox": signal.SIGTERM, "init": signal.SIGINT, "": signal.SIGINT}
+
+
+def _init_kind(pid: int) -> str:
+    """Which init a process is: `systemd`, `busybox`, `init`, or the name of another program."""
+    try:
+        program = os.readlink(f"/proc/{pid}/exe").rpartition("/")[2].removesuffix(" (deleted)")
+    except OSError:
+        program = processes.command(pid)
+    if program.startswith("busybox"):
+        return "busybox"
+    return "init" if program in ("openrc-init", "upstart") else program
+
+
+def _cause(folder: Path) -> str:
+    """Why a start failed, in one sentence: what the hook said, else the first error of LXC's log."""
+    said = hook.complaint(folder)
+    if said:
+        return said
+    try:
+        lines = (folder / "log").read_text(errors="replace").splitlines()
+    except OSError:
+        return "LXC wrote no log"
+    for line in lines:
+        match = _LOG_LINE.match(line)
+        if match:
+            reason, dash, text = match[1].partition(" - ")
+            return f"{text} ({reason})" if dash else reason
+    return "LXC's log names no error"

@@ -1,0 +1,73 @@
+"""lxcfs: the guest's own figures in /proc/cpuinfo, meminfo, uptime and the like.
+
+A host whose service manager runs lxcfs has it at /var/lib/lxcfs. Elsewhere Bastide starts one of its own, which
+outlives the daemon as the guests do.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from pathlib import Path
+
+from bastide.base.errors import BastideError
+from bastide.base.layout import Layout
+from bastide.host import processes, run, syscalls
+
+_SYSTEM = Path("/var/lib/lxcfs")
+_PROGRAM = "/usr/bin/lxcfs"
+_READY_DEADLINE = 5.0
+_log = logging.getLogger(__name__)
+
+
+class Lxcfs:
+    """The lxcfs that this Bastide's guests use."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._own = layout.runtime / "lxcfs"
+        self._pid_file = layout.runtime / "lxcfs.pid"
+
+    def mounted(self) -> Path | None:
+        """Where it is mounted and answers, or None."""
+        for place in (_SYSTEM, self._own):
+            with contextlib.suppress(OSError):
+                if os.path.ismount(place) and (place / "proc/uptime").exists():
+                    return place
+        return None
+
+    async def prepare(self) -> None:
+        """Start one of our own unless one is mounted; without the program guests simply see the host's figures."""
+        if self.mounted() is not None or not os.access(_PROGRAM, os.X_OK):
+            return
+        if os.path.ismount(self._own):
+            # Its process has died; whoever looks through it gets "not connected" until they start again.
+            syscalls.unmount(self._own)
+        self._own.mkdir(parents=True, exist_ok=True)
+        try:
+            process = await run.spawn(
+                [_PROGRAM, "--foreground", "--pidfile", str(self._pid_file), str(self._own)], cwd=Path("/")
+            )
+            async with asyncio.timeout(_READY_DEADLINE):
+                await processes.until(lambda: self.mounted() is not None or process.returncode is not None, 0.02)
+        except (BastideError, TimeoutError) as error:
+            _log.warning("lxcfs does not run, guests see the host's figures: %s", error)
+
+    async def stop(self) -> None:
+        """End one of our own."""
+        try:
+            pid = int(self._pid_file.read_text())
+        except (OSError, ValueError):
+            pid = 0
+        if pid and processes.command(pid) == "lxcfs":
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_READY_DEADLINE):
+                    await processes.until(lambda: processes.started(pid) is None, 0.02)
+        if os.path.ismount(self._own):
+            with contextlib.suppress(OSError):
+                syscalls.unmount(self._own)
+        self._pid_file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._own.rmdir()

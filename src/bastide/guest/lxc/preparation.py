@@ -1,0 +1,50 @@
+"""Files of a stopped container: unpacking its template and making it a guest of its own."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from bastide.guest.lxc.distro import credentials, detect, identity, setup
+from bastide.guest.protocol import ContainerPlan, IdMap
+from bastide.host import idmap as mapping
+from bastide.host.rootdir import RootDir
+
+_TAR = (
+    "/usr/bin/tar", "--extract", "--file=-", "--directory=/target", "--numeric-owner", "--same-owner",
+    "--preserve-permissions", "--xattrs", "--xattrs-include=security.capability", "--xattrs-include=user.*",
+    "--warning=no-timestamp", "--warning=no-xattr-write", "--anchored", "--exclude=./dev/*", "--exclude=dev/*",
+)  # fmt: skip
+
+
+class Preparation:
+    """The `Preparation` part of the engine."""
+
+    @asynccontextmanager
+    async def unpacking(self, target: Path, idmap: IdMap) -> AsyncIterator[Sequence[str]]:
+        """While entered, the command that unpacks a tar stream from its standard input into `target`.
+
+        tar runs as root of the guest's id range and sees the target and the host's programs, nothing else: a member
+        that is a link, an absolute name or `..` can lead nowhere, and no device node can be made. The nodes in /dev
+        that every template has are left out; LXC makes the guest's own. `idmap.first` 0 is a privileged guest.
+        """
+        yield mapping.confined(target, idmap.first, idmap.count, _TAR)
+
+    def detect(self, rootfs: Path) -> tuple[str, str]:
+        """Distribution family and architecture of a root file system."""
+        with RootDir(rootfs) as root:
+            return detect.distribution(root), detect.architecture(root)
+
+    def customize(self, plan: ContainerPlan) -> None:
+        """Write host name, network, DNS and time zone the way the distribution wants them."""
+        with RootDir(plan.rootfs) as root:
+            setup.customize(root, plan)
+
+    def set_credentials(self, plan: ContainerPlan, password_hash: str | None, ssh_keys: str | None) -> None:
+        """Write root's password hash and authorized keys."""
+        with RootDir(plan.rootfs) as root:
+            credentials.set_credentials(root, password_hash, ssh_keys)
+
+    def set_identity(self, plan: ContainerPlan) -> None:
+        """Give a fresh guest its own machine-id and ssh host keys."""
+        with RootDir(plan.rootfs) as root:
+            identity.set_identity(root)
