@@ -1,0 +1,53 @@
+"""`/bastide/guests/{guest}/exec`: a command in a guest over a WebSocket; see `operations/execute.py` for the frames."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from bastide.api.routing import Branch, Call
+from bastide.api.websocket import SocketChannel
+from bastide.model.guest import Guest
+from bastide.model.record import Record
+from bastide.operations import execute
+
+branch = Branch("/bastide/guests")
+
+GuestName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
+"""A guest's vmid or name."""
+
+Columns = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class Exec(Record):
+    """A command, with a terminal (`tty`) of a size or with pipes. `env` are `NAME=VALUE`."""
+
+    guest: GuestName
+    command: Annotated[list[Annotated[str, Field(max_length=8192)]], Field(min_length=1, max_length=1024)]
+    env: Annotated[list[Annotated[str, Field(max_length=8192)]], Field(max_length=256)] = Field(default_factory=list)
+    cwd: Annotated[str | None, Field(max_length=4096)] = None
+    tty: bool = False
+    cols: Columns | None = None
+    rows: Columns | None = None
+
+
+async def guest_for_console(call: Call, name: str) -> Guest:
+    """The guest of that vmid or name, if the caller may use its console. Raises NotFound, PermissionDenied."""
+    guest = await call.rooms.guests.find(name)
+    await call.require(f"/vms/{guest.vmid}", "VM.Console")
+    return guest
+
+
+@branch.websocket("/{guest}/exec", Exec, user="all")
+async def run_command(call: Call, p: Exec) -> None:
+    """Run a command in the guest."""
+    guest = await guest_for_console(call, p.guest)
+    command = execute.command_of(p.command, p.env, p.cwd, tty=p.tty)
+    terminal = execute.terminal_of(p.cols, p.rows) if p.tty else None
+    session = await execute.execute(call.rooms, guest, command, terminal)
+    channel = SocketChannel(call.websocket)
+    try:
+        await channel.accept()
+        await execute.join(session, channel)
+    finally:
+        session.close()
+    await channel.close()
