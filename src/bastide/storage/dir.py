@@ -13,6 +13,7 @@ import contextlib
 import os
 import secrets
 import stat
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -31,6 +32,7 @@ _RUN = secrets.token_hex(8)
 _NO_SPACE = StorageUsage(active=False, total=0, used=0, available=0)
 _SUPPORTED = frozenset({*FILE_CONTENTS, "images", "rootdir"})
 _NOTES_LIMIT = 64 * 1024
+_PARTIAL_SECONDS = 24 * 3600
 
 
 class DirStorage:
@@ -255,8 +257,12 @@ class DirStorage:
     def _leftovers(self) -> Sequence[Path]:
         trash = [*(self._path / ".trash").iterdir()]
         ours = f"{self._host}."
-        incoming = (self._path / ".incoming").iterdir()
-        return trash + [path for path in incoming if path.name.startswith(ours) and f".{_RUN}." not in path.name]
+        incoming = [*(self._path / ".incoming").iterdir()]
+        dead = [path for path in incoming if path.name.startswith(ours) and f".{_RUN}." not in path.name]
+        # Broken downloads are carried on by the next try, for a day.
+        oldest = time.time() - _PARTIAL_SECONDS
+        old = [path for path in incoming if path.name.startswith("partial.") and path.lstat().st_mtime < oldest]
+        return trash + dead + old
 
     def _measure(self) -> StorageUsage:
         self._check_mounted()

@@ -1,0 +1,310 @@
+"""Files and volumes on storages: what is there, uploads, downloads, removal."""
+
+import asyncio
+import hashlib
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+
+from bastide.base.errors import (
+    AlreadyExists,
+    BastideError,
+    HostFailure,
+    InvalidParameter,
+    MethodNotImplemented,
+    NotFound,
+    WrongState,
+)
+from bastide.base.ids import Upid, VolumeId
+from bastide.base.units import MIB, parse_size
+from bastide.host.download import Guard, Network, check_url, download
+from bastide.host.filesystems import remove_tree
+from bastide.host.probing import check_file
+from bastide.model.access import Identity
+from bastide.model.record import Scalar
+from bastide.model.storage import Content, Volume
+from bastide.operations.rooms import Rooms
+from bastide.operations.volumes import volumes_of
+from bastide.storage.protocol import FileStorage
+from bastide.tasks.tasks import Task
+
+Algorithm = Literal["md5", "sha1", "sha224", "sha256", "sha384", "sha512"]
+ALGORITHMS: tuple[Algorithm, ...] = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
+
+_RESERVE = 64 * MIB
+_PROGRESS_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a download comes from: its URL, what to verify, and which networks its caller may reach."""
+
+    url: str
+    checksum: tuple[str, str] | None = None
+    verify: bool = True
+    guard: Guard = field(default_factory=Guard)
+
+
+async def list_content(
+    rooms: Rooms, storage_id: str, content: Content | None = None, vmid: int | None = None
+) -> list[dict[str, Scalar]]:
+    """A storage's volumes as Proxmox VE shows them. Raises NotFound, HostFailure."""
+    storage = await rooms.storages.get(storage_id)
+    kinds = {guest.vmid: guest.kind for guest in await rooms.guests.list()}
+    shown = []
+    for volume in await storage.list(content, vmid):
+        # A raw image is a machine's disk or a container's file system: the guest that owns it says which.
+        holds = volume.content
+        if volume.format == "raw" and volume.vmid is not None and kinds.get(volume.vmid) == "lxc":
+            holds = "rootdir"
+        if content is None or holds == content:
+            shown.append(_shown(volume, holds))
+    return shown
+
+
+async def volume_info(rooms: Rooms, volid: str) -> dict[str, Scalar]:
+    """One volume with its path. Raises NotFound, InvalidParameter."""
+    storage, name = await rooms.storages.resolve(volid)
+    volume = await storage.info(name)
+    path = cast(FileStorage, storage).path(name)
+    return {**_shown(volume, volume.content), "path": str(path), "used": volume.used or 0}
+
+
+async def annotate(rooms: Rooms, volid: str, notes: str | None = None, protected: bool | None = None) -> None:
+    """Set a volume's notes and protection. Raises NotFound."""
+    storage, name = await rooms.storages.resolve(volid)
+    await cast(FileStorage, storage).annotate(name, notes, protected)
+
+
+async def create_volume(
+    rooms: Rooms, storage_id: str, vmid: int, filename: str, *, size: str, form: str | None = None
+) -> str:
+    """Allocate an empty container volume and return its id. `size` is in KiB, or has the unit M or G.
+
+    Raises InvalidParameter, AlreadyExists, NoSpace.
+    """
+    match = re.fullmatch(rf"vm-{vmid}-[a-z0-9-]+(?:\.(raw|subvol))?", filename, re.ASCII)
+    if match is None:
+        raise InvalidParameter({"filename": f"'{filename[:80]}' is not of the form vm-{vmid}-disk-N"})
+    if form not in (None, "raw", "subvol"):
+        raise MethodNotImplemented(f"volumes of the format '{form}' are not built yet")
+    storage = await rooms.storages.containers(storage_id)
+    chosen = match[1] or form or storage.capabilities.container_format
+    if form is not None and chosen != form:
+        raise InvalidParameter({"format": "does not match the file name"})
+    name = f"{vmid}/{filename if match[1] else f'{filename}.{chosen}'}"
+    await storage.allocate(name, parse_size(size if size[-1] in "MG" else f"{size}K"))
+    return f"{storage_id}:{name}"
+
+
+async def delete_volume(rooms: Rooms, by: Identity, volid: str) -> Upid:
+    """Remove a volume as a task. Raises NotFound, and WrongState when a guest uses it or it is protected."""
+    storage, name = await rooms.storages.resolve(volid)
+    volume = await storage.info(name)
+    await _refuse_used(rooms, volid)
+    if volume.protected:
+        raise WrongState(f"can't remove protected volume '{volid}'")
+
+    async def work(task: Task) -> None:
+        await _refuse_used(rooms, volid)
+        await storage.delete(name)
+        task.log(f"removed volume '{volid}'")
+
+    return await rooms.tasks.start("imgdel", f"{volume.vmid or ''}@{volume.volid.partition(':')[0]}", by, work)
+
+
+async def upload_path(rooms: Rooms, storage_id: str, content: Content, filename: str) -> Path:
+    """A fresh path to spool an upload to, on the storage itself. Raises what is wrong before a body is read.
+
+    Raises NotFound, NotSupported, WrongState, InvalidParameter, AlreadyExists, NoSpace (by the caller's writing).
+    """
+    storage = await rooms.storages.files(storage_id, content)
+    name = await _free_name(storage, content, filename)
+    return storage.incoming(name)
+
+
+async def upload(
+    rooms: Rooms,
+    by: Identity,
+    storage_id: str,
+    content: Content,
+    filename: str,
+    *,
+    spooled: Path,
+    checksum: str | None = None,
+    checksum_algorithm: str | None = None,
+) -> Upid:
+    """Check a spooled file and publish it as a task. The file is gone in the end, whatever happens."""
+    try:
+        storage = await rooms.storages.files(storage_id, content)
+        name = await _free_name(storage, content, filename)
+        expected = check_checksum(checksum, checksum_algorithm)
+    except BaseException:
+        spooled.unlink(missing_ok=True)
+        raise
+
+    async def work(task: Task) -> None:
+        try:
+            task.log(f"target file '{storage_id}:{name}', {spooled.stat().st_size} bytes")
+            if expected is not None:
+                found = await asyncio.to_thread(file_digest, spooled, expected[0])
+                if found != expected[1]:
+                    raise HostFailure(f"checksum mismatch: got '{found}' != expect '{expected[1]}'")
+                task.log(f"checksum verified ({expected[0]})")
+            await check_file(spooled, content, name)
+            await storage.publish(spooled, name)
+            task.log("finished file import successfully")
+        finally:
+            await asyncio.to_thread(spooled.unlink, missing_ok=True)
+
+    try:
+        return await rooms.tasks.start("imgcopy", "", by, work)
+    except BaseException:
+        spooled.unlink(missing_ok=True)
+        raise
+
+
+async def download_url(
+    rooms: Rooms,
+    by: Identity,
+    storage_id: str,
+    content: Content,
+    filename: str,
+    *,
+    url: str,
+    checksum: str | None = None,
+    checksum_algorithm: str | None = None,
+    compression: str | None = None,
+    verify_certificates: bool = True,
+    allow_private: bool = False,
+    allowed_networks: Sequence[Network] = (),
+) -> Upid:
+    """Download a file as a task.
+
+    `allow_private`: the caller has Sys.Modify on `/` and may reach private networks. `allowed_networks` are reached
+    in any case (tests; empty otherwise). Raises InvalidParameter, NotFound, NotSupported, AlreadyExists.
+    """
+    if compression is not None:
+        raise MethodNotImplemented("compression of downloads is not built yet")
+    storage = await rooms.storages.files(storage_id, content)
+    name = await _free_name(storage, content, filename)
+    expected = check_checksum(checksum, checksum_algorithm)
+    guard = Guard(private=allow_private, networks=tuple(allowed_networks))
+    source = Source(check_url(url), expected, verify_certificates, guard)
+
+    async def work(task: Task) -> None:
+        await fetch_volume(storage, name, source, task)
+
+    return await rooms.tasks.start("download", re.sub(r"[^A-Za-z0-9._-]", "_", filename)[:100], by, work)
+
+
+async def fetch_volume(storage: FileStorage, name: str, source: Source, task: Task) -> Volume:
+    """Download, check and publish a file. A broken download is carried on by the next one of the same URL."""
+    content = cast(Content, name.partition("/")[0])
+    key = hashlib.sha256(f"{name}\n{source.url}".encode()).hexdigest()[:40]
+    part = storage.incoming(name).with_name(f"partial.{key}")
+    room = (await storage.usage()).available - _RESERVE
+    task.log(f"downloading {source.url} to {name}")
+    try:
+        done = await download(
+            source.url,
+            part,
+            source.guard,
+            checksum=source.checksum,
+            limit=max(room, 0),
+            verify=source.verify,
+            progress=_Progress(task),
+        )
+    except asyncio.CancelledError:
+        await remove_tree(part)
+        await remove_tree(part.with_name(f"{part.name}.note"))
+        raise
+    task.log(f"download finished, {done.size} bytes, sha256 {done.sha256}")
+    if source.checksum is None:
+        task.log("no checksum was given: the content was not verified")
+    try:
+        await check_file(part, content, name)
+        return await storage.publish(part, name)
+    finally:
+        await asyncio.to_thread(part.unlink, missing_ok=True)
+
+
+def check_checksum(checksum: str | None, algorithm: str | None) -> tuple[str, str] | None:
+    """(algorithm, hexadecimal) of a checksum, or None without one. Raises InvalidParameter."""
+    if checksum is None and algorithm is None:
+        return None
+    if checksum is None or algorithm is None:
+        missing, given = ("checksum", "checksum-algorithm") if checksum is None else ("checksum-algorithm", "checksum")
+        raise InvalidParameter({given: f"missing '{missing}' - requires '{missing}'"})
+    if algorithm not in ALGORITHMS:
+        raise InvalidParameter({"checksum-algorithm": f"'{algorithm[:20]}' is none of {', '.join(ALGORITHMS)}"})
+    length = hashlib.new(algorithm, usedforsecurity=False).digest_size * 2
+    if re.fullmatch(rf"[0-9a-fA-F]{{{length}}}", checksum, re.ASCII) is None:
+        raise InvalidParameter({"checksum": f"a {algorithm} checksum has {length} hexadecimal digits"})
+    return algorithm, checksum.lower()
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """The digest of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+
+
+class _Progress:
+    """Logs how far a download is, about once a second."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._next = 0.0
+
+    def __call__(self, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if now < self._next and done != total:
+            return
+        self._next = now + _PROGRESS_SECONDS
+        if total:
+            self._task.log(f"{done * 100 // total:3d}% {done // MIB} MiB of {total // MIB} MiB")
+        else:
+            self._task.log(f"{done // MIB} MiB")
+
+
+async def _free_name(storage: FileStorage, content: Content, filename: str) -> str:
+    """The volume name for a new file. Raises InvalidParameter naming `filename`, AlreadyExists."""
+    name = f"{content}/{filename}"
+    try:
+        storage.path(name)
+        volume = await storage.info(name)
+    except InvalidParameter:
+        raise InvalidParameter({"filename": f"'{filename[:100]}' can't be the name of a {content} file"}) from None
+    except NotFound:
+        return name
+    raise AlreadyExists(f"file '{volume.volid}' already exists")
+
+
+async def _refuse_used(rooms: Rooms, volid: str) -> None:
+    wanted = VolumeId.parse(volid)
+    for guest in await rooms.guests.list():
+        try:
+            used = wanted in volumes_of(guest)
+        except BastideError:
+            continue
+        if used:
+            raise WrongState(f"volume '{volid}' is in use by guest {guest.vmid}")
+
+
+def _shown(volume: Volume, content: Content) -> dict[str, Scalar]:
+    shown: dict[str, Scalar | None] = {
+        "volid": volume.volid,
+        "content": content,
+        "format": volume.format,
+        "size": volume.size,
+        "used": volume.used,
+        "ctime": volume.ctime,
+        "vmid": volume.vmid,
+        "notes": volume.notes,
+        "protected": 1 if volume.protected else None,
+    }
+    return {key: value for key, value in shown.items() if value is not None}
