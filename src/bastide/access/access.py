@@ -54,10 +54,9 @@ class Access:
         begun = loop.time()
         if await self._is_own_ticket(userid, password):
             return Identity(userid)
-        if not self._throttle.blocked(userid, address) and await self._knows(userid, password):
+        if self._throttle.attempt(userid, address) and await self._knows(userid, password):
             self._throttle.succeeded(userid, address)
             return Identity(userid)
-        self._throttle.failed(userid, address)
         pace = PACE_OF_PAM if realm_of(userid) == "pam" else PACE
         await asyncio.sleep(begun + (pace if self._pace is None else self._pace) - loop.time())
         raise AuthenticationFailed("authentication failure")

@@ -24,8 +24,9 @@ Levels = Mapping[str, Mapping[str, bool]]
 
 def normalize_path(path: str) -> str | None:
     """The path with single slashes and none at its end, or None when it is no path of the access tree."""
-    path = re.sub(r"/+", "/", path)
-    path = path.rstrip("/") or "/"
+    if not path.startswith("/"):
+        return None
+    path = re.sub(r"/+", "/", path).rstrip("/") or "/"
     return path if len(path) <= 512 and _PATH.fullmatch(path) else None
 
 

@@ -186,14 +186,12 @@ class Grants:
         for grant in grants:
             await self._store.put(_key(grant), to_json(grant))
 
-    async def forget(self, *, path: str | None = None, subject: str | None = None, role: str | None = None) -> None:
-        """Remove every grant on a path, of a subject or with a role that is gone. Subjects include a user's tokens."""
+    async def forget(self, *, subject: str | None = None, role: str | None = None) -> None:
+        """Remove every grant of a subject (with a user's tokens) or with a role that is gone."""
         for grant in await self.list():
             if (
-                (path is not None and grant.path == path)
-                or (subject is not None and (grant.subject == subject or grant.subject.startswith(f"{subject}!")))
-                or (role is not None and grant.role == role)
-            ):
+                subject is not None and (grant.subject == subject or grant.subject.startswith(f"{subject}!"))
+            ) or grant.role == role:
                 await self._store.delete(_key(grant))
 
     async def _check_there(self, grant: Grant) -> None:
@@ -205,6 +203,13 @@ class Grants:
         else:
             userid, _, name = grant.subject.partition("!")
             await self._tokens.get(userid, name)
+
+
+async def forget_path(store: Store, path: str) -> None:
+    """Remove every grant on a path whose guest, storage or pool is gone: the next of that name inherits none."""
+    for entry in await store.list("grant/"):
+        if from_entry(Grant, entry).path == path:
+            await store.delete(entry.key)
 
 
 def _key(grant: Grant) -> str:

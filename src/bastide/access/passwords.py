@@ -53,7 +53,10 @@ class Passwords:
 
 def usable(password: str) -> bool:
     """Whether a password can be right at all: never an empty one, even where the system's account has none."""
-    return 0 < len(password.encode(errors="replace")) <= PASSWORD_LIMIT and "\0" not in password
+    try:
+        return 0 < len(password.encode()) <= PASSWORD_LIMIT and "\0" not in password
+    except UnicodeEncodeError:
+        return False
 
 
 def is_outdated(stored: str) -> bool:

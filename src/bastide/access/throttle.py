@@ -24,23 +24,29 @@ class Throttle:
         self._clock = clock
         self._failures: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
 
-    def blocked(self, userid: str, address: str) -> bool:
-        """Whether an attempt comes too early to be looked at."""
+    def attempt(self, userid: str, address: str) -> bool:
+        """Whether a password may be looked at now. Counts as a failure until `succeeded`, so that a thousand
+        attempts at once are as slow as one after the other; an attempt that comes too early does not count.
+        """
         now = self._clock()
-        return any(now < self._open_again(key, free, now) for key, free in _keys(userid, address))
-
-    def failed(self, userid: str, address: str) -> None:
-        """Count a wrong password."""
-        now = self._clock()
-        for key, _ in _keys(userid, address):
+        keys = _keys(userid, address)
+        if any(now < self._open_again(key, free, now) for key, free in keys):
+            return False
+        for key, _ in keys:
             count, last = self._failures.pop(key, (0, now))
             self._failures[key] = (1 if now - last > _FORGET_AFTER else count + 1, now)
         while len(self._failures) > _LIMIT:
             self._failures.popitem(last=False)
+        return True
 
     def succeeded(self, userid: str, address: str) -> None:
-        """Forget the failures of a user who knew the password; those of the address count on."""
-        self._failures.pop(_keys(userid, address)[0][0], None)
+        """Forget the failures of a user who knew the password; the address keeps its others."""
+        own, *shared = _keys(userid, address)
+        self._failures.pop(own[0], None)
+        for key, _ in shared:
+            count, last = self._failures.get(key, (0, 0.0))
+            if count:
+                self._failures[key] = (count - 1, last)
 
     def _open_again(self, key: tuple[str, str], free: int, now: float) -> float:
         count, last = self._failures.get(key, (0, now))

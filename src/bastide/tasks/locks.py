@@ -7,6 +7,7 @@ taken by compare-and-swap, and whoever waits for it wakes when it is given back.
 import asyncio
 import contextlib
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from bastide.base.ids import Upid
 from bastide.state.store import ABSENT, Change, Entry, Store
 
 _PREFIX = "lock/guest/"
+_RETRIES = (0.5, 1, 2, 5, 10, 30, 60, 300, 900)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +136,19 @@ class GuestLocks:
             await self._store.delete(entry.key, expect=entry.revision)
 
     async def _finish(self, held: HeldLock) -> None:
-        """Release even when the holder is being cancelled."""
-        await asyncio.shield(self._later(held.release()))
+        """Release even when the holder is being cancelled. A full disk delays it and does not hide the work's end."""
+        try:
+            await asyncio.shield(self._later(held.release()))
+        except BastideError as error:
+            _log.error("the lock of guest %d is not released yet: %s", held.lock.vmid, error)
+            self._later(self._release_later(held))
+
+    async def _release_later(self, held: HeldLock) -> None:
+        for delay in _RETRIES:
+            await asyncio.sleep(delay)
+            with contextlib.suppress(BastideError):
+                await held.release()
+                return
 
     def _later(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

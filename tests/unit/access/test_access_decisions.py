@@ -57,7 +57,7 @@ def read_authority(path: Path) -> Authority:
             case "pool":
                 members = [f"/vms/{vmid}" for vmid in parts[2].split(",")]
                 members += [f"/storage/{name}" for name in parts[3].split(",")]
-                pools |= {member: (f"/pool/{parts[0]}",) for member in members}
+                pools |= dict.fromkeys(members, (f"/pool/{parts[0]}",))
             case "acl":
                 kind = "token" if "!" in parts[2] else "user"
                 grants.append(

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bastide.base.errors import Conflict, Locked
+from bastide.base.errors import Conflict, Locked, NoSpace
 from bastide.state.memory import MemoryStore
 from bastide.state.sqlite import SqliteStore
+from bastide.state.store import ANY
 from bastide.tasks.locks import GuestLocks
 
 OWNER = "UPID:n1:00000001:00000002:00000003:vzcreate:100:root@pam:"
@@ -94,6 +95,35 @@ async def test_locks_outlive_their_daemon(tmp_path: Path) -> None:
     async with locks.hold(100, "next", "create", deadline=0):
         pass
     await store.close()
+
+
+class FullStore(MemoryStore):
+    """A store whose deletions a full disk refuses for a while."""
+
+    full = False
+
+    async def delete(self, key: str, expect: int = ANY) -> None:
+        if self.full:
+            raise NoSpace("the disk is full")
+        await super().delete(key, expect)
+
+
+@pytest.mark.anyio
+async def test_a_full_disk_delays_the_release_and_hides_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bastide.tasks.locks._RETRIES", (0.01,) * 10)
+    store = FullStore()
+    locks = GuestLocks(store)
+
+    async def fail() -> None:
+        async with locks.hold(100, OWNER, "create"):
+            store.full = True
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail()
+    store.full = False
+    async with locks.hold(100, "next", "start", deadline=2):
+        pass
 
 
 STEP = st.tuples(
