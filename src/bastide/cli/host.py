@@ -156,14 +156,6 @@ def doctor(ctx: typer.Context) -> None:
     if session.json:
         output.emit_json([asdict(finding) for finding in findings])
     else:
-        output.table(
-            [
-                output.Column(""),
-                output.Column("what"),
-                output.Column("found", wrap=True),
-                output.Column("to do", wrap=True),
-            ],
-            [(finding.ok, finding.name, finding.message, finding.advice) for finding in findings],
-        )
+        output.findings((finding.ok, finding.name, finding.message, finding.advice) for finding in findings)
     if any(finding.ok == "fail" for finding in findings):
         raise typer.Exit(1)

@@ -1,10 +1,11 @@
 """A Typer group that imports a command's module when the command is used, and options that all commands share.
 
 Typer reads its parameters through pydantic, which takes longer to import than an `exec` may take as a whole. The plain
-ones (text, lists of text, whole numbers) are read here instead, so that only unusual parameters pay for it.
+ones (text, lists of text, whole numbers, choices) are read here instead, so that only unusual parameters pay for it.
 """
 
 from collections.abc import Callable, Mapping, MutableMapping
+from enum import StrEnum
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -83,7 +84,7 @@ def command_settings(**settings: Any) -> Callable[[Callable[..., Any]], Callable
 
 
 class _Plain:
-    """Reads text, lists of text and whole numbers without pydantic."""
+    """Reads text, lists of text, whole numbers and choices without pydantic."""
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
@@ -100,6 +101,12 @@ class _Plain:
                 return int(str(value), 10)
             except ValueError:
                 raise typer.BadParameter(f"'{value}' is not a whole number.", ctx=ctx, param=param) from None
+        if issubclass(self.kind, StrEnum):
+            try:
+                return self.kind(str(value))
+            except ValueError:
+                choices = ", ".join(self.kind)
+                raise typer.BadParameter(f"'{value}' is not one of {choices}.", ctx=ctx, param=param) from None
         return value if isinstance(value, self.kind) else str(value)
 
 
@@ -114,7 +121,8 @@ def _lighten(param: Any) -> None:
     kind = param.type_descriptor.annotation
     info = param.type_descriptor.parameter_info
     limited = info.min is not None or info.max is not None or info.parser is not None
-    if kind in (str, int, bool, list[str]) and not limited:
+    plain = kind in (str, int, bool, list[str]) or (isinstance(kind, type) and issubclass(kind, StrEnum))
+    if plain and not limited:
         _replace(param, "get_runtime_param", partial(_Plain, kind))
     if isinstance(param, TyperArgument):
         _replace(param, "get_usage_pieces", partial(_usage, param))

@@ -1,5 +1,6 @@
 """The command line: `main` reads the arguments, runs one command and turns errors into exit codes."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, cast
@@ -141,4 +142,8 @@ def build() -> BastideGroup:
 
 def main(args: Sequence[str] | None = None, host: Host | None = None) -> None:
     """Run the command line and exit. `host` starts and ends a daemon on this machine."""
+    if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:
+        from typer._completion_classes import completion_init  # noqa: PLC0415 - only a shell that completes asks
+
+        completion_init()
     build().main(args=args, prog_name=PROGRAM, obj=Session(host))

@@ -64,9 +64,13 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Any]], *, empty: st
     for row in rows:
         drawn.add_row(*(Text(cell, style=_STATUS_STYLES.get(cell, "")) for cell in row))
     console = Console(highlight=False)
-    if not console.is_terminal:  # a pipe has no width: nothing is cut there
-        console = Console(highlight=False, width=max(200, *(sum(map(len, row)) + 4 * len(row) for row in rows)))
-    console.print(drawn)
+    if console.is_terminal:
+        console.print(drawn)
+        return
+    wide = Console(highlight=False, width=max(200, *(sum(map(len, row)) + 4 * len(row) for row in rows)))
+    with wide.capture() as captured:  # a pipe has no width: nothing is cut there, nothing is filled up
+        wide.print(drawn)
+    sys.stdout.writelines(f"{text.rstrip()}\n" for text in captured.get().splitlines())
 
 
 def pairs(values: Mapping[str, Any]) -> None:
@@ -77,6 +81,26 @@ def pairs(values: Mapping[str, Any]) -> None:
         line(f"{name:<{width}}  {first}")
         for text in rest:
             line(f"{'':<{width}}  {text}")
+
+
+def findings(rows: Iterable[tuple[str, str, str, str]]) -> None:
+    """Print what was found: `ok`, `warn` or `fail`, a name, a sentence and, below it, what to do about it."""
+    import shutil  # noqa: PLC0415 - only here
+    import textwrap  # noqa: PLC0415
+
+    rows = list(rows)
+    name_width = max((len(name) for _, name, _, _ in rows), default=0)
+    indent = " " * (name_width + 8)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+    for state, name, found, advice in rows:
+        mark = styled(f"{state:<4}", {"ok": "32", "warn": "33", "fail": "1;31"}.get(state, "0"))
+        text = textwrap.wrap(clean(found), max(30, width - len(indent))) or [""]
+        todo = textwrap.wrap(
+            clean(advice), max(30, width - len(indent) - 2), initial_indent="→ ", subsequent_indent="  "
+        )
+        print(f"{mark}  {name:<{name_width}}  {text[0]}")
+        for more in [*text[1:], *todo]:
+            print(indent + more)
 
 
 def size(count: float | None) -> str:
