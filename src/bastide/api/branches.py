@@ -6,11 +6,13 @@ from bastide.api import (
     cluster,
     console,
     execute,
+    files,
     lxc,
     lxc_status,
     node_storage,
     node_tasks,
     nodes,
+    own,
     pools,
     storage,
     upload,
@@ -33,6 +35,8 @@ _BRANCHES: tuple[Branch, ...] = (
     storage.branch,
     pools.branch,
     execute.branch,
+    files.branch,
+    own.branch,
 )
 
 

@@ -27,7 +27,6 @@ HEARTBEAT = 15.0
 
 _QUIET = 0.25
 _LEFT_OVER = 1024 * 1024
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Channel(Protocol):
@@ -98,7 +97,7 @@ class _Pipe:
 
 def command_of(argv: Sequence[str], env: Sequence[str] = (), cwd: str | None = None, *, tty: bool = False) -> Command:
     """A command as a caller words it; `env` are `NAME=VALUE`. Raises InvalidParameter."""
-    values = {"PATH": _PATH, "HOME": "/root", "USER": "root", "LOGNAME": "root", "LANG": "C.UTF-8"}
+    values = {"LANG": "C.UTF-8"}
     if tty:
         values["TERM"] = "xterm-256color"
     problems: dict[str, str] = {}

@@ -1,0 +1,161 @@
+"""`/bastide`: what Proxmox VE's API does not have: guests by name, the daemon itself, images."""
+
+import asyncio
+import os
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from bastide.api.execute import GuestName
+from bastide.api.fields import ChecksumAlgorithm
+from bastide.api.lists import guests_seen, index
+from bastide.api.routing import Branch, Call, NoParameters
+from bastide.base.errors import BastideError, InvalidParameter
+from bastide.model.guest import Guest, GuestState
+from bastide.model.record import Record
+from bastide.model.types import StorageId
+from bastide.operations import images
+
+branch = Branch("/bastide")
+
+_TEMPLATES = ("perm", "/storage/{storage}", ("Datastore.AllocateTemplate",))
+_ADDRESS_DEADLINE = 5.0
+_IMAGE_NAME = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+:/-]*$")]
+
+
+class GuestQuery(Record):
+    """A guest by its vmid or its name."""
+
+    guest: GuestName
+
+
+class ImagesQuery(Record):
+    """With a name (`debian-12`, `debian/12`, a file name, a volume id): the one image that it means, if any."""
+
+    name: _IMAGE_NAME | None = None
+
+
+class ImageBuild(Record):
+    """A distribution's release such as `debian-12`, and the storage for the template."""
+
+    name: _IMAGE_NAME
+    storage: StorageId = "local"
+    force: bool = False
+
+
+class ImagePull(Record):
+    """A URL, or an alias on an image server, and what the file must hash to."""
+
+    source: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[!-~]+$")]
+    storage: StorageId = "local"
+    checksum: Annotated[str | None, Field(pattern=r"^[0-9A-Fa-f]{32,128}$")] = None
+    checksum_algorithm: Annotated[ChecksumAlgorithm | None, Field(alias="checksum-algorithm")] = None
+
+
+@branch.get("", NoParameters, user="all")
+async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
+    """Index."""
+    return index("name", "guests", "images", "status")
+
+
+@branch.get("/status", NoParameters, user="all")
+async def read_status(call: Call, _p: NoParameters) -> dict[str, Any]:
+    """The daemon: its version, where it answers, and how many guests the caller may see."""
+    services = call.services
+    guests = await guests_seen(call)
+    running = call.rooms.containers.running()
+    return {
+        "version": services.version,
+        "node": services.node,
+        "address": services.address,
+        "port": services.port,
+        "pid": os.getpid(),
+        "started": int(services.started),
+        "guests": {"total": len(guests), "running": sum(guest.vmid in running for guest in guests)},
+    }
+
+
+@branch.get("/guests", NoParameters, user="all")
+async def list_guests(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
+    """The guests that the caller may see, with the addresses of those that run."""
+    guests = await guests_seen(call)
+    addresses = await asyncio.gather(*(_addresses(call, guest) for guest in guests))
+    return [{**_row(call, guest), "addresses": found} for guest, found in zip(guests, addresses, strict=True)]
+
+
+@branch.get("/guests/{guest}", GuestQuery, user="all")
+async def read_guest(call: Call, p: GuestQuery) -> dict[str, Any]:
+    """A guest by its vmid or its name."""
+    guest = await call.rooms.guests.find(p.guest)
+    await call.require(f"/vms/{guest.vmid}", "VM.Audit")
+    return _row(call, guest)
+
+
+@branch.get("/images", ImagesQuery, user="all")
+async def list_images(call: Call, p: ImagesQuery) -> list[dict[str, Any]]:
+    """The templates on the storages that the caller may look into, newest first.
+
+    `alias` is the distribution and release, such as `debian-12`, where they are known.
+    """
+    rows: list[dict[str, Any]] = []
+    wanted = None if p.name is None else await images.image_volid(call.rooms, p.name)
+    for image in await images.list_images(call.rooms):
+        place = f"/storage/{image['storage']}"
+        if not await call.may(place, "Datastore.Audit", "Datastore.AllocateSpace", any_of=True):
+            continue
+        if p.name is not None and image["volid"] != wanted:
+            continue
+        known = "distribution" in image and "release" in image
+        rows.append({**image, **({"alias": f"{image['distribution']}-{image['release']}"} if known else {})})
+    return rows
+
+
+@branch.post("/images/build", ImageBuild, check=_TEMPLATES)
+async def build_image(call: Call, p: ImageBuild) -> str:
+    """Build a container template from this host's own package sources, as a task."""
+    return str(await images.build_image(call.rooms, call.identity, p.name, p.storage, force=p.force))
+
+
+@branch.post("/images/pull", ImagePull, check=_TEMPLATES)
+async def pull_image(call: Call, p: ImagePull) -> str:
+    """Fetch a container template from a URL or an image server, as a task."""
+    may_modify = await call.may("/", "Sys.Modify")
+    if not may_modify:
+        await call.require(f"/nodes/{call.rooms.node}", "Sys.AccessNetwork")
+    if (p.checksum is None) != (p.checksum_algorithm is None):
+        raise InvalidParameter({"checksum": "'checksum' and 'checksum-algorithm' belong together"})
+    upid = await images.pull_image(
+        call.rooms,
+        call.identity,
+        p.source,
+        p.storage,
+        checksum=p.checksum,
+        checksum_algorithm=p.checksum_algorithm,
+        allow_private=may_modify,
+    )
+    return str(upid)
+
+
+def _row(call: Call, guest: Guest) -> dict[str, Any]:
+    state = call.rooms.containers.state(guest.vmid)
+    return {
+        "vmid": guest.vmid,
+        "name": guest.name,
+        "node": guest.node,
+        "type": guest.kind,
+        "status": "stopped" if state is GuestState.STOPPED else "running",
+    }
+
+
+async def _addresses(call: Call, guest: Guest) -> list[str]:
+    """What a guest can be reached by, IPv4 first; empty when it does not run or does not answer."""
+    if call.rooms.containers.state(guest.vmid) is not GuestState.RUNNING:
+        return []
+    try:
+        async with asyncio.timeout(_ADDRESS_DEADLINE):
+            found = await call.rooms.containers.addresses(guest.vmid)
+    except (BastideError, OSError, TimeoutError):
+        return []
+    texts = [one.address for one in found if one.address not in ("127.0.0.1", "::1")]
+    reachable = [text for text in texts if not text.lower().startswith("fe80:")]
+    return sorted(reachable, key=lambda text: ":" in text)
