@@ -30,7 +30,6 @@ _STEPS = {
     "extracting archives": 35,
     "installing essential packages": 45,
     "installing remaining packages inside the chroot": 55,
-    "running --customize-hook": 85,
     "cleaning package lists and apt cache": 90,
     "creating tarball": 93,
 }
@@ -58,6 +57,8 @@ def command(recipe: Recipe, sources: Path, proxies: Sequence[str]) -> list[str]:
     argv = ["mmdebstrap", "--mode=root", "--variant=apt", "--format=tar", f"--architectures={recipe.architecture}"]
     argv += [f"--include={','.join(recipe.packages)}", '--aptopt=Acquire::Retries "3";']
     argv += ['--aptopt=APT::Install-Recommends "false";', "--aptopt=Acquire::Languages { };"]
+    # Nobody but root reaches the folder that this works in, so APT's own user would not either.
+    argv += ['--aptopt=APT::Sandbox::User "root";']
     argv += [f"--aptopt={option}" for option in proxies]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excludes]
     argv += [f"--dpkgopt=path-include={pattern}" for pattern in recipe.includes]
@@ -114,7 +115,7 @@ async def _pipe(argv: Sequence[str], environment: dict[str, str], target: Path, 
     if "No space left on device" in text or "not enough free space" in text.lower():
         raise NoSpace("the disk is full: the template could not be built")
     if code != 0:
-        raise RunError(["mmdebstrap"], code, text)
+        raise RunError(["mmdebstrap"], code, text.removesuffix("E: mmdebstrap failed to run"))
     if packed != 0:
         raise HostFailure(f"zstd failed with exit code {packed}: the disk may be full")
 
@@ -127,6 +128,8 @@ async def _follow(process: Process, log: Callable[[str], None], last: "deque[str
             continue
         last.append(line)
         text = line.removeprefix("I: ")
+        if "running --customize-hook" in text:
+            continue
         percent = next((value for step, value in _STEPS.items() if text.startswith(step)), None)
         if percent is not None:
             log(f"{percent:3d}% {text.rstrip('.')}")

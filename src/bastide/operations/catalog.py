@@ -25,7 +25,7 @@ _LEAN = (
 )
 _KEPT = ("/usr/share/doc/*/copyright",)
 _HOST_KEYS = (
-    "[Unit]\\nDescription=Make this host's ssh keys\\nBefore=ssh.service\\n"
+    "[Unit]\\nDescription=Make ssh host keys\\nBefore=ssh.service\\n"
     "ConditionPathExistsGlob=!/etc/ssh/ssh_host_*_key\\n\\n"
     "[Service]\\nType=oneshot\\nExecStart=/usr/bin/ssh-keygen -A\\n\\n"
     "[Install]\\nWantedBy=multi-user.target\\n"
