@@ -27,9 +27,10 @@ def storages(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 def images(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Names of images that `launch` knows."""
-    rows = _ask(ctx, "/bastide/images")
-    names = [str(row.get("name") or row.get("volid") or "") for row in rows]
-    return [(name, "") for name in names if name.startswith(incomplete)]
+    from bastide.cli.images import shown_name  # noqa: PLC0415 - only a shell that completes an image asks
+
+    names = dict.fromkeys(shown_name(row) for row in _ask(ctx, "/bastide/images"))
+    return [(name, "") for name in names or ["debian-12"] if name.startswith(incomplete)]
 
 
 def _ask(ctx: typer.Context, path: str, **params: Any) -> list[dict[str, Any]]:

@@ -46,8 +46,8 @@ def push(
             path += Path(source).name
         params = {"path": path, "mode": mode or own_mode, "uid": uid, "gid": gid}
         with ProgressLine(f"push {path}") as progress:
-            chunks = _counted(read_chunks(file), size, progress)
-            session.client().upload(f"/bastide/guests/{guest.vmid}/file", params, chunks)
+            chunks = _counted(read_chunks(file, size), size, progress)
+            session.client().upload(f"/bastide/guests/{guest.vmid}/file", params, chunks, size)
     if session.json:
         output.emit_json({"guest": guest.vmid, "path": path})
 

@@ -23,8 +23,15 @@ def list_images(ctx: typer.Context) -> None:
         output.emit_json(rows)
         return
     columns = [output.Column("image"), output.Column("size", "right"), output.Column("made"), output.Column("volume")]
-    cells = [(row.get("name"), output.size(row.get("size")), output.moment(_made(row)), row["volid"]) for row in rows]
+    cells = [(shown_name(row), output.size(row.get("size")), output.moment(_made(row)), row["volid"]) for row in rows]
     output.table(columns, cells, empty=f"no images; make one with: bastide image build{session.root_option} debian-12")
+
+
+def shown_name(row: dict[str, Any]) -> str:
+    """What to call an image on the command line: `debian-12`, or its file's name when nothing else is known."""
+    if row.get("distribution") and row.get("release"):
+        return f"{row['distribution']}-{row['release']}"
+    return str(row.get("name") or row["volid"])
 
 
 def _made(row: dict[str, Any]) -> float | None:
@@ -102,11 +109,28 @@ def known(session: Session) -> list[dict[str, Any]]:
 
 
 def find(session: Session, image: str) -> str | None:
-    """The volume of an image by its name, an alias or its volume id; None when it is not there."""
-    for row in known(session):
-        if row.get("volid") and image in (row["volid"], row.get("name"), row.get("alias"), row.get("source")):
-            return str(row["volid"])
-    return None
+    """The newest volume that a name means; None when there is none."""
+    return next((str(row["volid"]) for row in known(session) if means(row, image)), None)
+
+
+def means(row: dict[str, Any], image: str) -> bool:
+    """Whether a listed image is what a user calls `image`.
+
+    That is its volume id, its file's name, the URL it came from, `debian-12`, `debian/12`, `debian/bookworm`,
+    `bookworm`, or the same with an image server's name before it, `images:debian/12`.
+    """
+    file = str(row.get("name") or row["volid"].rpartition("/")[2])
+    if image in (row["volid"], file, row.get("source")) or ("://" in image and _file_of(image) == file):
+        return True
+    wanted = image.rpartition(":")[2].strip("/").replace("/", "-").lower()
+    distribution, release, codename = (row.get(key) for key in ("distribution", "release", "codename"))
+    if distribution and wanted in (f"{distribution}-{release}", f"{distribution}-{codename}", codename):
+        return True
+    return any(char.isdigit() for char in wanted) and file.lower().startswith((f"{wanted}-", f"{wanted}_"))
+
+
+def _file_of(url: str) -> str:
+    return url.partition("?")[0].partition("#")[0].rpartition("/")[2]
 
 
 def obtain(session: Session, image: str, storage: str) -> str:

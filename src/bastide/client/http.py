@@ -77,14 +77,16 @@ class Client:
             raise Unreachable(f"{self.transport.host} does not answer as a Bastide does") from None
         return answer if isinstance(answer, dict) else {"data": answer}
 
-    def upload(self, path: str, params: Params, source: Iterator[bytes]) -> Any:
-        """PUT a streamed body; `params` go in the query."""
+    def upload(self, path: str, params: Params, source: Iterator[bytes], size: int | None = None) -> Any:
+        """PUT a streamed body, of `size` bytes when that is known; `params` go in the query."""
         target = _with_query(path, params)
         headers = {"Content-Type": "application/octet-stream", **self.transport.headers}
+        if size is not None:
+            headers["Content-Length"] = str(size)
         connection = _Connection(self.transport)
         try:
             with suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent: the answer says why
-                connection.request("PUT", target, body=source, headers=headers, encode_chunked=True)
+                connection.request("PUT", target, body=source, headers=headers, encode_chunked=size is None)
             response = connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -97,7 +99,7 @@ class Client:
 
     @contextmanager
     def download(self, path: str, params: Params) -> Iterator[tuple[int | None, Iterator[bytes]]]:
-        """GET a streamed body: its length, when known, and its chunks."""
+        """GET a streamed body: its length, when known, and its chunks. A body that ends early raises Unreachable."""
         connection = _Connection(self.transport)
         try:
             connection.request("GET", _with_query(path, params), headers=dict(self.transport.headers))
@@ -105,7 +107,7 @@ class Client:
             if response.status >= 400:
                 raise from_answer(response.status, response.reason, response.read())
             length = response.getheader("Content-Length")
-            yield (int(length) if length else None), iter(lambda: response.read(_CHUNK), b"")
+            yield (int(length) if length else None), _whole(response, int(length) if length else None)
         except http.client.HTTPException as error:
             raise self._lost(error) from None
         finally:
@@ -149,9 +151,23 @@ class Client:
         self.close()
 
 
-def read_chunks(file: BinaryIO) -> Iterator[bytes]:
-    """A file's content in chunks that suit an upload."""
-    return iter(lambda: file.read(_CHUNK), b"")
+def _whole(response: http.client.HTTPResponse, length: int | None) -> Iterator[bytes]:
+    """The chunks of a body; `read` itself does not tell that a body of a known length ended too early."""
+    done = 0
+    while chunk := response.read(_CHUNK):
+        done += len(chunk)
+        yield chunk
+    if length is not None and done != length:
+        raise Unreachable(f"the daemon closed the connection after {done} of {length} bytes")
+
+
+def read_chunks(file: BinaryIO, size: int | None = None) -> Iterator[bytes]:
+    """A file's content in chunks that suit an upload, at most `size` bytes: a file may grow while it is read."""
+    left = size
+    while chunk := file.read(_CHUNK if left is None else min(_CHUNK, left)):
+        if left is not None:
+            left -= len(chunk)
+        yield chunk
 
 
 def segment(text: str | int) -> str:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from bastide.cli.images import means
+
 VOLUME = "local:vztmpl/debian-12.tar.zst"
 INTERFACES = [
     {"name": "lo", "ip-addresses": [{"ip-address": "127.0.0.1"}]},
@@ -158,3 +160,28 @@ def test_without_a_daemon_one_is_started(run, root):
     host = Host()
     assert run("launch", "debian-12", "web", host=host).code == 5  # this one starts none, so none answers
     assert host.asked == 1
+
+
+ROW = {
+    "volid": "local:vztmpl/debian-12-standard_20260101_amd64.tar.zst",
+    "name": "debian-12-standard_20260101_amd64.tar.zst",
+    "distribution": "debian", "release": "12", "codename": "bookworm", "source": "https://x.example/d.tar.zst",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ROW["volid"], ROW["name"], ROW["source"], "debian-12", "debian/12", "debian/bookworm", "Debian-12", "bookworm",
+        "images:debian/12", "https://mirror.example/a/debian-12-standard_20260101_amd64.tar.zst?x=1",
+    ],
+)  # fmt: skip
+def test_what_an_image_is_called(name):
+    assert means(ROW, name)
+    plain = {key: ROW[key] for key in ("volid", "name")}
+    assert means(plain, name) == (name not in (ROW["source"], "debian/bookworm", "bookworm"))
+
+
+@pytest.mark.parametrize("name", ["debian", "debian-1", "debian-13", "", "12", "ubuntu-12", "https://x.example/"])
+def test_what_an_image_is_not_called(name):
+    assert not means(ROW, name)
