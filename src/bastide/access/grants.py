@@ -12,7 +12,7 @@ from bastide.access.roles import BUILTIN_ROLES, PRIVILEGES
 from bastide.access.users import Tokens, Users
 from bastide.base.errors import AlreadyExists, Conflict, InvalidParameter, NotFound, WrongState
 from bastide.model.access import Grant, User
-from bastide.model.record import forbidden_character
+from bastide.model.record import Multiline, forbidden_character
 from bastide.model.types import split_list
 from bastide.state.store import ABSENT, Store
 
@@ -186,8 +186,10 @@ class Grants:
         for grant in grants:
             await self._store.put(_key(grant), to_json(grant))
 
-    async def forget(self, *, subject: str | None = None, role: str | None = None) -> None:
-        """Remove every grant of a subject (with a user's tokens) or with a role that is gone."""
+    async def forget(self, *, path: str | None = None, subject: str | None = None, role: str | None = None) -> None:
+        """Remove every grant on a path, of a subject (with a user's tokens) or with a role that is gone."""
+        if path is not None:
+            await forget_path(self._store, path)
         for grant in await self.list():
             if (
                 subject is not None and (grant.subject == subject or grant.subject.startswith(f"{subject}!"))
@@ -243,7 +245,7 @@ def _refuse_builtin(roleid: str) -> None:
 
 
 def _comment(comment: str | None) -> str:
-    char = forbidden_character(comment or "")
+    char = forbidden_character(comment or "", Multiline())
     if char is not None:
         raise InvalidParameter({"comment": f"control character {char} is not allowed"})
     return json.dumps({"comment": comment} if comment else {})

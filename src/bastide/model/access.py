@@ -21,7 +21,7 @@ class User(Record):
     comment: Annotated[str | None, Field(max_length=2048), Multiline()] = None
     keys: Annotated[str | None, Field(max_length=2048)] = None
     groups: Annotated[str | None, Field(max_length=2048)] = None
-    password: str | None = None
+    password: Annotated[str | None, Field(repr=False)] = None
 
 
 class Token(Record):
@@ -32,7 +32,7 @@ class Token(Record):
     privsep: bool = True
     expire: Annotated[int, Field(ge=0)] = 0
     comment: Annotated[str | None, Field(max_length=2048), Multiline()] = None
-    secret: str
+    secret: Annotated[str, Field(repr=False)]
 
 
 class Grant(Record):

@@ -65,7 +65,7 @@ class _Running:
     record: TaskRecord
     log: TaskLog
     work: asyncio.Task[None]
-    interruption: str = STOPPED
+    interruption: str | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -99,7 +99,7 @@ class Tasks:
         record = await self.get(upid)
         running = self._running.get(str(record.upid))
         if running is not None:
-            running.work.cancel()
+            _interrupt(running, STOPPED)
 
     async def wait(self, upid: Upid | str) -> TaskRecord:
         """Wait for a task's end. Raises NotFound."""
@@ -197,7 +197,7 @@ class Tasks:
         """
         self._closing = True
         for running in self._running.values():
-            self._interrupt(running)
+            _interrupt(running, DAEMON_STOPPED)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline):
                 while self._background:
@@ -221,7 +221,7 @@ class Tasks:
         self._records[str(upid)] = record
         self._running[str(upid)] = running
         if self._closing:
-            self._interrupt(running)
+            _interrupt(running, DAEMON_STOPPED)
         self._later(self._supervise(task, running))
         return upid
 
@@ -253,10 +253,6 @@ class Tasks:
             running.log.close()
         await self._prune()
 
-    def _interrupt(self, running: _Running) -> None:
-        running.interruption = DAEMON_STOPPED
-        running.work.cancel()
-
     async def _save(self, record: TaskRecord) -> None:
         """Store a record. What a full disk refuses is kept in mind and stored after the next one that succeeds."""
         try:
@@ -285,7 +281,7 @@ class Tasks:
     async def _load(self) -> None:
         if self._loaded:
             return
-        records = [_from_entry(entry) for entry in await self._store.list(_PREFIX)]
+        records = _readable(await self._store.list(_PREFIX))
         if self._loaded:
             return
         self._loaded = True
@@ -303,10 +299,18 @@ async def _run(work: Callable[[Task], Awaitable[None]], task: Task) -> None:
     await work(task)
 
 
+def _interrupt(running: _Running, why: str) -> None:
+    """Cancel the work, once: a second time would tear down the undoing of the first."""
+    if running.interruption is None:
+        running.interruption = why
+        running.work.cancel()
+
+
 def _end(task: Task, running: _Running) -> tuple[str, str]:
     """A task's end status, and its log's last line."""
     if running.work.cancelled():
-        return running.interruption, f"TASK ERROR: {running.interruption}"
+        status = running.interruption or STOPPED
+        return status, f"TASK ERROR: {status}"
     error = running.work.exception()
     if error is None:
         status = f"WARNINGS: {task.warnings}" if task.warnings else "OK"
@@ -330,6 +334,14 @@ def _to_json(record: TaskRecord) -> str:
     return json.dumps({"endtime": record.endtime, "exitstatus": record.exitstatus})
 
 
-def _from_entry(entry: Entry) -> TaskRecord:
-    raw = json.loads(entry.value)
-    return TaskRecord(Upid.parse(entry.key.removeprefix(_PREFIX)), raw["endtime"], raw["exitstatus"])
+def _readable(entries: Iterable[Entry]) -> _Records:
+    """The records. One that cannot be read must not keep the daemon from starting."""
+    records = []
+    for entry in entries:
+        try:
+            raw = json.loads(entry.value)
+            upid = Upid.parse(entry.key.removeprefix(_PREFIX))
+            records.append(TaskRecord(upid, raw["endtime"], raw["exitstatus"]))
+        except (InvalidParameter, ValueError, KeyError, TypeError) as error:
+            _log.error("the record %s cannot be read: %s", entry.key, error)
+    return records

@@ -186,7 +186,7 @@ async def test_what_cannot_be_is_refused_with_its_name(access: Access) -> None:
         (access.tokens.update("ada@pve", "gone", {}), NotFound),
         (access.groups.create("staff"), AlreadyExists),
         (access.groups.create("a b"), InvalidParameter),
-        (access.groups.create("ok", "a\nb"), InvalidParameter),
+        (access.groups.create("ok", "a\0b"), InvalidParameter),
         (access.roles.create(ADMIN), InvalidParameter),
         (access.roles.create("Administrator"), AlreadyExists),
         (access.roles.create("Mine", ["VM.Fly"]), InvalidParameter),

@@ -66,6 +66,14 @@ def test_every_acknowledged_write_survives_kill_9(tmp_path: Path, after: int) ->
 
 
 @pytest.mark.anyio
+async def test_a_write_waits_for_the_disk(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "store.db")
+    assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    await store.close()
+
+
+@pytest.mark.anyio
 async def test_a_second_daemon_is_refused_until_the_first_ends(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     first = await SqliteStore.open(path)

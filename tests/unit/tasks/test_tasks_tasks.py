@@ -122,6 +122,8 @@ async def test_a_stopped_task_undoes_its_work_and_says_so(tasks: Tasks) -> None:
     upid = await tasks.start("test", "", ROOT, work)
     await asyncio.sleep(0)
     await tasks.stop(upid)
+    await asyncio.sleep(0)
+    await tasks.stop(upid)
     assert (await tasks.wait(upid)).exitstatus == "received interrupt"
     assert undone == [True]
     await tasks.stop(upid)
@@ -330,6 +332,7 @@ async def test_thousands_of_tasks_are_listed_fast(tmp_path: Path) -> None:
     for number in range(10_000):
         one = replace(upid, starttime=upid.starttime + number)
         await store.put(f"task/{one}", '{"endtime": 1, "exitstatus": "OK"}')
+    await store.put("task/odd", "{}")
     tasks = Tasks(store, Layout(tmp_path), "node1")
     (first,) = await tasks.list(limit=1)
     assert first == TaskRecord(replace(upid, starttime=upid.starttime + 9_999), 1, "OK")
