@@ -1,12 +1,9 @@
-"""A helper process that works with mounts and user namespaces; the daemon itself never leaves its own.
+"""A helper process that confines a command to one folder and one range of ids.
 
-`idmap.py` starts it as `python -I -S -c ...`; what it does is the first argument:
-
-* `probe PATH`: end with 0 when the file system at PATH can be shown with mapped owners, with 1 when it cannot;
-* `stage FIRST COUNT (SOURCE TARGET MAPPED)...`: mount each SOURCE at TARGET, owners mapped when MAPPED is 1;
-* `run TARGET FIRST COUNT ARGV...`: run a command as root of a user namespace with the ids FIRST .. FIRST+COUNT-1, in
-  a root of its own that holds nothing but the host's programs, read-only, and TARGET at `/target`. Whatever the
-  command is fed with, it cannot touch another file of the host, make a device node or gain a right there.
+`idmap.py` starts it as `python -I -S -c ... TARGET FIRST COUNT ARGV...`. The command runs as root of a user namespace
+with the ids FIRST .. FIRST+COUNT-1, in a root of its own that holds nothing but the host's programs, read-only, and
+TARGET at `/target`. Whatever it is fed with, it cannot touch another file of the host, make a device node or gain a
+right there.
 
 Sources: user_namespaces(7), mount_setattr(2), pivot_root(2).
 """
@@ -48,29 +45,7 @@ def user_namespace(first: int, count: int) -> int:
         os.waitpid(pid, 0)
 
 
-def probe(path: str) -> int:
-    """0 when the file system at `path` can be shown with mapped owners, else 1."""
-    try:
-        tree = syscalls.open_tree(path)
-        syscalls.mount_setattr(tree, user_namespace=user_namespace(100000, 65536))
-    except OSError:
-        return 1
-    return 0
-
-
-def stage(first: int, count: int, mounts: list[str]) -> int:
-    """Mount sources at targets of the host, with mapped owners where asked and possible."""
-    namespace = user_namespace(first, count) if "1" in mounts[2::3] else -1
-    for source, target, mapped in zip(mounts[0::3], mounts[1::3], mounts[2::3], strict=True):
-        tree = syscalls.open_tree(source, recursive=mapped == "0")
-        if mapped == "1" and os.stat(source).st_uid != first:
-            syscalls.mount_setattr(tree, user_namespace=namespace)
-        syscalls.move_mount(tree, target)
-        os.close(tree)
-    return 0
-
-
-def run(target: str, first: int, count: int, argv: list[str]) -> int:
+def run(target: str, first: int, count: int, argv: list[str]) -> None:
     """Run a command confined to `target`; does not return when the command could be started."""
     namespace = user_namespace(first, count)
     tree = syscalls.open_tree(target)
@@ -127,15 +102,9 @@ def _new_root(place: str, tree: int) -> None:
 
 def main() -> None:
     """Do what the arguments say; a failure is one line on standard error and the exit code 125."""
-    what, *rest = sys.argv[1:]
+    target, first, count, *argv = sys.argv[1:]
     try:
-        if what == "probe":
-            code = probe(rest[0])
-        elif what == "stage":
-            code = stage(int(rest[0]), int(rest[1]), rest[2:])
-        else:
-            code = run(rest[0], int(rest[1]), int(rest[2]), rest[3:])
+        run(target, int(first), int(count), argv)
     except (OSError, ValueError) as error:
-        print(f"{what}: {error}", file=sys.stderr)
-        code = 125
-    sys.exit(code)
+        print(f"cannot confine a command to {target}: {error}", file=sys.stderr)
+        sys.exit(125)

@@ -23,20 +23,13 @@ from bastide.base.errors import BastideError
 from bastide.host import syscalls
 from bastide.host.rootdir import RootDir
 
-_FLAGS = {
-    "ro": syscalls.MOUNT_ATTR_RDONLY,
-    "nosuid": syscalls.MOUNT_ATTR_NOSUID,
-    "nodev": syscalls.MOUNT_ATTR_NODEV,
-    "noexec": syscalls.MOUNT_ATTR_NOEXEC,
-    "noatime": syscalls.MOUNT_ATTR_NOATIME,
-}
 # A mount point that exists everywhere; only this process's own namespace is changed.
 _STAGE = Path("/tmp")  # noqa: S108
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A host folder to be seen at `target`. `mapped`: its owners are the guest's ids. `flags`: names of `_FLAGS`."""
+    """A host folder to be seen at `target`. `mapped`: its owners are the guest's ids. `flags`: mount options."""
 
     source: str
     target: str
@@ -109,9 +102,7 @@ def _tree(folder: Folder, first: int, user: int) -> int:
     tree = syscalls.open_tree(folder.source, recursive=not folder.mapped)
     if folder.mapped and first and os.fstat(tree).st_uid != first:
         syscalls.mount_setattr(tree, user_namespace=user)
-    flags = 0
-    for name in folder.flags:
-        flags |= _FLAGS.get(name, 0)
+    flags = syscalls.attribute_flags(folder.flags)
     if flags:
         syscalls.mount_setattr(tree, set_flags=flags, recursive=True)
     return tree

@@ -1,36 +1,93 @@
 """File systems shown with mapped owners, and commands confined to a guest's id range (see `confine.py`)."""
 
+import asyncio
+import contextlib
+import errno
 import os
 import sys
-from collections.abc import Sequence
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bastide.host import confine, run
+from bastide.base.errors import HostFailure, NotSupported
+from bastide.host import confine, run, syscalls
 
 _SOURCE = str(Path(confine.__file__).parents[2])
-_probed: dict[int, bool] = {}
-
-
-def helper_argv(*arguments: str) -> list[str]:
-    """The argument list that starts the helper: Python without site packages, in about 20 ms."""
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from bastide.host.confine import main; main()"
-    return [sys.executable, "-I", "-S", "-c", code, _SOURCE, *arguments]
+_HELPER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from bastide.host.confine import main; main()"
 
 
 def confined(target: Path, first: int, count: int, argv: Sequence[str]) -> list[str]:
     """The argument list that runs `argv` (an absolute program) as root of an id range, with `target` at `/target`."""
-    return helper_argv("run", str(target), str(first), str(count), *argv)
+    return [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, str(target), str(first), str(count), *argv]
 
 
-async def supported(path: Path) -> bool:
-    """Whether the kernel can show the file system at `path` with mapped owners; asked once a file system."""
-    device = os.stat(path).st_dev
-    if device not in _probed:
-        _probed[device] = (await run.run(helper_argv("probe", str(path)), check=False)).code == 0
-    return _probed[device]
+@asynccontextmanager
+async def user_namespace(first: int, count: int) -> AsyncIterator[int]:
+    """A descriptor of a new user namespace whose ids 0.. are `first`.. here. Costs a process for a few milliseconds.
+
+    Raises NotSupported when the kernel allows none.
+    """
+    # cat(1) answers once it runs, and then it is in the new namespace.
+    process = await run.spawn(["/usr/bin/unshare", "--user", "--", "/bin/cat"], stdin=PIPE, stdout=PIPE)
+    try:
+        if process.stdin is None or process.stdout is None:
+            raise HostFailure("unshare has no pipes")
+        process.stdin.write(b"1")
+        if await process.stdout.read(1) != b"1":
+            raise NotSupported("this kernel allows no user namespaces: unprivileged containers cannot run")
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{process.pid}/{name}").write_text(f"0 {first} {count}\n")
+        descriptor = os.open(f"/proc/{process.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostFailure(f"cannot map the ids {first} to {first + count - 1}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            await asyncio.shield(run.kill_group(process))
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
-async def stage(first: int, count: int, mounts: Sequence[tuple[Path, Path, bool]]) -> None:
-    """Mount each (source, target, mapped) on the host. Raises RunError; the caller unmounts targets then."""
-    arguments = [text for source, target, mapped in mounts for text in (str(source), str(target), str(int(mapped)))]
-    await run.run(helper_argv("stage", str(first), str(count), *arguments))
+def mount_folder(source: Path, target: Path, user: int | None, options: Iterable[str] = ()) -> None:
+    """Mount a folder of the host at `target`, its owners mapped by the user namespace `user` unless that is None.
+
+    Raises NotSupported when this kernel or file system cannot map owners, HostFailure for everything else.
+    """
+    try:
+        tree = syscalls.open_tree(source)
+    except OSError as error:
+        raise HostFailure(f"cannot use {source}: {error.strerror}") from error
+    try:
+        if user is not None:
+            _map_owners(tree, source, user)
+        flags = syscalls.attribute_flags(options)
+        if flags:
+            syscalls.mount_setattr(tree, set_flags=flags)
+        syscalls.move_mount(tree, target)
+    except OSError as error:
+        raise HostFailure(f"cannot mount {source} at {target}: {error.strerror}") from error
+    finally:
+        os.close(tree)
+
+
+def _map_owners(tree: int, source: Path, user: int) -> None:
+    try:
+        syscalls.mount_setattr(tree, user_namespace=user)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise NotSupported(
+                f"the file system of {source} cannot be shown with mapped owners, and its files are not shifted: "
+                "create the container again on this host, or put it on ext4, xfs or btrfs"
+            ) from error
+        raise
+
+
+def unmount_folder(target: Path) -> None:
+    """Undo `mount_folder` and remove the mount point; one that is not there is fine."""
+    with contextlib.suppress(OSError):
+        while os.path.ismount(target):
+            syscalls.unmount(target)
+    with contextlib.suppress(OSError):
+        target.rmdir()

@@ -7,6 +7,7 @@ unshare(2), pidfd_send_signal(2). Numbers above 423 are the same on every archit
 import ctypes
 import errno
 import os
+from collections.abc import Iterable
 
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
@@ -32,6 +33,14 @@ MNT_DETACH = 2
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
+
+_MOUNT_OPTIONS = {
+    "ro": MOUNT_ATTR_RDONLY,
+    "nosuid": MOUNT_ATTR_NOSUID,
+    "nodev": MOUNT_ATTR_NODEV,
+    "noexec": MOUNT_ATTR_NOEXEC,
+    "noatime": MOUNT_ATTR_NOATIME,
+}
 
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
@@ -147,3 +156,11 @@ def pivot_into(path: str) -> None:
 def set_no_new_privileges() -> None:
     """PR_SET_NO_NEW_PRIVS of prctl(2): no later exec gains rights."""
     _check(_libc.prctl(38, 1, 0, 0, 0), "prctl")
+
+
+def attribute_flags(names: Iterable[str]) -> int:
+    """The mount_setattr(2) flags of mount options; options that concern the file system as a whole count for none."""
+    flags = 0
+    for name in names:
+        flags |= _MOUNT_OPTIONS.get(name, 0)
+    return flags

@@ -1,5 +1,6 @@
 """The container engine: LXC through its tools, one supervised monitor a container, which outlives the daemon."""
 
+import contextlib
 from collections.abc import Collection
 
 from bastide.base.layout import Layout
@@ -19,17 +20,22 @@ class LxcEngine(Lifecycle, Inspection, HotChange, Preparation):
     def __init__(self, layout: Layout) -> None:
         """Find the containers that run already."""
         self._runtime = Runtime(layout)
-        self._lxcfs = Lxcfs(layout)
+        self._lxcfs = Lxcfs(self._runtime.shared / "lxcfs", layout.runtime / "lxcfs.pid")
 
     async def prepare(self) -> None:
         """What the host needs before the first guest starts; called at every start of the daemon."""
         self._runtime.layout.runtime.mkdir(parents=True, exist_ok=True)
+        self._runtime.shared.mkdir(exist_ok=True)
+        # Guests' roots pass through; nobody can list it.
+        self._runtime.shared.chmod(0o711)
         await self._lxcfs.prepare()
 
     async def purge(self) -> None:
         """Undo `prepare` when no guest runs: for `down --purge`."""
         await self._lxcfs.stop()
         self._runtime.groups.remove(self._runtime.layout.instance)
+        with contextlib.suppress(OSError):
+            self._runtime.shared.rmdir()
 
     def choose_ids(self, vmid: int, taken: Collection[int]) -> IdMap:
         """A range of host ids for a new guest, apart from everyone else's on this machine."""

@@ -15,13 +15,11 @@ _LXCFS_FILES = ("cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat"
 class HostFeatures:
     """Facts that decide how a container's configuration looks on this machine.
 
-    `owners_mapped`: the root's files have the ids 0 .. on disk and are shown mapped; false when they are shifted.
     `lxcfs`: lxcfs's mount point with the files below `proc` it offers. `process_limit`: of each guest.
     `swap_accounting`: whether a swap limit can be set.
     """
 
     cgroup: Literal[1, 2]
-    owners_mapped: bool
     apparmor: bool
     lxcfs: Path | None = None
     lxcfs_files: tuple[str, ...] = ()
@@ -30,12 +28,11 @@ class HostFeatures:
     swap_accounting: bool = True
 
 
-def look(owners_mapped: bool, lxcfs: Path | None) -> HostFeatures:
+def look(lxcfs: Path | None) -> HostFeatures:
     """The facts of this machine; `lxcfs` is where lxcfs is mounted, if it is."""
     found = () if lxcfs is None else tuple(name for name in _LXCFS_FILES if (lxcfs / "proc" / name).exists())
     return HostFeatures(
         cgroup=host_cgroups().version,
-        owners_mapped=owners_mapped,
         apparmor=has_apparmor(),
         lxcfs=lxcfs if found else None,
         lxcfs_files=found,

@@ -60,15 +60,16 @@ class Lifecycle:
         if self._runtime.monitor(vmid) is not None:
             raise WrongState(f"CT {vmid} already running")
         try:
-            await self._write_files(plan)
+            self._write_files(plan)
+            await self._mount_root(plan)
             await self._launch(vmid)
         except BaseException:
             await asyncio.shield(self._undo_start(vmid))
             raise
 
-    async def _write_files(self, plan: ContainerPlan) -> None:
+    def _write_files(self, plan: ContainerPlan) -> None:
         folder = self._runtime.folder(plan.vmid)
-        features = facts.look(await self._owners_mapped(plan), self._lxcfs.mounted())
+        features = facts.look(self._lxcfs.mounted())
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
         seccomp = folder / "seccomp"
@@ -80,6 +81,7 @@ class Lifecycle:
             plan,
             features,
             instance=self._runtime.layout.instance,
+            rootfs=self._runtime.stage(plan.vmid),
             seccomp=seccomp,
             cpus=limits.choose_cpus(plan.config.cores, limits.online_cpus(), used),
             hook=program,
@@ -88,22 +90,28 @@ class Lifecycle:
         (folder / "config").touch(mode=0o600)
         (folder / "config").write_text(text)
 
-    async def _owners_mapped(self, plan: ContainerPlan) -> bool:
-        """Whether the root's owners on disk begin at 0. Raises HostFailure for a root that this range cannot use."""
-        if plan.idmap is None:
-            return False
+    async def _mount_root(self, plan: ContainerPlan) -> None:
+        """Mount the root file system where only this guest's root can reach it, with the owners it shall see."""
+        target = self._runtime.stage(plan.vmid)
+        idmap.unmount_folder(target)
+        options = [] if plan.config.rootfs is None else (plan.config.rootfs.mountoptions or "").split(";")
+        if plan.config.rootfs is not None and plan.config.rootfs.ro:
+            options.append("ro")
+        self._runtime.shared.mkdir(mode=0o711, exist_ok=True)
+        target.parent.mkdir(mode=0o710, exist_ok=True)
+        os.chown(target.parent, 0, 0 if plan.idmap is None else plan.idmap.first)
+        target.mkdir()
         try:
             owner = os.stat(plan.rootfs).st_uid
         except OSError as error:
             raise HostFailure(f"cannot use the root file system {plan.rootfs}: {error.strerror}") from None
-        if owner == plan.idmap.first:
-            return False
-        if owner == 0 and await idmap.supported(plan.rootfs):
-            return True
-        raise HostFailure(
-            f"the root file system belongs to id {owner}, which cannot be shown as {plan.idmap.first} on this "
-            "file system: restore or create the container again"
-        )
+        if plan.idmap is None or owner == plan.idmap.first:
+            idmap.mount_folder(plan.rootfs, target, None, options)
+            return
+        if owner != 0:
+            raise HostFailure(f"the root file system belongs to id {owner}, not to this container's {plan.idmap.first}")
+        async with idmap.user_namespace(plan.idmap.first, plan.idmap.count) as user:
+            idmap.mount_folder(plan.rootfs, target, user, options)
 
     async def _launch(self, vmid: int) -> None:
         folder = self._runtime.folder(vmid)
@@ -128,7 +136,7 @@ class Lifecycle:
         self._runtime.adopt(vmid)
         with contextlib.suppress(HostFailure):
             await self.stop(vmid)
-        self._remove_groups(vmid)
+        self._remove_traces(vmid)
         (self._runtime.folder(vmid) / "pid").unlink(missing_ok=True)
 
     async def stop(self, vmid: int) -> None:
@@ -153,7 +161,7 @@ class Lifecycle:
                     await self._runtime.wait_ended(vmid)
             if loop.time() > deadline + 5:
                 raise DeadlineExceeded(f"CT {vmid} cannot be killed; its processes hang in the kernel")
-        self._remove_groups(vmid)
+        self._remove_traces(vmid)
 
     def _kill_init(self, vmid: int) -> None:
         pid = self._runtime.init_pid(vmid)
@@ -176,7 +184,7 @@ class Lifecycle:
                 await self._runtime.wait_ended(vmid)
         except TimeoutError:
             return False
-        self._remove_groups(vmid)
+        self._remove_traces(vmid)
         return True
 
     async def reboot(self, vmid: int, deadline: float) -> bool:
@@ -234,17 +242,23 @@ class Lifecycle:
     async def wait_stopped(self, vmid: int) -> None:
         """Return once the guest does not run."""
         await self._runtime.wait_ended(vmid)
+        self._remove_traces(vmid)
 
     async def cleanup(self, vmid: int) -> None:
         """Remove generated files and empty groups of a stopped guest."""
         if self._runtime.monitor(vmid) is None:
-            self._remove_groups(vmid)
+            self._remove_traces(vmid)
             shutil.rmtree(self._runtime.folder(vmid), ignore_errors=True)
 
-    def _remove_groups(self, vmid: int) -> None:
+    def _remove_traces(self, vmid: int) -> None:
+        """Remove a stopped guest's groups and mount."""
         if self._runtime.monitor(vmid) is None:
             self._runtime.groups.remove(self._runtime.group(vmid))
             self._runtime.groups.remove(f"{self._runtime.layout.instance}/monitor-{vmid}")
+            stage = self._runtime.stage(vmid)
+            idmap.unmount_folder(stage)
+            with contextlib.suppress(OSError):
+                stage.parent.rmdir()
 
 
 # systemd(1), busybox's init, sysvinit's init(8); what else there is gets what LXC sends by default.

@@ -12,7 +12,6 @@ import signal
 from pathlib import Path
 
 from bastide.base.errors import BastideError
-from bastide.base.layout import Layout
 from bastide.host import processes, run, syscalls
 
 _SYSTEM = Path("/var/lib/lxcfs")
@@ -24,9 +23,10 @@ _log = logging.getLogger(__name__)
 class Lxcfs:
     """The lxcfs that this Bastide's guests use."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._own = layout.runtime / "lxcfs"
-        self._pid_file = layout.runtime / "lxcfs.pid"
+    def __init__(self, own: Path, pid_file: Path) -> None:
+        """`own` is where one of our own is mounted: guests' roots must be able to reach it."""
+        self._own = own
+        self._pid_file = pid_file
 
     def mounted(self) -> Path | None:
         """Where it is mounted and answers, or None."""
@@ -43,7 +43,7 @@ class Lxcfs:
         if os.path.ismount(self._own):
             # Its process has died; whoever looks through it gets "not connected" until they start again.
             syscalls.unmount(self._own)
-        self._own.mkdir(parents=True, exist_ok=True)
+        self._own.mkdir(exist_ok=True)
         try:
             process = await run.spawn(
                 [_PROGRAM, "--foreground", "--pidfile", str(self._pid_file), str(self._own)], cwd=Path("/")

@@ -62,6 +62,7 @@ def render_config(
     host: HostFeatures,
     *,
     instance: str,
+    rootfs: Path,
     seccomp: Path,
     cpus: Sequence[int] = (),
     hook: Path | None = None,
@@ -69,9 +70,10 @@ def render_config(
 ) -> str:
     """The configuration file of a container.
 
-    `instance` names its cgroups, `seccomp` its system call filter, `hook` is run before its init to attach mounts and
-    devices, `cpus` are the CPUs it may use (none: all), `devices` are rules such as `c 10:200 rw`. Raises
-    InvalidParameter for a value that cannot stand in the file, NotSupported for what this host cannot do.
+    `instance` names its cgroups, `rootfs` is where its root file system is mounted, `seccomp` its system call filter,
+    `hook` is run before its init to attach mounts and devices, `cpus` are the CPUs it may use (none: all), `devices`
+    are rules such as `c 10:200 rw`. Raises InvalidParameter for a value that cannot stand in the file, NotSupported
+    for what this host cannot do.
     """
     lines = _Lines()
     config = plan.config
@@ -79,7 +81,7 @@ def render_config(
     lines.add("lxc.uts.name", config.hostname or f"CT{plan.vmid}")
     if config.arch is not None:
         lines.add("lxc.arch", _ARCHITECTURES[config.arch])
-    _root(lines, plan, host)
+    _root(lines, plan, rootfs)
     _cgroup_places(lines, plan.vmid, instance)
     _limits(lines, config, host, cpus, devices)
     _security(lines, plan, host, seccomp)
@@ -108,23 +110,12 @@ def _refuse_shell_characters(path: Path) -> None:
         raise NotSupported(f"mount points need a --root without spaces and quotes, not '{path.parent}'")
 
 
-def _root(lines: _Lines, plan: ContainerPlan, host: HostFeatures) -> None:
-    lines.add("lxc.rootfs.path", f"dir:{plan.rootfs}")
-    options = [] if plan.config.rootfs is None else _mount_options(plan.config.rootfs.mountoptions)
-    if plan.config.rootfs is not None and plan.config.rootfs.ro:
-        options.append("ro")
+def _root(lines: _Lines, plan: ContainerPlan, rootfs: Path) -> None:
+    # The folder is mounted with its owners and options already: LXC would forget options at a guest's reboot.
+    lines.add("lxc.rootfs.path", f"dir:{rootfs}")
     if plan.idmap is not None:
-        if host.owners_mapped:
-            options.append("idmap=container")
         for kind in "ug":
             lines.add("lxc.idmap", f"{kind} 0 {plan.idmap.first} {plan.idmap.count}")
-    if options:
-        lines.add("lxc.rootfs.options", ",".join(options))
-
-
-def _mount_options(text: str | None) -> list[str]:
-    """Mount options of a volume, without `discard`, which concerns the file system as a whole."""
-    return [option for option in (text or "").split(";") if option not in ("", "discard")]
 
 
 def _cgroup_places(lines: _Lines, vmid: int, instance: str) -> None:

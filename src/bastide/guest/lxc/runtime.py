@@ -14,8 +14,8 @@ from bastide.host import processes
 from bastide.host.cgroups import Cgroups, host_cgroups
 
 # LXC uses its path for names only (sockets, locks), as every file is named; but the guest's root must be able to
-# enter it, which no folder of ours need allow.
-LXC_PATH = "/run"
+# enter it, as well as what is mounted for it. Our own folders may lie where nobody else can enter.
+_SHARED = Path("/run")
 
 
 class Runtime:
@@ -35,6 +35,15 @@ class Runtime:
         """The container's generated files."""
         return self._folder / str(vmid)
 
+    @property
+    def shared(self) -> Path:
+        """What guests' roots must be able to reach: their root file systems and lxcfs."""
+        return _SHARED / f"{self.layout.instance}-guests"
+
+    def stage(self, vmid: int) -> Path:
+        """Where the container's root file system is mounted on the host while it runs."""
+        return self.shared / str(vmid) / "rootfs"
+
     def name(self, vmid: int) -> str:
         """The container's name as LXC knows it, unique on the machine."""
         return f"{self.layout.instance}-{vmid}"
@@ -45,7 +54,7 @@ class Runtime:
 
     def tool(self, program: str, vmid: int) -> list[str]:
         """The beginning of an LXC tool's argument list for that container."""
-        return [program, "-P", LXC_PATH, "-n", self.name(vmid), "-f", str(self.folder(vmid) / "config")]
+        return [program, "-P", str(_SHARED), "-n", self.name(vmid), "-f", str(self.folder(vmid) / "config")]
 
     def adopt(self, vmid: int) -> bool:
         """Take note of the monitor named in the pid file, if it lives and is this container's."""

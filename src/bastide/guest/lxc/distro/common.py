@@ -80,12 +80,31 @@ def consoles(root: RootDir, count: int, *, console: bool) -> None:
         missing = [name for name in ("console", *(f"tty{n}" for n in range(1, 7))) if name not in securetty.split()]
         if missing:
             root.update("etc/securetty", securetty.rstrip("\n") + "\n" + "\n".join([*missing, ""]))
+    if files.has_systemd(root):
+        _systemd_consoles(root, count)
+        return
     inittab = root.read_text("etc/inittab")
-    if inittab is None or files.has_systemd(root):
+    if inittab is None:
         return
     changed = inittab_for(inittab, count, console=console)
     if changed != inittab:
         root.update("etc/inittab", changed)
+
+
+def _systemd_consoles(root: RootDir, count: int) -> None:
+    """Prompts on the terminals: LXC makes tty1 the guest's pts/1 and so on; systemd itself serves /dev/console."""
+    if not files.has_unit(root, "container-getty@.service"):
+        return
+    folder = "/usr/lib" if root.is_file("usr/lib/systemd/system/container-getty@.service") else "/lib"
+    target = f"{folder}/systemd/system/container-getty@.service"
+    wants = "etc/systemd/system/getty.target.wants"
+    for number in range(1, 7):
+        place = f"{wants}/container-getty@{number}.service"
+        if number <= count and not root.exists(place):
+            root.mkdir(wants)
+            root.symlink(target, place)
+        elif number > count and root.readlink(place) == target:
+            root.unlink(place)
 
 
 def inittab_for(text: str, count: int, *, console: bool) -> str:
