@@ -97,8 +97,11 @@ class Lifecycle:
         options = [] if plan.config.rootfs is None else (plan.config.rootfs.mountoptions or "").split(";")
         if plan.config.rootfs is not None and plan.config.rootfs.ro:
             options.append("ro")
-        self._runtime.shared.mkdir(mode=0o711, exist_ok=True)
-        target.parent.mkdir(mode=0o710, exist_ok=True)
+        # By chmod: the daemon's umask would take the passage away.
+        self._runtime.shared.mkdir(exist_ok=True)
+        self._runtime.shared.chmod(0o711)
+        target.parent.mkdir(exist_ok=True)
+        target.parent.chmod(0o710)
         os.chown(target.parent, 0, 0 if plan.idmap is None else plan.idmap.first)
         target.mkdir()
         try:
