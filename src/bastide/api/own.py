@@ -69,6 +69,7 @@ async def read_status(call: Call, _p: NoParameters) -> dict[str, Any]:
         "node": services.node,
         "address": services.address,
         "port": services.port,
+        "bridge": services.bridge,
         "pid": os.getpid(),
         "started": int(services.started),
         "guests": {"total": len(guests), "running": sum(guest.vmid in running for guest in guests)},

@@ -13,8 +13,8 @@ from bastide.operations.rooms import Rooms
 class Services:
     """The rooms, the access control and the metrics behind the API.
 
-    `address` is where the API listens, `port` its TCP port, `started` seconds since the epoch. `extra` holds what
-    a branch beside Proxmox's needs and nobody else knows.
+    `address` is where the API listens, `port` its TCP port, `bridge` the managed bridge, `started` seconds since the
+    epoch. `extra` holds what a branch beside Proxmox's needs and nobody else knows.
     """
 
     rooms: Rooms
@@ -23,6 +23,7 @@ class Services:
     version: str
     address: str = "127.0.0.1"
     port: int = 8006
+    bridge: str = "vmbr0"
     started: float = 0.0
     extra: dict[str, Any] = field(default_factory=dict)
     on_shutdown: Callable[[], None] | None = None

@@ -70,6 +70,7 @@ async def _serve(house: House) -> None:
         version=__version__,
         address=address,
         port=settings.port,
+        bridge=settings.bridge,
         started=time.time(),
     )
     stop = asyncio.Event()
