@@ -34,6 +34,7 @@ _STEPS = {
     "creating tarball": 93,
 }
 _LEVEL = "-6"
+_MERGED_USR = Path("/usr/share/mmdebstrap/hooks/maybe-merged-usr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ def command(recipe: Recipe, sources: Path, proxies: Sequence[str]) -> list[str]:
     # Nobody but root reaches the folder that this works in, so APT's own user would not either.
     argv += ['--aptopt=APT::Sandbox::User "root";']
     argv += [f"--aptopt={option}" for option in proxies]
+    # Nodes of devices cannot be made in a container, and whoever loses power in the middle builds again.
+    argv += ["--skip=output/dev", "--dpkgopt=force-unsafe-io"]
+    if _MERGED_USR.is_dir():
+        # Makes the merged /usr itself, instead of installing perl for the package that does it.
+        argv += [f"--hook-dir={_MERGED_USR}"]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excludes]
     argv += [f"--dpkgopt=path-include={pattern}" for pattern in recipe.includes]
     argv += [f"--customize-hook={hook}" for hook in recipe.hooks]
@@ -128,7 +134,7 @@ async def _follow(process: Process, log: Callable[[str], None], last: "deque[str
             continue
         last.append(line)
         text = line.removeprefix("I: ")
-        if "running --customize-hook" in text:
+        if re.match(r"running --[a-z]+-hook", text):
             continue
         percent = next((value for step, value in _STEPS.items() if text.startswith(step)), None)
         if percent is not None:

@@ -8,10 +8,13 @@ from bastide.host.mmdebstrap import Recipe
 from bastide.model.record import Scalar
 
 _PACKAGES = (
-    *("systemd-sysv", "dbus", "libpam-systemd", "systemd", "udev", "tzdata", "procps", "kmod"),
+    *("systemd-sysv", "systemd", "dbus", "libpam-systemd", "tzdata", "procps"),
     *("iproute2", "iputils-ping", "netbase", "ca-certificates", "openssh-server"),
-    *("less", "nano", "vim-tiny", "curl", "bash-completion"),
+    *("less", "nano", "vim-tiny"),
 )
+_UNMERGED = ("bullseye",)
+"""Releases whose /usr may still be apart."""
+
 _LEAN = (
     "/usr/share/doc/*",
     "/usr/share/man/*",
@@ -20,8 +23,6 @@ _LEAN = (
     "/usr/share/lintian/*",
     "/usr/share/zoneinfo/right/*",
     "/usr/share/zoneinfo/posix/*",
-    "/lib/udev/hwdb.d/*",
-    "/usr/lib/udev/hwdb.d/*",
 )
 _KEPT = ("/usr/share/doc/*/copyright",)
 _HOST_KEYS = (
@@ -35,8 +36,6 @@ _HOOKS = (
     f"""printf '{_HOST_KEYS}' > "$1/etc/systemd/system/ssh-host-keys.service" """.strip(),
     'chroot "$1" systemctl enable systemd-networkd.service ssh-host-keys.service',
     'chroot "$1" systemctl disable systemd-networkd-wait-online.service',
-    # What only a machine with hardware of its own needs; udev does not run in a container either.
-    'chroot "$1" systemctl mask systemd-udevd.service systemd-udev-trigger.service systemd-modules-load.service',
     'rm -f "$1"/etc/ssh/ssh_host_*_key "$1"/etc/ssh/ssh_host_*_key.pub',
     'rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap"',
     'rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"',
@@ -69,7 +68,7 @@ class Buildable:
             codename=self.codename,
             architecture=architecture,
             sources=sources,
-            packages=_PACKAGES,
+            packages=_PACKAGES if self.codename in _UNMERGED else (*_PACKAGES, "usr-is-merged"),
             excludes=_LEAN,
             includes=_KEPT,
             hooks=_HOOKS,
