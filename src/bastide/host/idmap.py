@@ -87,7 +87,8 @@ def _map_owners(tree: int, source: Path, user: int) -> None:
 def unmount_folder(target: Path) -> None:
     """Undo `mount_folder` and remove the mount point; one that is not there is fine."""
     with contextlib.suppress(OSError):
-        while os.path.ismount(target):
+        # umount2(2) tells when nothing is mounted there: a bind mount has the device of its parent folder.
+        while True:
             syscalls.unmount(target)
     with contextlib.suppress(OSError):
         target.rmdir()
