@@ -1,0 +1,187 @@
+"""A storage without a disk layout, quotas or mounts: what is there is kept in memory, contents in plain folders.
+
+For tests of whatever works with storages; faults can be planted in it.
+"""
+
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bastide.base.errors import AlreadyExists, InvalidParameter, NoSpace, NotFound, WrongState
+from bastide.base.layout import Layout
+from bastide.base.units import GIB
+from bastide.model.storage import Content, StorageConfig, StorageUsage, Volume
+from bastide.storage.names import FILE_CONTENTS, VolumeName, parse_name
+from bastide.storage.protocol import Capabilities
+
+
+class FakeStorage:
+    """FileStorage and ContainerStorage over a scratch folder.
+
+    `faults` maps a method's name to an exception that its next call raises; `active_volumes` holds what `activate`
+    has handed out; `total` is the space in bytes that sizes of volumes are taken from.
+    """
+
+    def __init__(self, config: StorageConfig, layout: Layout, total: int = 100 * GIB) -> None:
+        self.config = config
+        self.total = total
+        self.faults: dict[str, Exception] = {}
+        self.active_volumes: set[str] = set()
+        self._path = Path(config.path)
+        self._layout = layout
+        self._volumes: dict[str, Volume] = {}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """All that the configuration names; sizes are counted, not enforced."""
+        return Capabilities(
+            contents=self.config.contents & {*FILE_CONTENTS, "images", "rootdir"},
+            container_format="subvol",
+            enforces_size=False,
+            shared=self.config.shared,
+        )
+
+    async def prepare(self) -> None:
+        """Make the scratch folder."""
+        self._fault("prepare")
+        (self._path / "incoming").mkdir(parents=True, exist_ok=True)
+
+    async def usage(self) -> StorageUsage:
+        """The planned total less the sizes of the volumes."""
+        self._fault("usage")
+        used = sum(volume.size for volume in self._volumes.values())
+        return StorageUsage(active=True, total=self.total, used=used, available=max(0, self.total - used))
+
+    async def list(self, content: Content | None = None, vmid: int | None = None) -> Sequence[Volume]:
+        """Its volumes."""
+        self._fault("list")
+        contents = self.capabilities.contents if content is None else {content}
+        found = [volume for volume in self._volumes.values() if volume.content in contents]
+        return sorted(
+            (volume for volume in found if vmid is None or volume.vmid == vmid),
+            key=lambda volume: (volume.content, volume.volid),
+        )
+
+    async def info(self, name: str) -> Volume:
+        """One volume. Raises NotFound."""
+        self._fault("info")
+        parse_name(name)
+        if name not in self._volumes:
+            raise NotFound(f"volume '{self.config.storage}:{name}' does not exist")
+        return self._volumes[name]
+
+    async def delete(self, name: str) -> None:
+        """Remove a volume. Raises WrongState when it is protected."""
+        self._fault("delete")
+        path = self.path(name)
+        volume = self._volumes.get(name)
+        if volume is not None and volume.protected:
+            raise WrongState(f"can't remove protected volume '{volume.volid}'")
+        self._volumes.pop(name, None)
+        self.active_volumes.discard(name)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    def path(self, name: str) -> Path:
+        """Where a volume's content lies. Raises InvalidParameter."""
+        path = self._path / parse_name(name).relative
+        if path.is_symlink():
+            raise InvalidParameter({"volume": f"'{name}' leads through a symbolic link"})
+        return path
+
+    def incoming(self, name: str) -> Path:
+        """A fresh path to write a file to."""
+        parse_name(name)
+        return self._path / "incoming" / secrets.token_hex(8)
+
+    async def publish(self, incoming: Path, name: str) -> Volume:
+        """Give a file its name. Raises AlreadyExists."""
+        self._fault("publish")
+        parsed = parse_name(name)
+        if name in self._volumes:
+            raise AlreadyExists(f"file '{self.path(name).name}' already exists")
+        target = self.path(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        incoming.rename(target)
+        return self._keep(parsed, target.stat().st_size)
+
+    async def annotate(self, name: str, notes: str | None = None, protected: bool | None = None) -> None:
+        """Set notes and protection. Raises NotFound."""
+        volume = await self.info(name)
+        self._volumes[name] = replace(
+            volume,
+            notes=volume.notes if notes is None else notes or None,
+            protected=volume.protected if protected is None else protected,
+        )
+
+    def volume_name(self, vmid: int, number: int, size: int) -> str:
+        """`100/vm-100-disk-0.subvol`, whatever the size."""
+        del size
+        return f"{vmid}/vm-{vmid}-disk-{number}.subvol"
+
+    async def allocate(self, name: str, size: int) -> None:
+        """Make an empty volume. Raises AlreadyExists, NoSpace."""
+        self._fault("allocate")
+        parsed = _container_name(name)
+        if name in self._volumes:
+            raise AlreadyExists(f"volume '{self.config.storage}:{name}' already exists")
+        if size > (await self.usage()).available:
+            raise NoSpace(f"storage '{self.config.storage}' is full")
+        self.path(name).mkdir(parents=True)
+        self._keep(parsed, size)
+
+    async def activate(self, name: str) -> Path:
+        """The volume's folder. Raises NotFound."""
+        self._fault("activate")
+        _container_name(name)
+        await self.info(name)
+        self.active_volumes.add(name)
+        return self.path(name)
+
+    async def deactivate(self, name: str) -> None:
+        """Note that the volume is not in use."""
+        self._fault("deactivate")
+        _container_name(name)
+        self.active_volumes.discard(name)
+
+    async def resize(self, name: str, size: int) -> None:
+        """Grow a volume. Raises InvalidParameter when it would shrink."""
+        self._fault("resize")
+        volume = await self.info(name)
+        if size < volume.size:
+            raise InvalidParameter({"size": f"unable to shrink disk size from {volume.size} to {size} bytes"})
+        self._volumes[name] = replace(volume, size=size)
+
+    async def used(self, name: str) -> int | None:
+        """Nothing is measured."""
+        await self.info(name)
+        return None
+
+    def _fault(self, method: str) -> None:
+        fault = self.faults.pop(method, None)
+        if fault is not None:
+            raise fault
+
+    def _keep(self, parsed: VolumeName, size: int) -> Volume:
+        volume = Volume(
+            volid=f"{self.config.storage}:{parsed.text}",
+            content=parsed.content,
+            format=parsed.format,
+            size=size,
+            ctime=int(time.time()),
+            vmid=parsed.vmid,
+        )
+        self._volumes[parsed.text] = volume
+        return volume
+
+
+def _container_name(name: str) -> VolumeName:
+    parsed = parse_name(name)
+    if parsed.format not in ("subvol", "raw") or parsed.content in FILE_CONTENTS:
+        raise InvalidParameter({"volume": f"'{name}' is not a container's volume"})
+    return parsed
