@@ -5,6 +5,7 @@ Plain HTTP on the TLS port is redirected: the first byte tells a TLS hello (22, 
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import socket
@@ -162,6 +163,8 @@ class _Listener:
 
 
 def _config(app: App) -> uvicorn.Config:
+    # At INFO it writes the targets of WebSockets, with what commands and tickets they hold, into the log.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     config = uvicorn.Config(
         app,
         http=GuardedProtocol,
@@ -174,6 +177,8 @@ def _config(app: App) -> uvicorn.Config:
         timeout_keep_alive=_KEEP_ALIVE,
         ws_max_size=1024 * 1024,
         ws_per_message_deflate=False,
+        # A client whose input a command does not read cannot answer pings; `exec` sounds clients out by itself.
+        ws_ping_interval=None,
     )
     config.load()
     return config
