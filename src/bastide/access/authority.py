@@ -10,13 +10,15 @@ its user have.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
-from bastide.access.roles import ADMINISTRATOR, NO_ACCESS, PRIVILEGES
+from bastide.access.roles import NO_ACCESS, PRIVILEGES
 from bastide.base.errors import PermissionDenied
 from bastide.model.access import ROOT, Grant, Identity, Token, User
 
 _PATH = re.compile(r"/|(/[A-Za-z0-9._@+:-]+)+", re.ASCII)
-_CACHE_LIMIT = 100_000
+_CACHE_LIMIT = 20_000
+_EVERYTHING: Mapping[str, bool] = MappingProxyType(dict.fromkeys(PRIVILEGES, True))
 
 Levels = Mapping[str, Mapping[str, bool]]
 """On one path: subject -> role -> whether it propagates."""
@@ -35,10 +37,9 @@ def denied(path: str, privileges: Sequence[str], *, any: bool = False) -> Permis
     return PermissionDenied(f"Permission check failed ({path}, {('|' if any else ', ').join(privileges)})")
 
 
-def _levels_of(path: str) -> list[str]:
-    """`/vms/100` -> `/`, `/vms`, `/vms/100`."""
-    parts = path.split("/")
-    return ["/", *("/".join(parts[:end]) for end in range(2, len(parts) + 1) if parts[end - 1])]
+def _parent(path: str) -> str | None:
+    """`/vms/100` -> `/vms` -> `/` -> None."""
+    return (path.rpartition("/")[0] or "/") if path != "/" else None
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class Authority:
     pools: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _subjects: dict[str, dict[str, dict[str, bool]]] = field(default_factory=dict, repr=False)
     _groups: dict[str, dict[str, dict[str, bool]]] = field(default_factory=dict, repr=False)
-    _cache: dict[tuple[str, str], Mapping[str, bool]] = field(default_factory=dict, repr=False)
+    _reach: dict[tuple[str, str], Mapping[str, bool]] = field(default_factory=dict, repr=False)
+    _sums: dict[frozenset[tuple[str, bool]], Mapping[str, bool]] = field(default_factory=dict, repr=False)
+    _cache: dict[tuple[str, str | None, str], Mapping[str, bool]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for grant in self.grants:
@@ -65,26 +68,29 @@ class Authority:
 
     def is_root(self, identity: Identity) -> bool:
         """Whether nothing is refused: root@pam, or its token without privilege separation."""
-        if identity == ROOT:
-            return True
+        if identity.userid != ROOT.userid:
+            return False
         token = self.tokens.get(str(identity)) if identity.token is not None else None
-        return identity.userid == ROOT.userid and token is not None and not token.privsep
+        return identity.token is None or (token is not None and not token.privsep)
 
     def permissions(self, identity: Identity, path: str) -> Mapping[str, bool]:
         """The privileges on a path, each with whether it reaches what lies below."""
-        known = self._cache.get((str(identity), path))
+        if self.is_root(identity):
+            return _EVERYTHING
+        key = (identity.userid, identity.token, path)
+        known = self._cache.get(key)
         if known is None:
             known = self._decide(identity, path)
             if len(self._cache) >= _CACHE_LIMIT:
                 self._cache.clear()
-            self._cache[str(identity), path] = known
+            self._cache[key] = known
         return known
 
     def allows(self, identity: Identity, path: str, privileges: Sequence[str], *, any: bool = False) -> bool:  # noqa: A002
         """Whether the caller has all (or any) of the privileges on the path."""
         held = self.permissions(identity, path)
-        found = (privilege in held for privilege in privileges)
-        return _any(found) if any else all(found)
+        missing = len([privilege for privilege in privileges if privilege not in held])
+        return missing < len(privileges) if any else not missing
 
     def check(self, identity: Identity, path: str, privileges: Sequence[str], *, any: bool = False) -> None:  # noqa: A002
         """Raise PermissionDenied unless `allows`; names the first privilege that is missing."""
@@ -109,8 +115,6 @@ class Authority:
         return sorted(branches | self._subjects.keys() | self._groups.keys() | self.pools.keys())
 
     def _decide(self, identity: Identity, path: str) -> Mapping[str, bool]:
-        if self.is_root(identity):
-            return dict.fromkeys(PRIVILEGES, True)
         if identity.userid not in self.users:
             return {}
         if identity.token is None:
@@ -126,37 +130,54 @@ class Authority:
         user = self.permissions(Identity(identity.userid), path)
         return {name: reach and user[name] for name, reach in own.items() if name in user}
 
-    def _privileges(self, subject: str, path: str) -> dict[str, bool]:
+    def _privileges(self, subject: str, path: str) -> Mapping[str, bool]:
         roles = self._roles(subject, path)
         for pool in self.pools.get(path, ()) if NO_ACCESS not in roles else ():
             inherited = self._roles(subject, pool)
             if NO_ACCESS in inherited:
                 return {}
             roles = {**dict.fromkeys(inherited, False), **roles}
+        key = frozenset(roles.items())
+        held = self._sums.get(key)
+        if held is None:
+            held = self._sums[key] = self._sum(roles)
+        return held
+
+    def _sum(self, roles: Mapping[str, bool]) -> dict[str, bool]:
+        """The privileges of some roles; one reaches further down when any of its roles does."""
         held: dict[str, bool] = {}
         for role, reach in roles.items():
-            for privilege in PRIVILEGES if role == ADMINISTRATOR else self.roles.get(role, ()):
+            for privilege in self.roles.get(role, ()):
                 held[privilege] = held.get(privilege, False) or reach
         return held
 
-    def _roles(self, subject: str, path: str) -> dict[str, bool]:
+    def _roles(self, subject: str, path: str) -> Mapping[str, bool]:
         """The roles that hold on a path: those of the last level that says something of the subject."""
-        roles: dict[str, bool] = {}
-        for level in _levels_of(path):
-            final = level == path
-            own = self._subjects.get(level, {}).get(subject, {})
-            found = {role: reach for role, reach in own.items() if final or reach}
-            if not found:
-                found = {
-                    role: reach
-                    for group, granted in self._groups.get(level, {}).items()
-                    if subject in self.groups.get(group, ())
-                    for role, reach in granted.items()
-                    if final or reach
-                }
-            roles = found or roles
+        parent = _parent(path)
+        roles = self._found(subject, path, final=True) or (self._reaching(subject, parent) if parent else {})
         return {NO_ACCESS: roles[NO_ACCESS]} if NO_ACCESS in roles else roles
 
+    def _reaching(self, subject: str, level: str) -> Mapping[str, bool]:
+        """The roles that come down from a level to those below it."""
+        known = self._reach.get((subject, level))
+        if known is None:
+            parent = _parent(level)
+            known = self._found(subject, level, final=False) or (self._reaching(subject, parent) if parent else {})
+            if len(self._reach) >= _CACHE_LIMIT:
+                self._reach.clear()
+            self._reach[subject, level] = known
+        return known
 
-def _any(found: Iterable[bool]) -> bool:
-    return any(found)
+    def _found(self, subject: str, level: str, *, final: bool) -> dict[str, bool]:
+        """What one level says: the subject's own grants, else those of the groups."""
+        own = self._subjects.get(level, {}).get(subject, {})
+        found = {role: reach for role, reach in own.items() if final or reach}
+        if found or level not in self._groups:
+            return found
+        return {
+            role: reach
+            for group, granted in self._groups[level].items()
+            if subject in self.groups.get(group, ())
+            for role, reach in granted.items()
+            if final or reach
+        }
