@@ -84,6 +84,22 @@ def _map_owners(tree: int, source: Path, user: int) -> None:
         raise
 
 
+async def supported(path: Path) -> bool:
+    """Whether the kernel can show the file system at `path` with mapped owners. Costs a process."""
+    try:
+        tree = syscalls.open_tree(path)
+    except OSError:
+        return False
+    try:
+        async with user_namespace(100000, 65536) as user:
+            syscalls.mount_setattr(tree, user_namespace=user)
+    except (OSError, HostFailure, NotSupported):
+        return False
+    finally:
+        os.close(tree)
+    return True
+
+
 def unmount_folder(target: Path) -> None:
     """Undo `mount_folder` and remove the mount point; one that is not there is fine."""
     with contextlib.suppress(OSError):
