@@ -25,10 +25,12 @@ class Api:
     async def make(cls, folder: Path) -> "Api":
         """A fresh one; `folder` holds its storage."""
         rooms = await fake_rooms(folder)
-        access = Access(rooms.store, rooms.node, rooms.layout, pace=0)
+        access = Access(
+            rooms.store, rooms.node, rooms.layout, pace=0
+        )  # not the rooms' own: no waiting for bad passwords
         return cls(Services(rooms=rooms, access=access, sampler=rooms.sampler, version="0.1"))
 
-    async def data(self, method: str, path: str, **values: Any) -> Any:
+    async def data(self, method: str, path: str, /, **values: Any) -> Any:
         """Call as root; returns `data` and fails on an error."""
         answer = await call(self.root, method, path, **values)
         assert answer.status_code == 200, answer.text
@@ -50,9 +52,8 @@ class Api:
         return client
 
 
-async def call(client: httpx.AsyncClient, method: str, path: str, **values: Any) -> httpx.Response:
-    """One call; the values go into the query or a form, with `_` for `-`."""
-    values = {key.replace("__", "-"): value for key, value in values.items()}
+async def call(client: httpx.AsyncClient, method: str, path: str, /, **values: Any) -> httpx.Response:
+    """One call; the values go into the query or a form."""
     where = "params" if method in ("GET", "DELETE") else "data"
     return await client.request(method, path, **{where: values})  # type: ignore[arg-type]
 

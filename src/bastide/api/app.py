@@ -4,11 +4,12 @@ app = create_app(services)
 """
 
 import json
+import re
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
 from starlette.routing import WebSocketRoute
 
@@ -34,6 +35,7 @@ def create_app(services: Services) -> FastAPI:
         redirect_slashes=False,
         exception_handlers={Exception: _last_resort},
     )
+    app.add_middleware(_TidyPath)
     declared = branches.routes()
     for prefix in PREFIXES:
         for route in declared:
@@ -41,6 +43,18 @@ def create_app(services: Services) -> FastAPI:
     app.router.routes.append(HttpRoute("/openapi.json", _openapi(services, declared), include_in_schema=False))
     app.router.default = _fallback(services)
     return app
+
+
+class _TidyPath:
+    """Takes doubled slashes and one at the end out of the path, as Proxmox VE's server does."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] in ("http", "websocket") and ("//" in scope["path"] or scope["path"][-1:] == "/"):
+            scope["path"] = re.sub("/+", "/", scope["path"]).rstrip("/") or "/"
+        await self._app(scope, receive, send)
 
 
 def _mounted(prefix: str, route: Route, services: Services) -> HttpRoute | WebSocketRoute:
@@ -78,10 +92,7 @@ def _fallback(services: Services) -> Any:
             await send({"type": "websocket.close", "code": 1000})
             return
         request = Request(scope, receive)
-        if scope["path"] == "/":
-            response: Response = RedirectResponse("/api2/json/version", 302)
-        else:
-            response = await not_implemented(services, request)
+        response = await not_implemented(services, request)
         await response(scope, receive, send)
 
     return fallback

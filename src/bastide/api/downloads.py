@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from bastide.api.fields import ChecksumAlgorithm, DownloadContent, HttpUrl, NodePath, StoragePath
-from bastide.api.routing import Branch, Call, NotBuilt
+from bastide.api.routing import Branch, Call
 from bastide.host import download
 from bastide.model.types import FileName, StorageId
 from bastide.operations import content, images
@@ -37,7 +37,6 @@ class UrlDownload(StoragePath):
     filename: FileName
     checksum: Annotated[str | None, Field(pattern=r"^[0-9A-Fa-f]{32,128}$")] = None
     checksum_algorithm: Annotated[ChecksumAlgorithm | None, Field(alias="checksum-algorithm")] = None
-    compression: Annotated[str | None, Field(pattern=r"^[a-z0-9]+$", max_length=16), NotBuilt()] = None
     verify_certificates: Annotated[bool | None, Field(alias="verify-certificates")] = None
 
 
@@ -53,13 +52,13 @@ async def read_url_metadata(call: Call, p: UrlQuery) -> dict[str, Any]:
 @branch.get("/aplinfo", NodePath, user="all")
 async def list_templates(call: Call, _p: NodePath) -> list[dict[str, Any]]:
     """The container templates that can be had."""
-    return await images.available(call.rooms)
+    return list(await images.available(call.rooms))
 
 
 @branch.post("/aplinfo", TemplateDownload, check=("perm", "/storage/{storage}", ("Datastore.AllocateTemplate",)))
 async def fetch_template(call: Call, p: TemplateDownload) -> str:
     """Fetch or build a container template of the list."""
-    return str(await images.pull_image(call.rooms, call.identity, p.template, p.storage))
+    return str(await images.fetch_template(call.rooms, call.identity, p.storage, p.template))
 
 
 @branch.post("/storage/{storage}/download-url", UrlDownload,

@@ -49,7 +49,7 @@ async def upload(call: Call, p: StoragePath) -> str:
         p.storage,
         asked.content,
         asked.filename,
-        spool.path,
+        spooled=spool.path,
         checksum=asked.checksum,
         checksum_algorithm=asked.checksum_algorithm,
     )

@@ -1,0 +1,169 @@
+"""Real sockets: TLS and plain HTTP on one port, the UNIX socket, limits against slow and greedy clients."""
+
+import asyncio
+import os
+import socket
+import ssl
+import stat
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bastide.api import connection
+from bastide.api.serve import redirection, serve
+from bastide.host.certificate import ensure_certificate
+from framework.api import Api
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Served:
+    port: int
+    unix_socket: Path
+    context: ssl.SSLContext
+
+    async def plain(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def secure(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port, ssl=self.context)
+
+    async def local(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(str(self.unix_socket))
+
+
+@pytest.fixture
+async def served(api: Api, tmp_path: Path) -> AsyncIterator[Served]:
+    certificate, key = ensure_certificate(tmp_path, "pve", ["127.0.0.1"])
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    stop, ready = asyncio.Event(), asyncio.Event()
+    with_port = Served(free_port(), tmp_path / "api.sock", context)
+    task = asyncio.create_task(
+        serve(
+            api.app,
+            listen="127.0.0.1",
+            port=with_port.port,
+            certificate=certificate,
+            key=key,
+            unix_socket=with_port.unix_socket,
+            stop=stop,
+            ready=ready.set,
+        )
+    )
+    await asyncio.wait({task, asyncio.create_task(ready.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+    yield with_port
+    stop.set()
+    await asyncio.wait_for(task, 10)
+    assert not with_port.unix_socket.exists()
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+async def ask(streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], request: bytes) -> bytes:
+    reader, writer = streams
+    writer.write(request)
+    await writer.drain()
+    try:
+        return await asyncio.wait_for(reader.read(), 10)
+    finally:
+        writer.close()
+
+
+def get(path: str, *headers: str) -> bytes:
+    lines = [f"GET {path} HTTP/1.1", "Host: pve:8006", "Connection: close", *headers]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+async def test_the_reason_phrase_is_the_error_text(served: Served) -> None:
+    assert (await ask(await served.secure(), get("/api2/json/version"))).startswith(b"HTTP/1.1 401 No ticket\r\n")
+    missing = await ask(await served.local(), get("/api2/json/nodes/pve/lxc/100/config"))
+    assert missing.startswith(b"HTTP/1.1 500 Configuration file 'nodes/pve/lxc/100.conf' does not exist\r\n")
+
+
+async def test_the_unix_socket_is_roots_and_needs_no_ticket(served: Served) -> None:
+    assert stat.S_IMODE(os.stat(served.unix_socket).st_mode) == 0o600
+    answer = await ask(await served.local(), get("/api2/json/access/users"))
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_plain_http_is_sent_to_https(served: Served) -> None:
+    answer = await ask(await served.plain(), get("/api2/json/version?a=b"))
+    assert answer.startswith(b"HTTP/1.1 301 ")
+    assert b"Location: https://pve:8006/api2/json/version?a=b\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET http://evil/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: user@evil\r\n\r\n",
+        b"GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"nonsense",
+        b"",
+    ],
+)
+def test_a_redirection_leads_nowhere_else(head: bytes) -> None:
+    assert redirection(head).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [f"X-{number}: a" for number in range(100)],
+        [f"X: {'a' * 9000}"],
+        [f"X-{number}: {'a' * 900}" for number in range(20)],
+    ],
+    ids=["many", "long", "much"],
+)
+async def test_too_much_of_a_head_ends_the_connection(served: Served, headers: list[str]) -> None:
+    answer = await ask(await served.local(), get("/api2/json/version", *headers))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_connection_serves_many_requests(served: Served) -> None:
+    reader, writer = await served.local()
+    for _ in range(3):
+        writer.write(get("/api2/json/version").replace(b"Connection: close\r\n", b""))
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        assert b'"release"' in await reader.readexactly(length)
+    writer.close()
+
+
+async def test_slow_heads_are_cut_off(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HEAD_DEADLINE", 0.2)
+    assert await ask(await served.local(), b"GET / HTTP/1.1\r\nHost: ") == b""
+
+
+async def test_a_thousand_idle_connections_do_not_keep_others_out(served: Served) -> None:
+    idle = [await served.plain() for _ in range(1000)]
+    answer = await asyncio.wait_for(ask(await served.secure(), get("/api2/json/version")), 2)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    for _, writer in idle:
+        writer.close()
+
+
+async def test_a_full_gate_puts_out_who_is_idle_longest_and_never_who_works() -> None:
+    put_out: list[str] = []
+    gate = connection.Gate(2)
+    assert gate.enter("a", lambda: put_out.append("a"))
+    assert gate.enter("b", lambda: put_out.append("b"))
+    gate.busy("a")
+    assert gate.enter("c", lambda: put_out.append("c"))
+    assert put_out == ["b"]
+    gate.busy("c")
+    assert not gate.enter("d", lambda: put_out.append("d"))
+    gate.leave("a")
+    assert gate.enter("d", lambda: put_out.append("d"))

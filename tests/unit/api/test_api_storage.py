@@ -1,0 +1,88 @@
+"""Storages and what is on them: configuration, uploads, notes, removal."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from framework.api import Api, call
+
+pytestmark = pytest.mark.anyio
+
+LOCAL = "/nodes/pve/storage/local"
+ISO = b"\0" * 32769 + b"CD001" + b"\0" * 4096  # ECMA-119: the volume descriptor's mark, past the system area
+
+
+async def upload(api: Api, name: str = "x.iso", data: bytes = ISO, **fields: str) -> httpx.Response:
+    fields = {"content": "iso", **fields}
+    files: Any = [*((key, (None, value)) for key, value in fields.items()), ("filename", (name, data))]
+    return await api.root.post(f"{LOCAL}/upload", files=files)
+
+
+async def test_an_upload_is_checked_published_annotated_and_removed(api: Api) -> None:
+    digest = hashlib.sha256(ISO).hexdigest()
+    answer = await upload(api, checksum=digest, **{"checksum-algorithm": "sha256"})
+    assert await api.wait(answer.json()["data"]) == "OK"
+    rows = await api.data("GET", f"{LOCAL}/content", content="iso")
+    assert [(row["volid"], row["size"]) for row in rows] == [("local:iso/x.iso", len(ISO))]
+    for volume in ("local:iso/x.iso", "iso/x.iso", "local%3Aiso%2Fx.iso"):
+        assert (await api.data("GET", f"{LOCAL}/content/{volume}"))["size"] == len(ISO)
+    await api.data("PUT", f"{LOCAL}/content/local:iso/x.iso", notes="a\nb", protected="1")
+    assert "protected" in (await call(api.root, "DELETE", f"{LOCAL}/content/local:iso/x.iso")).json()["message"]
+    await api.data("PUT", f"{LOCAL}/content/local:iso/x.iso", protected="0")
+    assert await api.data("DELETE", f"{LOCAL}/content/local:iso/x.iso", delay="5") is None
+    assert await api.data("GET", f"{LOCAL}/content", content="iso") == []
+
+
+async def test_a_wrong_checksum_leaves_nothing(api: Api) -> None:
+    answer = await upload(api, checksum="0" * 64, **{"checksum-algorithm": "sha256"})
+    assert "checksum mismatch" in await api.wait(answer.json()["data"])
+    folder = api.services.rooms.layout.local_storage
+    assert [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size == len(ISO)] == []
+
+
+@pytest.mark.parametrize("name", ["../x.iso", "/etc/x.iso", ".iso", "x.exe", "a\nb.iso", "a/b.iso"])
+async def test_bad_names_are_refused_before_the_file_is_taken(api: Api, name: str) -> None:
+    answer = await upload(api, name)
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["filename"])
+
+
+async def test_broken_uploads_leave_nothing(api: Api) -> None:
+    head = (
+        b'--x\r\nContent-Disposition: form-data; name="content"\r\n\r\niso\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="filename"; filename="y.iso"\r\n\r\n'
+    )
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    for body in (head + b"\0" * 3_000_000, head + b"data\r\n--x", b"", b"--x--\r\n", head[:40]):
+        answer = await api.root.post(f"{LOCAL}/upload", content=body, headers=kind)
+        assert answer.status_code == 400, body[-20:]
+    known = {"debian-12-test_1_amd64.tar.gz"}
+    files = {path.name for path in api.services.rooms.layout.local_storage.rglob("*") if path.is_file()}
+    assert files == known
+
+
+async def test_storages_are_added_changed_and_forgotten(api: Api, tmp_path: Path) -> None:
+    path = str(tmp_path / "more")
+    await api.data("POST", "/storage", storage="more", type="dir", path=path, content="iso vztmpl")
+    shown = await api.data("GET", "/storage/more")
+    assert (shown["content"], shown["path"]) == ("iso,vztmpl", path)
+    await api.data("PUT", "/storage/more", disable="1", digest=shown["digest"])
+    stale = await call(api.root, "PUT", "/storage/more", disable="0", digest=shown["digest"])
+    assert "modified configuration" in stale.json()["message"]
+    assert (await api.data("GET", "/nodes/pve/storage/more/status"))["enabled"] == 0
+    await api.data("DELETE", "/storage/more")
+    assert (await call(api.root, "GET", "/storage/more")).json()["message"] == "storage 'more' does not exist\n"
+
+
+async def test_a_storage_that_a_guest_uses_stays(api: Api) -> None:
+    template = "local:vztmpl/debian-12-test_1_amd64.tar.gz"
+    await api.wait(await api.data("POST", "/nodes/pve/lxc", vmid=100, ostemplate=template))
+    answer = await call(api.root, "DELETE", "/storage/local")
+    assert "used by CT 100" in answer.json()["message"]
+
+
+async def test_a_volume_of_another_storage_is_not_reached_by_this_ones_path(api: Api) -> None:
+    answer = await api.root.get(f"{LOCAL}/content/other:iso/x.iso")
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["volume"])
