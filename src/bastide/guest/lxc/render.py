@@ -170,7 +170,8 @@ def _terminals(lines: _Lines, config: ContainerConfig) -> None:
 def _file_systems(lines: _Lines, plan: ContainerPlan, host: HostFeatures) -> None:
     features = plan.config.features
     nesting = features is not None and bool(features.nesting)
-    writable = plan.idmap is not None or nesting or (features is not None and bool(features.force_rw_sys))
+    # With a writable /sys systemd takes devices for udev's to announce: without udev its networkd waits for ever.
+    writable = features is not None and bool(features.force_rw_sys)
     proc, sys = "rw" if nesting else "mixed", "rw" if writable else "mixed"
     lines.add("lxc.mount.auto", f"proc:{proc} sys:{sys} cgroup:{proc}")
     if nesting:
