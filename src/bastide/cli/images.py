@@ -29,9 +29,7 @@ def list_images(ctx: typer.Context) -> None:
 
 def shown_name(row: dict[str, Any]) -> str:
     """What to call an image on the command line: `debian-12`, or its file's name when nothing else is known."""
-    if row.get("distribution") and row.get("release"):
-        return f"{row['distribution']}-{row['release']}"
-    return str(row.get("name") or row["volid"])
+    return str(row.get("alias") or row.get("name") or row["volid"])
 
 
 def _made(row: dict[str, Any]) -> float | None:
@@ -109,24 +107,12 @@ def known(session: Session) -> list[dict[str, Any]]:
 
 
 def find(session: Session, image: str) -> str | None:
-    """The newest volume that a name means; None when there is none."""
-    return next((str(row["volid"]) for row in known(session) if means(row, image)), None)
-
-
-def means(row: dict[str, Any], image: str) -> bool:
-    """Whether a listed image is what a user calls `image`.
-
-    That is its volume id, its file's name, the URL it came from, `debian-12`, `debian/12`, `debian/bookworm`,
-    `bookworm`, or the same with an image server's name before it, `images:debian/12`.
-    """
-    file = str(row.get("name") or row["volid"].rpartition("/")[2])
-    if image in (row["volid"], file, row.get("source")) or ("://" in image and _file_of(image) == file):
-        return True
-    wanted = image.rpartition(":")[2].strip("/").replace("/", "-").lower()
-    distribution, release, codename = (row.get(key) for key in ("distribution", "release", "codename"))
-    if distribution and wanted in (f"{distribution}-{release}", f"{distribution}-{codename}", codename):
-        return True
-    return any(char.isdigit() for char in wanted) and file.lower().startswith((f"{wanted}-", f"{wanted}_"))
+    """The newest volume that a name means (`debian-12`, a file's name, a volume id, a URL); None when there is none."""
+    if "://" in image:
+        rows = [row for row in known(session) if image == row.get("source") or _file_of(image) == row.get("name")]
+    else:
+        rows = session.client().get("/bastide/images", name=image)
+    return str(rows[0]["volid"]) if rows else None
 
 
 def _file_of(url: str) -> str:

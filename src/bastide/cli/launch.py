@@ -189,7 +189,7 @@ def _interfaces(
     if gateway:
         parts.append(f"gw={gateway}")
     elif "/" in ip and bridge is None:
-        parts += _own_gateway(session)
+        parts += _own_gateway(session, ip)
     parts.append("ip6=auto" if ip == "dhcp" else "")
     return {"net0": ",".join(part for part in parts if part)}
 
@@ -198,10 +198,16 @@ def _default_bridge(session: Session) -> str:
     return str(session.status().get("bridge") or "vmbr0")
 
 
-def _own_gateway(session: Session) -> list[str]:
-    """The NAT bridge's own address is the way out for a guest with a fixed one."""
-    address = str(session.status().get("gateway") or "").partition("/")[0]
-    return [f"gw={address}"] if address else []
+def _own_gateway(session: Session, ip: str) -> list[str]:
+    """The NAT bridge's own address is the way out for a guest with a fixed one in its network."""
+    import ipaddress  # noqa: PLC0415 - imported by urllib already
+
+    try:
+        row = session.client().get(f"/nodes/{session.node()}/network/{_default_bridge(session)}")
+        bridge, guest = ipaddress.ip_interface(row["address"] + f"/{row['netmask']}"), ipaddress.ip_interface(ip)
+    except (NotFound, KeyError, ValueError):
+        return []
+    return [f"gw={bridge.ip}"] if guest.network == bridge.network else []
 
 
 def _create(session: Session, params: dict[str, Any], vmid: int | None, name: str) -> Made:

@@ -2,8 +2,6 @@
 
 import pytest
 
-from bastide.cli.images import means
-
 VOLUME = "local:vztmpl/debian-12.tar.zst"
 INTERFACES = [
     {"name": "lo", "ip-addresses": [{"ip-address": "127.0.0.1"}]},
@@ -162,26 +160,16 @@ def test_without_a_daemon_one_is_started(run, root):
     assert host.asked == 1
 
 
-ROW = {
-    "volid": "local:vztmpl/debian-12-standard_20260101_amd64.tar.zst",
-    "name": "debian-12-standard_20260101_amd64.tar.zst",
-    "distribution": "debian", "release": "12", "codename": "bookworm", "source": "https://x.example/d.tar.zst",
-}  # fmt: skip
+def test_an_image_is_found_by_what_the_daemon_takes_its_name_for(run, host):
+    host.on("GET", "/bastide/images", lambda p: [{"volid": VOLUME}] if p.get("name") == "debian/bookworm" else [])
+    assert run("launch", "debian/bookworm", "web").code == 0
+    assert host.posted("POST", "/nodes/pve1/lxc")["ostemplate"] == VOLUME
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        ROW["volid"], ROW["name"], ROW["source"], "debian-12", "debian/12", "debian/bookworm", "Debian-12", "bookworm",
-        "images:debian/12", "https://mirror.example/a/debian-12-standard_20260101_amd64.tar.zst?x=1",
-    ],
-)  # fmt: skip
-def test_what_an_image_is_called(name):
-    assert means(ROW, name)
-    plain = {key: ROW[key] for key in ("volid", "name")}
-    assert means(plain, name) == (name not in (ROW["source"], "debian/bookworm", "bookworm"))
-
-
-@pytest.mark.parametrize("name", ["debian", "debian-1", "debian-13", "", "12", "ubuntu-12", "https://x.example/"])
-def test_what_an_image_is_not_called(name):
-    assert not means(ROW, name)
+    ("ip", "gateway"), [("10.5.0.9/24", ",gw=10.5.0.1"), ("10.6.0.9/24", ""), ("10.5.0.9/16", ""), ("nonsense/24", "")]
+)
+def test_a_fixed_address_on_the_nat_bridge_gets_its_gateway(run, host, ip, gateway):
+    host.on("GET", "/nodes/pve1/network/vmbr0", {"iface": "vmbr0", "address": "10.5.0.1", "netmask": "24"})
+    assert run("launch", "debian-12", "web", "--ip", ip).code == 0
+    assert host.posted("POST", "/nodes/pve1/lxc")["net0"] == f"name=eth0,bridge=vmbr0,ip={ip}{gateway}"
