@@ -50,15 +50,18 @@ class Access:
         `address` is the caller's, for throttling. Raises AuthenticationFailed, always after the same time and with
         the same words, whether the user is unknown, disabled, throttled or the password is wrong.
         """
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
         if await self._is_own_ticket(userid, password):
             return Identity(userid)
-        if self._throttle.attempt(userid, address) and await self._knows(userid, password):
-            self._throttle.succeeded(userid, address)
-            return Identity(userid)
-        pace = PACE_OF_PAM if realm_of(userid) == "pam" else PACE
-        await asyncio.sleep(begun + (pace if self._pace is None else self._pace) - loop.time())
+        async with self._throttle.turn(userid, address):
+            begun = asyncio.get_running_loop().time()
+            if not (early := self._throttle.blocked(userid, address)):
+                if await self._knows(userid, password):
+                    self._throttle.succeeded(userid, address)
+                    return Identity(userid)
+                self._throttle.failed(userid, address)
+                await self._keep_pace(userid, begun)
+        if early:
+            await self._keep_pace(userid, begun)
         raise AuthenticationFailed("authentication failure")
 
     async def issue_ticket(self, userid: str) -> tuple[str, str]:
@@ -159,6 +162,10 @@ class Access:
     async def close(self) -> None:
         """Let the password threads end."""
         self._passwords.close()
+
+    async def _keep_pace(self, userid: str, begun: float) -> None:
+        pace = PACE_OF_PAM if realm_of(userid) == "pam" else PACE
+        await asyncio.sleep(begun + (pace if self._pace is None else self._pace) - asyncio.get_running_loop().time())
 
     async def _is_own_ticket(self, userid: str, password: str) -> bool:
         if not password.startswith("PVE:"):

@@ -1,20 +1,36 @@
-"""Slowing down whoever guesses passwords: a growing delay a user and address, and an address over all users.
+"""Slowing down whoever guesses passwords: a growing delay a user and address, a shorter one an address over all users.
 
+Attempts for one user from one address are looked at one after the other, so that a thousand at once gain nothing.
 Memory is bounded: the least recently failing are forgotten first, and everybody after a quarter of an hour.
 """
 
+import asyncio
+import contextlib
 import ipaddress
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 
-FREE_FAILURES = 5
-"""Failures of one user from one address before the delay begins."""
-
-FREE_FAILURES_OF_ADDRESS = 30
-LONGEST_DELAY = 60.0
 _FORGET_AFTER = 900.0
 _LIMIT = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """How many failures are free, and the longest delay (seconds) that further ones lead to."""
+
+    free: int
+    longest: float
+
+
+OWN = _Rule(5, 60.0)
+"""For one user from one address."""
+
+SHARED = _Rule(30, 10.0)
+"""For an address, over all users; shorter, because innocent users may share it. The host itself is left out."""
+
+_Key = tuple[str, str]
 
 
 class Throttle:
@@ -22,53 +38,65 @@ class Throttle:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._failures: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
+        self._failures: OrderedDict[_Key, tuple[int, float]] = OrderedDict()
+        self._turns: dict[_Key, tuple[asyncio.Lock, int]] = {}
 
-    def attempt(self, userid: str, address: str) -> bool:
-        """Whether a password may be looked at now. Counts as a failure until `succeeded`, so that a thousand
-        attempts at once are as slow as one after the other; an attempt that comes too early does not count.
-        """
+    @contextlib.asynccontextmanager
+    async def turn(self, userid: str, address: str) -> AsyncIterator[None]:
+        """Wait until no other attempt for the user from the address is being looked at."""
+        key = _keys(userid, address)[0][0]
+        lock, waiting = self._turns.get(key, (asyncio.Lock(), 0))
+        self._turns[key] = (lock, waiting + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            waiting = self._turns[key][1] - 1
+            self._turns[key] = (lock, waiting)
+            if not waiting:
+                del self._turns[key]
+
+    def blocked(self, userid: str, address: str) -> bool:
+        """Whether an attempt comes too early to be looked at."""
         now = self._clock()
-        keys = _keys(userid, address)
-        if any(now < self._open_again(key, free, now) for key, free in keys):
-            return False
-        for key, _ in keys:
+        return any(now < self._open_again(key, rule, now) for key, rule in _keys(userid, address))
+
+    def failed(self, userid: str, address: str) -> None:
+        """Count a wrong password."""
+        now = self._clock()
+        for key, _ in _keys(userid, address):
             count, last = self._failures.pop(key, (0, now))
             self._failures[key] = (1 if now - last > _FORGET_AFTER else count + 1, now)
         while len(self._failures) > _LIMIT:
             self._failures.popitem(last=False)
-        return True
 
     def succeeded(self, userid: str, address: str) -> None:
-        """Forget the failures of a user who knew the password; the address keeps its others."""
-        own, *shared = _keys(userid, address)
-        self._failures.pop(own[0], None)
-        for key, _ in shared:
-            count, last = self._failures.get(key, (0, 0.0))
-            if count:
-                self._failures[key] = (count - 1, last)
+        """Forget the failures of a user who knew the password; the address keeps its own."""
+        self._failures.pop(_keys(userid, address)[0][0], None)
 
-    def _open_again(self, key: tuple[str, str], free: int, now: float) -> float:
+    def _open_again(self, key: _Key, rule: _Rule, now: float) -> float:
         count, last = self._failures.get(key, (0, now))
-        if count < free:
+        if count < rule.free:
             return now
-        return last + min(2.0 ** min(count - free, 10), LONGEST_DELAY)
+        return last + min(2.0 ** min(count - rule.free, 10), rule.longest)
 
 
-def _keys(userid: str, address: str) -> list[tuple[tuple[str, str], int]]:
+def _keys(userid: str, address: str) -> list[tuple[_Key, _Rule]]:
     network = _network(address)
-    own = ((userid[:80], network), FREE_FAILURES)
-    return [own, (("", network), FREE_FAILURES_OF_ADDRESS)] if network else [own]
+    own = ((userid[:80], network), OWN)
+    return [own, (("", network), SHARED)] if network else [own]
 
 
 def _network(address: str) -> str:
-    """An IPv6 caller owns a whole /64 and could change its address with every guess."""
+    """Where a caller sits: an IPv6 one owns a whole /64 and could change its address with every guess. Empty: here."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return address[:64]
     if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped:
-            return str(parsed.ipv4_mapped)
+        parsed = parsed.ipv4_mapped or parsed
+    if parsed.is_loopback:
+        return ""
+    if isinstance(parsed, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((parsed, 64), strict=False))
     return str(parsed)

@@ -113,30 +113,48 @@ async def test_guessing_is_slowed_down_for_the_guesser_alone(tmp_path: Path, mon
     await access.authenticate("ada@pve", PASSWORD, "192.0.2.2")
 
 
+@pytest.mark.anyio
+async def test_many_right_logins_at_once_are_let_in(tmp_path: Path) -> None:
+    access = await make(tmp_path)
+    await asyncio.gather(*(access.authenticate("ada@pve", PASSWORD, "192.0.2.1") for _ in range(20)))
+    assert access._throttle._turns == {}
+
+
 def test_the_delay_grows_and_is_forgotten() -> None:
     now = 0.0
     throttle = Throttle(lambda: now)
     waits = []
-    for number in range(20):
+    for _ in range(20):
         begun = now
-        while not throttle.attempt("ada@pve", f"2001:db8::{number + 1:x}"):
+        while throttle.blocked("ada@pve", "2001:db8::1"):
             now += 0.5
         waits.append(now - begun)
+        throttle.failed("ada@pve", f"2001:db8::{len(waits):x}")
     assert waits[:5] == [0.0] * 5
     assert waits[5:12] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]
     assert max(waits) == 60.0
-    assert throttle.attempt("ada@pve", "2001:db8:0:1::1")
-    now += 60
-    assert throttle.attempt("ada@pve", "2001:db8::1")
+    assert not throttle.blocked("ada@pve", "2001:db8:0:1::1")
     throttle.succeeded("ada@pve", "2001:db8::1")
-    assert throttle.attempt("ada@pve", "2001:db8::1")
-    tries = [throttle.attempt(f"user{number}@pve", "2001:db8::1") for number in range(40)]
-    assert tries.index(False) == 9
+    assert not throttle.blocked("ada@pve", "2001:db8::1")
+    for number in range(40):
+        throttle.failed(f"user{number}@pve", "2001:db8::1")
+    assert throttle.blocked("ada@pve", "2001:db8::1")
+    now += 10
+    assert not throttle.blocked("ada@pve", "2001:db8::1")
     now += 1000
-    assert throttle.attempt("ada@pve", "2001:db8::1")
+    throttle.failed("ada@pve", "2001:db8::1")
+    assert not throttle.blocked("ada@pve", "2001:db8::1")
+
+
+def test_throttling_forgets_what_is_too_much_and_spares_the_host() -> None:
+    throttle = Throttle(lambda: 0.0)
     for number in range(20_000):
-        throttle.attempt(f"user{number}@pve", f"address {number}")
+        throttle.failed(f"user{number}@pve", f"2001:db8:{number:x}::1")
     assert len(throttle._failures) <= 8192
+    for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
+        for number in range(100):
+            throttle.failed(f"user{number}@pve", address)
+        assert not throttle.blocked("ada@pve", address)
 
 
 @pytest.mark.anyio
