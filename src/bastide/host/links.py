@@ -63,6 +63,11 @@ def exists(name: str) -> bool:
     return (_SYS / name).exists()
 
 
+def names() -> list[str]:
+    """Names of all interfaces."""
+    return os.listdir(_SYS)
+
+
 def is_bridge(name: str) -> bool:
     """Whether the interface is a bridge of the kernel's."""
     return (_SYS / name / "bridge").is_dir()
@@ -206,11 +211,6 @@ class Netlink:
         # tbf drops what is larger than its burst, and veth carries segments of up to 64 KiB: at least 1 MiB.
         burst = max(bytes_per_second // 10, 1024 * 1024)
         self._ipr.tc("replace", "tbf", index, 0x10000, rate=bytes_per_second, burst=burst, latency="50ms")
-
-    def is_shaped(self, name: str) -> bool:
-        """Whether `limit_towards` has set a limit."""
-        kinds = [message.get_attr("TCA_KIND") for message in self._ipr.get_qdiscs(index=self.index(name))]
-        return "tbf" in kinds
 
     def set_port_vlans(self, name: str, tag: int | None, trunks: Sequence[int] = ()) -> None:
         """Make a bridge port carry exactly these VLANs: `tag` untagged (1, the kernel's own, without one)."""

@@ -32,6 +32,7 @@ class NatNetwork:
         self._managed = ManagedBridge(bridge, ipv4, ipv6)
         self._hwaddr = stable_hwaddr(f"{seed_of(layout.instance)}/{bridge}")
         self._names = NameService(layout, self._managed)
+        self._ports = ports.Ports(layout.instance)
         self._lock = asyncio.Lock()
         self._supervisor: asyncio.Task[None] | None = None
         self._ruleset = ""
@@ -79,7 +80,7 @@ class NatNetwork:
 
     async def connect(self, vmid: int, index: int, nic: NetworkInterface) -> None:
         """Bring the host end of `net<index>` into the asked state. Raises NotFound without it, HostFailure."""
-        await ports.connect(self._layout.instance, self.host_interface(vmid, index), nic)
+        await self._ports.connect(self.host_interface(vmid, index), nic)
 
     async def register(self, vmid: int, name: str, nics: dict[int, NetworkInterface]) -> None:
         """Make the guest's name resolve, and keep its addresses for it."""
@@ -122,9 +123,13 @@ class NatNetwork:
             guarded6=guarded6,
         )
         chains = await nftables.base_chains()
-        if ruleset != self._ruleset or not any(chain.table == self._layout.instance for chain in chains):
+        if ruleset != self._ruleset or not any(
+            (chain.family, chain.table) == ("inet", self._layout.instance) for chain in chains
+        ):
             await nftables.apply(ruleset)
             self._ruleset = ruleset
+        self._ports.note(chains)
+        await self._ports.tidy()
         await self._names.ensure()
         problems = self._problems(chains)
         if problems != self._warned:

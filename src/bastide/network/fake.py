@@ -74,6 +74,7 @@ class FakeNetwork:
         """Note the guest's name, and lease an address to each interface on the managed bridge that asks by DHCP."""
         taken = [label for owner, label in self.names.items() if owner != vmid and label]
         self.names[vmid] = names.label_of(name, taken, vmid)
+        self._give_back(vmid)
         self.registered[vmid] = dict(nics)
         for nic in nics.values():
             if nic.bridge == self.bridge and nic.hwaddr and nic.ip == "dhcp" and nic.hwaddr not in self.leases:
@@ -84,6 +85,9 @@ class FakeNetwork:
     async def forget(self, vmid: int) -> None:
         """Drop the guest's name and leases."""
         self.names.pop(vmid, None)
+        self._give_back(vmid)
+
+    def _give_back(self, vmid: int) -> None:
         for nic in self.registered.pop(vmid, {}).values():
             self.leases.pop(nic.hwaddr or "", None)
 

@@ -64,6 +64,7 @@ def ensure(bridge: str, outer4: set[str], outer6: set[str]) -> tuple[list[str], 
     sysctl.write(f"net/ipv4/conf/{bridge}/forwarding", "1")
     sysctl.try_write(f"net/ipv6/conf/{bridge}/forwarding", "1")
     with _claims() as claims:
+        _prune(claims, set())
         for name in sorted(outer4):
             _claim(claims, bridge, f"net/ipv4/conf/{name}/forwarding")
         guarded4 = [] if sysctl.read(ALL4) == "1" else [name for name in outer4 if _held(claims, "ipv4", name)]
@@ -103,20 +104,24 @@ def _claim(claims: Claims, bridge: str, key: str) -> None:
 
 
 def give_back(bridge: str) -> None:
-    """Set back what no other bridge of ours needs; never fails, because interfaces may have gone meanwhile."""
-    if not _record().exists():
-        return
-    with _claims() as claims:
-        for key, entry in list(claims.items()):
-            entry["holders"] = [name for name in entry["holders"] if name != bridge and links.exists(name)]
-            if entry["holders"]:
-                continue
-            del claims[key]
-            if key == ALL6:
-                _switch_all6(entry["earlier"], keep=set())
-            elif not (key.startswith("net/ipv4/") and sysctl.read(ALL4) == "1") and sysctl.exists(key):
-                # With the host-wide switch on, someone else has come to need forwarding meanwhile.
-                sysctl.write(key, entry["earlier"])
+    """Set back what no other bridge of ours needs."""
+    if _record().exists():
+        with _claims() as claims:
+            _prune(claims, {bridge})
+
+
+def _prune(claims: Claims, leaving: set[str]) -> None:
+    """Set back what is held by nobody but those who leave and bridges that are gone."""
+    for key, entry in list(claims.items()):
+        entry["holders"] = [name for name in entry["holders"] if name not in leaving and links.exists(name)]
+        if entry["holders"]:
+            continue
+        del claims[key]
+        if key == ALL6:
+            _switch_all6(entry["earlier"], keep=set())
+        elif not (key.startswith("net/ipv4/") and sysctl.read(ALL4) == "1") and sysctl.exists(key):
+            # With the host-wide switch on, someone else has come to need forwarding meanwhile.
+            sysctl.write(key, entry["earlier"])
 
 
 def _switch_all6(value: str, keep: set[str]) -> None:

@@ -15,6 +15,7 @@ from bastide.model.container import NetworkInterface
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _HWADDR = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", re.ASCII)
 _VALUE = re.compile(r"[A-Za-z0-9_./@:,+\[\]-]+", re.ASCII)
+_QUOTABLE = re.compile(r"/[^\x00-\x1f\x7f\"\\]+")
 # Names that programs look up and trust by themselves: a guest may not answer to them.
 _RESERVED = frozenset({"localhost", "wpad", "isatap"})
 LEASE_SECONDS = 12 * 3600
@@ -81,10 +82,15 @@ def render_config(service: Service) -> str:
         ("dhcp-range", f"{first},{last},{network4.netmask},{LEASE_SECONDS}"),
         *(_ipv6_settings(service.ipv6) if service.ipv6 else []),
     ]
-    for key, value in settings:
-        if value is not None and _VALUE.fullmatch(value) is None:
-            raise InvalidParameter({key: f"{value[:80]!r} cannot stand in dnsmasq's configuration"})
-    return "".join(f"{key}\n" if value is None else f"{key}={value}\n" for key, value in settings)
+    return "".join(f"{key}\n" if value is None else f"{key}={_value(key, value)}\n" for key, value in settings)
+
+
+def _value(key: str, value: str) -> str:
+    if _VALUE.fullmatch(value):
+        return value
+    if _QUOTABLE.fullmatch(value):  # a path with spaces and such
+        return f'"{value}"'
+    raise InvalidParameter({key: f"{value[:80]!r} cannot stand in dnsmasq's configuration"})
 
 
 def _ipv6_settings(ipv6: IPv6Interface) -> list[tuple[str, str | None]]:

@@ -12,7 +12,8 @@ from bastide.base.errors import InvalidParameter
 
 _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]{0,14}", re.ASCII)
 _TABLE = re.compile(r"[a-z][a-z0-9-]{0,62}", re.ASCII)
-_MIB = 1024 * 1024
+_CHAIN = re.compile(r"rate-[A-Za-z0-9_]{1,60}", re.ASCII)
+_BURST = 64 * 1024
 
 
 def _interface(name: str) -> str:
@@ -24,6 +25,12 @@ def _interface(name: str) -> str:
 def _table(name: str) -> str:
     if _TABLE.fullmatch(name) is None:
         raise InvalidParameter({"instance": f"'{name[:80]!r}' cannot name an nftables table"})
+    return name
+
+
+def _chain(name: str) -> str:
+    if _CHAIN.fullmatch(name) is None:
+        raise InvalidParameter({"chain": f"'{name[:80]!r}' is no chain of ours"})
     return name
 
 
@@ -70,22 +77,33 @@ def render_nat(
     return "\n".join(lines) + "\n"
 
 
+def rate_chain(interface: str) -> str:
+    """Name of the chain that limits an interface; different names have different chains."""
+    return "rate-" + re.sub(r"[^A-Za-z0-9]", lambda match: f"_{ord(match[0]):02x}", interface)
+
+
 def render_rate(table: str, interface: str, bytes_per_second: int | None) -> str:
     """Limit what a guest sends: drop what comes in through its host end above a rate, or lift the limit (None).
 
-    The chain is bound to the device (family netdev) and goes with it. The burst is a tenth of a second, at least
-    1 MiB, because veth passes segments of up to 64 KiB on.
+    The chain is bound to the device (family netdev) by name: it goes with the device on older kernels, and waits for
+    the next one of that name since Linux 6.16, so it is to be lifted for a device that has no limit. The kernel lets
+    a second's worth through at once, and the burst on top of it; the burst is what lets a segment of veth's, up to
+    64 KiB, pass at low rates.
     """
     name, inner = _table(table), _interface(interface)
-    chain = "rate-" + re.sub(r"[^A-Za-z0-9]", lambda match: f"_{ord(match[0]):02x}", interface)
+    chain = rate_chain(interface)
     declared = f"\tchain {chain} {{\n\t\ttype filter hook ingress device {inner} priority 0; policy accept;\n\t}}\n"
     lines = [f"table netdev {name} {{\n{declared}}}"]
     if bytes_per_second is None:
         lines += [f"flush chain netdev {name} {chain}", f"delete chain netdev {name} {chain}"]
     else:
-        burst = max(bytes_per_second // 10, _MIB)
         lines += [
             f"flush chain netdev {name} {chain}",
-            f"add rule netdev {name} {chain} limit rate over {bytes_per_second} bytes/second burst {burst} bytes drop",
+            f"add rule netdev {name} {chain} limit rate over {bytes_per_second} bytes/second burst {_BURST} bytes drop",
         ]
     return "\n".join(lines) + "\n"
+
+
+def render_forgotten(table: str, chains: Sequence[str]) -> str:
+    """Remove rate chains whose devices are gone."""
+    return "".join(f"delete chain netdev {_table(table)} {_chain(chain)}\n" for chain in chains)

@@ -1,5 +1,7 @@
 """Guests' interfaces as ports of bridges: their names, what a bridge can do, VLAN, rate, link state."""
 
+from collections.abc import Iterable
+
 from bastide.base.errors import HostFailure, InvalidParameter
 from bastide.base.layout import Layout
 from bastide.host import links, nftables
@@ -63,20 +65,43 @@ def bytes_per_second(nic: NetworkInterface) -> int | None:
     return rate if 0 < rate <= _FASTEST else None
 
 
-async def connect(instance: str, name: str, nic: NetworkInterface) -> None:
-    """Bring a host end into the asked state. Raises NotFound without it, HostFailure when the kernel refuses."""
-    rate = bytes_per_second(nic)
-    limited = await links.with_netlink(lambda netlink: _plug(netlink, name, nic))
-    if rate is None and not limited:
-        return
-    # What the guest sends is dropped above the rate (as Proxmox VE polices it); what it receives is shaped. The
-    # shaper is the sign that there is a limit at all, hence last.
-    await nftables.apply(nft.render_rate(instance, name, rate))
-    await links.with_netlink(lambda netlink: netlink.limit_towards(name, rate))
+class Ports:
+    """The host ends of one instance's guests, and which of them have a rate limit."""
+
+    def __init__(self, instance: str) -> None:
+        self._instance = instance
+        self._limited: set[str] | None = None
+
+    async def connect(self, name: str, nic: NetworkInterface) -> None:
+        """Bring a host end into the asked state. Raises NotFound without it, HostFailure when the kernel refuses."""
+        rate = bytes_per_second(nic)
+        await links.with_netlink(lambda netlink: _plug(netlink, name, nic))
+        if self._limited is None:
+            self.note(await nftables.base_chains())
+        chain, limited = nft.rate_chain(name), self._limited or set()
+        if rate is None and chain not in limited:
+            return
+        # What the guest sends is dropped above the rate (as Proxmox VE polices it); what it receives is shaped.
+        await nftables.apply(nft.render_rate(self._instance, name, rate))
+        (limited.discard if rate is None else limited.add)(chain)
+        self._limited = limited
+        await links.with_netlink(lambda netlink: netlink.limit_towards(name, rate))
+
+    def note(self, chains: Iterable[nftables.BaseChain]) -> None:
+        """Take what the kernel has for what is limited."""
+        self._limited = {chain.name for chain in chains if (chain.family, chain.table) == ("netdev", self._instance)}
+
+    async def tidy(self) -> None:
+        """Remove the limits of host ends that are gone."""
+        there = {nft.rate_chain(name) for name in links.names()}
+        gone = sorted((self._limited or set()) - there)
+        if gone:
+            await nftables.apply(nft.render_forgotten(self._instance, gone))
+            self._limited = (self._limited or set()) - set(gone)
 
 
-def _plug(netlink: links.Netlink, name: str, nic: NetworkInterface) -> bool:
-    """Set bridge, MTU, VLANs and link state; returns whether the host end has a shaper now."""
+def _plug(netlink: links.Netlink, name: str, nic: NetworkInterface) -> None:
+    """Set bridge, MTU, VLANs and link state."""
     netlink.index(name)
     if nic.bridge is not None and not links.is_bridge(nic.bridge):
         raise HostFailure(f"bridge '{nic.bridge}' does not exist any more")
@@ -87,4 +112,3 @@ def _plug(netlink: links.Netlink, name: str, nic: NetworkInterface) -> bool:
     if nic.bridge is not None and links.vlan_filtering(nic.bridge):
         netlink.set_port_vlans(name, nic.tag, [int(vid) for vid in (nic.trunks or "").split(";") if vid])
     netlink.set(name, state="down" if nic.link_down else "up")
-    return netlink.is_shaped(name)
