@@ -47,7 +47,7 @@ def test_it_has_an_address_and_a_name(host: Host, web: int) -> None:
     neighbour = host.create(start=True, hostname="neighbour")
     host.wait_booted(neighbour)
     host.wait_address(neighbour)
-    assert address in host.execute(neighbour, "getent", "hosts", "web")
+    assert address in host.execute(neighbour, "getent", "ahostsv4", "web")
     host.execute(neighbour, "ping", "-c1", "-W3", "web")
     listed = {row["name"]: row for row in host.get(f"/nodes/{host.node}/lxc")}
     assert listed["neighbour"]["status"] == "running"

@@ -28,11 +28,12 @@ async def apply_pending(rooms: Rooms, guest: Guest, task: Task | None) -> Guest:
 
 
 def keep_unused(before: Mapping[str, Scalar], after: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """`after`, with every volume that only `before` uses added as `unused[n]`."""
-    config = dict(after)
-    kept = _volumes(after).values()
+    """`after`, with every volume that only `before` uses as `unused[n]`, and without the `unused[n]` in use again."""
+    volumes = _volumes(after)
+    mounted = {volume for key, volume in volumes.items() if not key.startswith("unused")}
+    config = {key: value for key, value in after.items() if not (key.startswith("unused") and volumes[key] in mounted)}
     for key, volume in _volumes(before).items():
-        if volume in kept or key.startswith("unused"):
+        if volume in volumes.values() or key.startswith("unused"):
             continue
         index = next(n for n in range(256) if f"unused{n}" not in config)
         config[f"unused{index}"] = volume

@@ -61,6 +61,8 @@ async def delete_pool(rooms: Rooms, poolid: str) -> None:
     if pool.guests or pool.storages or await rooms.store.list(f"pool/{poolid}/"):
         raise WrongState(f"pool '{poolid}' is not empty")
     await rooms.store.delete(f"pool/{poolid}", pool.revision)
+    # A later pool of the same name must not inherit the rights on this one.
+    await rooms.access.grants.forget(path=f"/pool/{poolid}")
 
 
 async def update_pool(

@@ -133,6 +133,10 @@ async def test_a_detached_volume_becomes_unused_and_can_be_deleted(rooms: Rooms)
     guest = await rooms.guests.get(100)
     assert "mp0" not in guest.config
     assert len(await _volumes(rooms)) == 2
+    again = ContainerOptions.parse({"mp1": f"{guest.config['unused0']},mp=/again"})
+    await configure.update_config(rooms, ROOT, 100, again)
+    assert "unused0" not in (await rooms.guests.get(100)).config
+    await configure.update_config(rooms, ROOT, 100, ContainerOptions(), delete=["mp1"])
     await configure.update_config(rooms, ROOT, 100, ContainerOptions(), delete=["unused0"])
     assert "unused0" not in (await rooms.guests.get(100)).config
     assert len(await _volumes(rooms)) == 1

@@ -45,7 +45,8 @@ class HotChange(Execution):
         nic, pid = plan.config.net[index], self._require(plan.vmid)
         await netns.add_veth(pid, plan.interfaces[index], nic.name, nic.hwaddr, nic.mtu)
         try:
-            with RootDir(Path(f"/proc/{pid}/root")) as root:
+            # On its storage: seen from here, the running guest's own mount has no owner that the host could write as.
+            with RootDir(plan.rootfs) as root:
                 setup.customize(root, plan)
                 argv = setup.interface_up(root, plan.config.ostype, nic.name)
             if argv is not None:
