@@ -54,7 +54,7 @@ class Runtime:
 
     def tool(self, program: str, vmid: int) -> list[str]:
         """The beginning of an LXC tool's argument list for that container."""
-        return [program, "-P", str(_SHARED), "-n", self.name(vmid), "-f", str(self.folder(vmid) / "config")]
+        return [program, "-P", str(_SHARED), "-n", self.name(vmid), "--rcfile", str(self.folder(vmid) / "config")]
 
     def adopt(self, vmid: int) -> bool:
         """Take note of the monitor named in the pid file, if it lives and is this container's."""
