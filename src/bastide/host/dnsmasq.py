@@ -52,10 +52,6 @@ class Dnsmasq:
         with self._opened() as found:
             return found[0] if found else None
 
-    async def check(self) -> None:
-        """Raise RunError when the configuration has a fault."""
-        await run([*self.argv, "--test"], deadline=20)
-
     def reload(self) -> bool:
         """Make it read its host files again (SIGHUP); False when it does not run."""
         with self._opened() as found:

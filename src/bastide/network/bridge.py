@@ -5,12 +5,11 @@ removed bridge is repaired by the next `start`, and while the daemon runs by its
 """
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 from ipaddress import IPv4Interface, IPv6Interface
 
-from bastide.base.errors import BastideError, HostFailure, InvalidParameter
+from bastide.base.errors import BastideError, HostFailure, InvalidParameter, NotSupported
 from bastide.base.layout import Layout
 from bastide.host import links, netevents, nftables, sysctl
 from bastide.model.container import NetworkInterface
@@ -29,7 +28,7 @@ class NatNetwork:
 
     def __init__(self, layout: Layout, bridge: str, ipv4: IPv4Interface, ipv6: IPv6Interface) -> None:
         self._layout = layout
-        self._managed = ManagedBridge(bridge, ipv4, ipv6)
+        self._managed = ManagedBridge(bridge, ipv4, ipv6, layout.instance)
         self._hwaddr = stable_hwaddr(f"{seed_of(layout.instance)}/{bridge}")
         self._names = NameService(layout, self._managed)
         self._ports = ports.Ports(layout.instance)
@@ -45,20 +44,22 @@ class NatNetwork:
         """
         async with self._lock:
             self._ruleset = ""
-            await self._ensure()
             if self._supervisor is None:
                 self._supervisor = asyncio.create_task(self._supervise())
+            try:
+                await self._ensure()
+            except NotSupported as error:
+                raise HostFailure(str(error)) from error
 
     async def stop(self, *, purge: bool) -> None:
         """Stop watching; with `purge` remove the bridge, the rules, dnsmasq, its leases, and set settings back."""
-        supervisor, self._supervisor = self._supervisor, None
-        if supervisor is not None:
-            supervisor.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await supervisor
-        if not purge:
-            return
-        async with self._lock:
+        async with self._lock:  # so that no repair is cut off half-way
+            supervisor, self._supervisor = self._supervisor, None
+            if supervisor is not None:
+                supervisor.cancel()
+                await asyncio.gather(supervisor, return_exceptions=True)
+            if not purge:
+                return
             await self._names.purge()
             for family in ("inet", "netdev"):
                 await nftables.delete_table(family, self._layout.instance)
@@ -170,7 +171,7 @@ class NatNetwork:
 
     async def _supervise(self) -> None:
         """Look again when dnsmasq ends or the kernel's routes, links or rules change; never give up."""
-        events = netevents.NetEvents()
+        events, failed = netevents.NetEvents(), ""
         try:
             while True:
                 await self._changed(events)
@@ -179,8 +180,11 @@ class NatNetwork:
                 try:
                     async with self._lock:
                         await self._ensure()
+                    failed = ""
                 except BastideError as error:
-                    _log.error("the bridge '%s' could not be repaired: %s", self._managed.name, error)
+                    if str(error) != failed:
+                        _log.error("the bridge '%s' could not be repaired: %s", self._managed.name, error)
+                    failed = str(error)
                     await asyncio.sleep(_RETRY_SECONDS)
         finally:
             events.close()

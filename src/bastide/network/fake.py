@@ -97,4 +97,4 @@ class FakeNetwork:
 
     def gateway(self, bridge: str) -> ManagedBridge | None:
         """The managed bridge of that name, or None."""
-        return ManagedBridge(self.bridge, self.ipv4, self.ipv6) if bridge == self.bridge else None
+        return ManagedBridge(self.bridge, self.ipv4, self.ipv6, self.layout.instance) if bridge == self.bridge else None

@@ -15,6 +15,7 @@ from bastide.model.container import NetworkInterface
 from bastide.network import names
 from bastide.network.protocol import ManagedBridge
 
+_LOG_LIMIT = 4 * 1024 * 1024
 _log = logging.getLogger(__name__)
 
 
@@ -34,7 +35,7 @@ class NameService:
             bridge=bridge.name,
             ipv4=bridge.ipv4,
             ipv6=ipv6,
-            domain=layout.instance,
+            domain=bridge.domain,
             user="root",
             pid_file=self._folder / "dnsmasq.pid",
             hosts=self._folder / "hosts",
@@ -80,6 +81,7 @@ class NameService:
                 self._service.dhcp_hosts / file: names.render_dhcp_hosts(label, nics, self._bridge.name),
             }
             if self._replace(vmid, texts):
+                # New files it sees by itself (inotify); what was there before it only drops when it reads all again.
                 self._process.reload()
 
     async def forget(self, vmid: int) -> None:
@@ -128,15 +130,16 @@ class NameService:
         return found
 
     def _replace(self, vmid: int, texts: Mapping[Path, str]) -> bool:
-        """Write the files unless they are so already, drop the guest's others; whether anything changed."""
+        """Write the files unless they are so already, drop the guest's others; whether an older one went."""
         self._make_folders()
         old = [path for folder in self._folders() for path in folder.glob(f"{vmid}.*") if path not in texts]
         for path in old:
             path.unlink()
-        changed = bool(old)
+        replaced = bool(old)
         for path, text in texts.items():
-            changed = _write(path, text) or changed
-        return changed
+            existed = path.exists()
+            replaced = (self._write(path, text) and existed) or replaced
+        return replaced
 
     def _make_folders(self) -> None:
         for folder in (self._folder, *self._folders()):
@@ -147,20 +150,22 @@ class NameService:
         self._make_folders()
         for path in (self._service.leases, self._service.log):
             path.parent.mkdir(exist_ok=True, parents=True)
+        with contextlib.suppress(FileNotFoundError):
+            if self._service.log.stat().st_size > _LOG_LIMIT:
+                os.truncate(self._service.log, 0)  # dnsmasq appends
         service = names.with_user(self._service, dnsmasq.service_user())
-        return _write(self._process.config, names.render_config(service))
+        return self._write(self._process.config, names.render_config(service))
 
+    def _write(self, path: Path, text: str) -> bool:
+        """Replace a world-readable file at once, unless it holds the text already; whether it was written.
 
-def _write(path: Path, text: str) -> bool:
-    """Replace a world-readable file at once, unless it holds the text already; whether it was written.
-
-    The new file is made beside the folder that dnsmasq watches, and moved in whole.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        if path.read_text() == text:
-            return False
-    new = path.parent.parent / f".{path.name}.new"
-    new.write_text(text)
-    new.chmod(0o644)
-    new.rename(path)
-    return True
+        The new file is made beside the folders that dnsmasq watches, and moved in whole.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if path.read_text() == text:
+                return False
+        new = self._folder / f".{path.name}.new"
+        new.write_text(text)
+        new.chmod(0o644)
+        new.rename(path)
+        return True

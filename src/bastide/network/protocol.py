@@ -9,11 +9,12 @@ from bastide.model.container import NetworkInterface
 
 @dataclass(frozen=True, slots=True)
 class ManagedBridge:
-    """A NAT bridge of ours: its addresses are the guests' gateway and name server."""
+    """A NAT bridge of ours: its addresses are the guests' gateway and name server, and names end with its domain."""
 
     name: str
     ipv4: IPv4Interface
     ipv6: IPv6Interface
+    domain: str
 
 
 class Network(Protocol):
