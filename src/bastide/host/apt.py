@@ -85,7 +85,7 @@ def parse_deb822(text: str) -> list[AptSource]:
                     uris=tuple(fields.get("uris", "").split()),
                     suites=tuple(fields.get("suites", "").split()),
                     components=tuple(fields.get("components", "").split()),
-                    signed_by=fields.get("signed-by", "").strip("\n"),
+                    signed_by=fields.get("signed-by", ""),
                     architectures=tuple(fields.get("architectures", "").split()),
                 )
             )

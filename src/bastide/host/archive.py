@@ -99,32 +99,32 @@ async def _pump(source: Process, sink: Process, name: str, allowed: int, log: Ca
     async with asyncio.TaskGroup() as group:
         errors = group.create_task(_last_of(source))
         messages = group.create_task(_last_of(sink))
-        watching = group.create_task(_watch(source, sink, allowed))
+        exceeded = asyncio.Event()
+        watching = group.create_task(_watch(source, sink, allowed, exceeded))
         await source.wait()
         code = await sink.wait()
-        too_much = watching.done() and watching.result()
         watching.cancel()
-    if too_much:
+    if exceeded.is_set():
         raise HostFailure(f"archive '{name}' unpacks to more than the {allowed // MIB} MiB it may")
     text = messages.result()
     if log is not None:
         for line in text.splitlines()[-20:]:
             log(line)
-    # A decompressor that lost its reader only says so; what the reader says is the cause.
-    if source.returncode not in (0, -13):
-        reason = _last_line(errors.result()) or f"exit code {source.returncode}"
-        raise HostFailure(f"archive '{name}' cannot be read: {reason}")
+    # A decompressor that lost its reader says at most that; the cause is then what the reader says.
+    reason = _last_line(errors.result())
+    if source.returncode != 0 and (code == 0 or (reason and "Broken pipe" not in reason)):
+        raise HostFailure(f"archive '{name}' cannot be read: {reason or f'exit code {source.returncode}'}")
     if code != 0:
         raise _explain(name, code, text)
 
 
-async def _watch(source: Process, sink: Process, allowed: int) -> bool:
-    """Kill both and return true when more than `allowed` bytes come out of the archive."""
+async def _watch(source: Process, sink: Process, allowed: int, exceeded: asyncio.Event) -> None:
+    """Kill both when more than `allowed` bytes come out of the archive."""
     while _written(source.pid) <= allowed:  # noqa: ASYNC110 - a process of the kernel has no event for this
         await asyncio.sleep(_WATCH_INTERVAL)
+    exceeded.set()
     await kill_group(source)
     await kill_group(sink)
-    return True
 
 
 def _written(pid: int) -> int:

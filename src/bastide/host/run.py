@@ -17,6 +17,7 @@ from bastide.base.errors import DeadlineExceeded, NotSupported, RunError
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _STDERR_LIMIT = 64 * 1024
+_DRAIN_DEADLINE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +106,13 @@ async def kill_group(process: Process) -> None:
     """Kill a process that `spawn` started, with everything it started, and reap it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    # asyncio takes a process for ended when its pipes are, too; a full pipe that nobody reads never is.
+    await asyncio.gather(*(_drain(stream) for stream in (process.stdout, process.stderr) if stream is not None))
     await process.wait()
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    with contextlib.suppress(RuntimeError, TimeoutError):  # another task reads it; a process outside holds it open
+        async with asyncio.timeout(_DRAIN_DEADLINE):
+            while await stream.read(_STDERR_LIMIT):
+                pass
