@@ -4,6 +4,8 @@ The permission is decided on the values as the record read them (`vmid= 100` is 
 learns which of them are wrong. A body is not read before the caller is known, except at the login.
 """
 
+from collections.abc import Mapping
+
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
@@ -65,6 +67,7 @@ class Endpoint:
             await authorize(self._services, route, caller, shown)
         if fault is not None or params is None:
             raise fault or InvalidParameter({})
+        _refuse_other_spellings(params, connection.path_params)
         self._check_node(params)
         route.refuse_unbuilt(params)
         return Call(self._services, caller, connection, dict(connection.path_params)), params
@@ -121,6 +124,14 @@ def _parse(kind: type[Record], values: dict[str, parameters.Text]) -> tuple[Reco
         return parameters.parse(kind, values), None
     except InvalidParameter as error:
         return None, error
+
+
+def _refuse_other_spellings(params: Record, path: Mapping[str, object]) -> None:
+    """A place in the path has one spelling: `/lxc/0100` and `/lxc/ 100` are not `/lxc/100`. Raises InvalidParameter."""
+    texts = params.to_text()
+    for name, given in path.items():
+        if str(texts.get(name, given)) != given:
+            raise InvalidParameter({name: f"invalid format - write '{texts[name]}'"})
 
 
 def _texts(params: Record) -> dict[str, parameters.Text]:

@@ -148,9 +148,10 @@ async def test_a_space_in_the_vmid_does_not_change_whose_rights_count(api: Api) 
     await make(api, 100)
     user = await api.token(grants={"/vms": "PVEVMAdmin"})
     await api.data("PUT", "/access/acl", path="/vms/100", users="ada@pve", roles="NoAccess")
-    for vmid in ("100", "%20100", "0100", "+100", "1_00"):
-        answer = await user.get(f"{LXC}/{vmid}/config")
-        assert answer.status_code in (400, 403), (vmid, answer.text)
+    assert (await user.get(f"{LXC}/100/config")).status_code == 403
+    for vmid in ("%20100", "0100", "+100", "1_00", "100.0"):
+        assert (await user.get(f"{LXC}/{vmid}/config")).status_code in (400, 403)
+        assert (await api.root.get(f"{LXC}/{vmid}/config")).status_code == 400
 
 
 async def test_pools_carry_rights_and_members(api: Api) -> None:
