@@ -14,6 +14,7 @@ from bastide.base.errors import HostFailure, NotSupported
 from bastide.host import confine, run, syscalls
 
 _SOURCE = str(Path(confine.__file__).parents[2])
+_MOUNTS_AT_ONE_PLACE = 64
 _HELPER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from bastide.host.confine import main; main()"
 
 

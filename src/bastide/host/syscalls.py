@@ -30,6 +30,7 @@ MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MS_REMOUNT = 32
 MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
@@ -151,6 +152,11 @@ def pivot_into(path: str) -> None:
     _check(_libc.syscall(number, b".", b"."), path)
     unmount(".", MNT_DETACH)
     os.chdir("/")
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends (prctl(2), PR_SET_PDEATHSIG); kept over execve(2)."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0), "PR_SET_PDEATHSIG")
 
 
 def set_no_new_privileges() -> None:
