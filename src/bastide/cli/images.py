@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bastide.base.errors import InvalidParameter, NotFound
+from bastide.base.errors import InvalidParameter, NotFound, NotSupported
 from bastide.cli import completing, output, progress
 from bastide.cli.session import Session
 
@@ -139,11 +139,18 @@ def obtain(session: Session, image: str, storage: str) -> str:
 
 
 def _begin(session: Session, image: str, storage: str) -> tuple[str, str]:
-    client = session.client()
+    """Start to build or to pull an image: its task and what to call that."""
+    client, buildable = session.client(), ""
     if "://" not in image:
         try:
             return str(client.post("/bastide/images/build", {"name": image, "storage": storage})), f"building {image}"
-        except (NotFound, InvalidParameter) as error:
-            if isinstance(error, InvalidParameter) and "name" not in error.errors:
+        except NotSupported as error:
+            buildable = str(error)
+        except InvalidParameter as error:
+            buildable = error.errors.get("name", "")
+            if not buildable:
                 raise
-    return str(client.post("/bastide/images/pull", {"source": image, "storage": storage})), f"pulling {image}"
+    try:
+        return str(client.post("/bastide/images/pull", {"source": image, "storage": storage})), f"pulling {image}"
+    except NotFound as error:
+        raise NotFound(f"{error}\n{buildable}".strip()) from None

@@ -62,7 +62,7 @@ def console(ctx: typer.Context, guest: Guest) -> None:
     output.note(f"console of {guest}: press Enter for a prompt, Ctrl+a q to leave")
     code = _join(session, guest, "console", [], tty=True, escape=True)
     if code == terminal.DETACHED:
-        output.note("\r")
+        output.note("")  # the guest's prompt stands where the cursor is
         return
     if code:
         raise typer.Exit(code)
