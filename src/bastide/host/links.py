@@ -22,6 +22,7 @@ _SYS = Path("/sys/class/net")
 _MAIN_TABLE = 254
 _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8  # netdevice(7)
 _IFA_F_PERMANENT, _IFA_F_NODAD = 0x80, 0x02  # <linux/if_addr.h>
+_PVID_UNTAGGED = 0x2 | 0x4  # <linux/if_bridge.h> BRIDGE_VLAN_INFO_PVID, BRIDGE_VLAN_INFO_UNTAGGED
 _UNICAST = 1  # <linux/rtnetlink.h> RTN_UNICAST
 T = TypeVar("T")
 
@@ -217,7 +218,7 @@ class Netlink:
         index = self.index(name)
         native = 1 if tag is None else tag
         self._ipr.vlan_filter("del", index=index, vlan_info={"vid": "1-4094"})
-        self._ipr.vlan_filter("add", index=index, vlan_info={"vid": native, "flags": ["pvid", "untagged"]})
+        self._ipr.vlan_filter("add", index=index, vlan_info={"vid": native, "flags": _PVID_UNTAGGED})
         for vid in sorted(set(trunks) - {native}):
             self._ipr.vlan_filter("add", index=index, vlan_info={"vid": vid})
 
