@@ -128,7 +128,7 @@ async def list_content(call: Call, p: ContentQuery) -> list[dict[str, Any]]:
 async def create_volume(call: Call, p: NewVolume) -> str:
     """Make an empty volume for a container."""
     await call.require(f"/vms/{p.vmid}", "VM.Config.Disk")
-    return await content.create_volume(call.rooms, p.storage, p.vmid, p.filename, p.size, p.format)
+    return await content.create_volume(call.rooms, p.storage, p.vmid, p.filename, size=p.size, form=p.format)
 
 
 @branch.get("/{storage}/content/{volume}", VolumePath, user="all")
