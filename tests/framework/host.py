@@ -149,7 +149,7 @@ class Host:
 
     # the API
 
-    def request(self, method: str, path: str, **parameters: Any) -> Any:
+    def request(self, method: str, path: str, /, **parameters: Any) -> Any:
         """One call over the UNIX socket; returns `data`. Raises ApiFailure."""
         values = {key.replace("_", "-"): value for key, value in parameters.items() if value is not None}
         if method in ("GET", "DELETE"):
@@ -160,19 +160,19 @@ class Host:
             raise ApiFailure(answer)
         return answer.json()["data"]
 
-    def get(self, path: str, **parameters: Any) -> Any:
+    def get(self, path: str, /, **parameters: Any) -> Any:
         """GET."""
         return self.request("GET", path, **parameters)
 
-    def post(self, path: str, **parameters: Any) -> Any:
+    def post(self, path: str, /, **parameters: Any) -> Any:
         """POST."""
         return self.request("POST", path, **parameters)
 
-    def put(self, path: str, **parameters: Any) -> Any:
+    def put(self, path: str, /, **parameters: Any) -> Any:
         """PUT."""
         return self.request("PUT", path, **parameters)
 
-    def delete(self, path: str, **parameters: Any) -> Any:
+    def delete(self, path: str, /, **parameters: Any) -> Any:
         """DELETE."""
         return self.request("DELETE", path, **parameters)
 

@@ -98,7 +98,7 @@ def test_a_cancelled_creation_leaves_nothing(host: Host) -> None:
     upid = _create(host, vmid)
     time.sleep(0.5)
     host.delete(f"/nodes/{host.node}/tasks/{upid}")
-    with pytest.raises(TaskFailed, match="interrupted"):
+    with pytest.raises(TaskFailed, match="received interrupt"):
         host.wait(upid)
     assert _volumes(host) == before
     assert vmid not in [row["vmid"] for row in host.get(f"/nodes/{host.node}/lxc")]

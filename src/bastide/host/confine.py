@@ -47,6 +47,7 @@ def user_namespace(first: int, count: int) -> int:
 
 def run(target: str, first: int, count: int, argv: list[str]) -> None:
     """Run a command confined to `target`; does not return when the command could be started."""
+    parent = os.getppid()
     namespace = user_namespace(first, count)
     tree = syscalls.open_tree(target)
     if first:
@@ -62,6 +63,10 @@ def run(target: str, first: int, count: int, argv: list[str]) -> None:
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     syscalls.set_no_new_privileges()
+    # Without its daemon the command would go on writing into a volume that recovery removes.
+    syscalls.die_with_parent()
+    if os.getppid() != parent:
+        raise OSError(errno.ESRCH, "the daemon has ended")
     os.umask(0o022)
     os.execve(argv[0], argv, {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})  # noqa: S606
 

@@ -7,6 +7,7 @@ unshare(2), pidfd_send_signal(2). Numbers above 423 are the same on every archit
 import ctypes
 import errno
 import os
+import signal
 from collections.abc import Iterable
 
 AT_EMPTY_PATH = 0x1000
@@ -156,7 +157,7 @@ def pivot_into(path: str) -> None:
 
 def die_with_parent() -> None:
     """Have the kernel kill this process when its parent ends (prctl(2), PR_SET_PDEATHSIG); kept over execve(2)."""
-    _check(_libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0), "PR_SET_PDEATHSIG")
+    _check(_libc.prctl(1, int(signal.SIGKILL), 0, 0, 0), "prctl")
 
 
 def set_no_new_privileges() -> None:
