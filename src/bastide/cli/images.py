@@ -128,7 +128,7 @@ def obtain(session: Session, image: str, storage: str) -> str:
         raise NotFound(f"volume '{image}' does not exist: bastide image ls{session.root_option} shows those that do")
     upid, title = _begin(session, image, storage)
     try:
-        progress.follow(session, upid, title)
+        progress.follow(session, upid, title, leave=False)
     except KeyboardInterrupt:
         progress.cancel(session, upid)
         raise

@@ -111,7 +111,7 @@ def launch(
     try:
         if not no_start:
             made.upid = session.client().post(f"{made.path}/status/start")
-            progress.follow(session, made.upid, f"starting {name}")
+            progress.follow(session, made.upid, f"starting {name}", leave=False)
     except (BastideError, KeyboardInterrupt):
         _undo(session, made)
         raise
@@ -224,7 +224,7 @@ def _create(session: Session, params: dict[str, Any], vmid: int | None, name: st
                 raise
             continue
         try:
-            progress.follow(session, made.upid, f"creating {name}")
+            progress.follow(session, made.upid, f"creating {name}", leave=False)
         except KeyboardInterrupt:
             _undo(session, made)
             raise

@@ -15,6 +15,7 @@ from bastide.client.http import segment
 
 _PATIENCE = 0.4  # seconds until a line is drawn: what is quicker leaves no trace
 _PERCENT = re.compile(r"\b(\d{1,3}(?:\.\d+)?)\s?%")
+_LEADING_PERCENT = re.compile(r"^\s*\d{1,3}%\s*")  # the bar says it
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _LOG_PAGE = 500
 
@@ -32,24 +33,25 @@ def task_path(upid: str) -> str:
     return f"/nodes/{Upid.parse(upid).node}/tasks/{segment(upid)}"
 
 
-def follow(session: Session, upid: str, title: str, *, show_log: bool = False) -> TaskEnd:
+def follow(session: Session, upid: str, title: str, *, leave: bool = True) -> TaskEnd:
     """Wait for a task and show what it does; its failure is raised as the error its end status stands for.
 
-    On a terminal a line tells `title`, the time and the log's last line; `show_log` prints the whole log. An interrupt
-    leaves the task running and says so.
+    On a terminal a line tells `title`, the time and the log's last line. An interrupt leaves the task running, which
+    is told unless the caller is going to stop it (`leave` is false).
     """
     lines: list[str] = []
     with ProgressLine(title) as progress:
 
         def seen(text: str) -> None:
             lines.append(text)
-            progress.log(text, keep=show_log)
+            progress.log(text)
 
         try:
             status = watch(session, upid, seen, progress.tick)
         except KeyboardInterrupt:
             progress.clear()
-            output.note(f"the task goes on: bastide task log -f{session.root_option} '{upid}'")
+            if leave:
+                output.note(f"the task goes on: bastide task log -f{session.root_option} '{upid}'")
             raise
     raise_for(status, lines)
     return TaskEnd(upid, status)
@@ -111,14 +113,11 @@ class ProgressLine:
         self.share: float | None = None
         self._began = time.monotonic()
 
-    def log(self, text: str, *, keep: bool) -> None:
-        """Take a line of the log: its percentage moves the bar, `keep` prints it."""
-        if keep:
-            self.clear()
-            output.note(text)
+    def log(self, text: str) -> None:
+        """Take a line of the log; its percentage moves the bar."""
         found = _PERCENT.findall(text)
         self.share = min(float(found[-1]), 100.0) / 100 if found else None
-        self.detail = text
+        self.detail = _LEADING_PERCENT.sub("", text)
         self.tick()
 
     def tick(self) -> None:
