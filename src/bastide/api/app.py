@@ -33,6 +33,7 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         exception_handlers={Exception: _last_resort},
     )
     app.add_middleware(_TidyPath)
