@@ -20,9 +20,15 @@ def test_upid_round_trip(pid: int, pstart: int, start: int, vmid: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "UPID:a:1:2:3:x:y:z:", "UPID:../..:00000001:00000001:00000001:a:b:c:", "UPID:n:00000001:00000001:00000001:a/b::c:",
-     "UPID:n:00000001:00000001:00000001:a:b/../c:u:", "UPID:n:00000001:00000001:00000001:a:b:c:\n"],
-)  # fmt: skip
+    [
+        "",
+        "UPID:a:1:2:3:x:y:z:",
+        "UPID:../..:00000001:00000001:00000001:a:b:c:",
+        "UPID:n:00000001:00000001:00000001:a/b::c:",
+        "UPID:n:00000001:00000001:00000001:a:b/../c:u:",
+        "UPID:n:00000001:00000001:00000001:a:b:c:\n",
+    ],
+)
 def test_upid_refuses(text: str) -> None:
     with pytest.raises(InvalidParameter, match="upid"):
         Upid.parse(text)
