@@ -70,8 +70,7 @@ def create_user(
         password = read_password(session, f"Password for {user}", from_stdin=password_stdin)
     params = {"userid": user, "password": password, "comment": comment, "email": email, "expire": expire}
     session.client().post("/access/users", params)
-    if session.json:
-        output.emit_json({"userid": user})
+    output.emit_json({"userid": user}, only_if=session.json)
 
 
 @users.command("set")
@@ -90,6 +89,7 @@ def set_user(
     if all(value is None for value in params.values()):
         raise typer.BadParameter("nothing to change: see --help")
     session.client().put(f"/access/users/{segment(user)}", params)
+    output.emit_json({"userid": user}, only_if=session.json)
 
 
 @users.command("passwd")
@@ -98,6 +98,7 @@ def set_password(ctx: typer.Context, user: UserId, password_stdin: PasswordStdin
     session: Session = ctx.obj
     password = read_password(session, f"New password for {user}", from_stdin=password_stdin)
     session.client().put("/access/password", {"userid": user, "password": password})
+    output.emit_json({"userid": user}, only_if=session.json)
 
 
 @users.command("rm")
@@ -105,6 +106,7 @@ def remove_user(ctx: typer.Context, user: UserId) -> None:
     """Remove a user with its tokens."""
     session: Session = ctx.obj
     session.client().delete(f"/access/users/{segment(user)}")
+    output.emit_json({"userid": user}, only_if=session.json)
 
 
 TokenName = Annotated[str, typer.Argument(metavar="NAME", help="The token's name.", show_default=False)]
@@ -161,3 +163,4 @@ def remove_token(ctx: typer.Context, user: UserId, name: TokenName) -> None:
     """Remove an API token."""
     session: Session = ctx.obj
     session.client().delete(f"/access/users/{segment(user)}/token/{segment(name)}")
+    output.emit_json({"full-tokenid": f"{user}!{name}"}, only_if=session.json)

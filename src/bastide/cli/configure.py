@@ -73,7 +73,7 @@ def set_(
         raise typer.BadParameter("nothing to change: give KEY=VALUE, --delete KEY or --revert KEY")
     found = session.guest(guest)
     params = {**values, "delete": _joined(delete), "revert": _joined(revert), "digest": digest}
-    progress.finish(session, session.client().put(f"{found.path}/config", params), f"changing {found.name}")
+    progress.finish(session, session.client().put(f"{found.path}/config", params), f"changing {found.shown}")
     rows: list[dict[str, Any]] = session.client().get(f"{found.path}/pending")
     waiting = [row for row in rows if "pending" in row or row.get("delete")]
     if session.json:

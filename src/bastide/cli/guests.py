@@ -81,12 +81,12 @@ def _cells(row: dict[str, Any]) -> list[Any]:
 
 def start(ctx: typer.Context, guests: Guests, no_wait: NoWait = False) -> None:
     """Start guests."""
-    _each(ctx, guests, lambda session, guest: _power(session, guest, "start", "starting", no_wait=no_wait))
+    _each(ctx, guests, _power("start", "starting", no_wait=no_wait), no_wait=no_wait)
 
 
 def stop(ctx: typer.Context, guests: Guests, no_wait: NoWait = False) -> None:
     """Stop guests at once, as by cutting the power. See also shutdown."""
-    _each(ctx, guests, lambda session, guest: _power(session, guest, "stop", "stopping", no_wait=no_wait))
+    _each(ctx, guests, _power("stop", "stopping", no_wait=no_wait), no_wait=no_wait)
 
 
 def shutdown(
@@ -98,11 +98,7 @@ def shutdown(
 ) -> None:
     """Ask guests to shut down, and wait until they have."""
     options = {"timeout": timeout, "forceStop": force}
-    _each(
-        ctx,
-        guests,
-        lambda session, guest: _power(session, guest, "shutdown", "shutting down", no_wait=no_wait, options=options),
-    )
+    _each(ctx, guests, _power("shutdown", "shutting down", options, no_wait=no_wait), no_wait=no_wait)
 
 
 def reboot(
@@ -112,12 +108,7 @@ def reboot(
     no_wait: NoWait = False,
 ) -> None:
     """Shut guests down and start them again."""
-    options = {"timeout": timeout}
-    _each(
-        ctx,
-        guests,
-        lambda session, guest: _power(session, guest, "reboot", "rebooting", no_wait=no_wait, options=options),
-    )
+    _each(ctx, guests, _power("reboot", "rebooting", {"timeout": timeout}, no_wait=no_wait), no_wait=no_wait)
 
 
 def rm(
@@ -136,40 +127,46 @@ def rm(
     A running one is refused without --force.
     """
 
-    def remove(session: Session, guest: GuestRef) -> None:
+    def remove(session: Session, guest: GuestRef) -> str | None:
         if guest.status == "running" and not force:
-            raise WrongState(f"{_shown(guest)} is running: shut it down first, or add --force")
-        if session.interactive and not (yes or force) and not typer.confirm(f"Destroy {_shown(guest)}?", err=True):
+            raise WrongState(f"{guest.shown} is running: shut it down first, or add --force")
+        if session.interactive and not (yes or force) and not typer.confirm(f"Destroy {guest.shown}?", err=True):
             raise typer.Exit(1)
         answer = session.client().delete(guest.path, force=force, purge=not keep_jobs)
-        progress.finish(session, answer, f"destroying {_shown(guest)}", no_wait=no_wait)
+        return progress.finish(session, answer, f"destroying {guest.shown}", no_wait=no_wait)
 
-    _each(ctx, guests, remove)
-
-
-def _power(
-    session: Session, guest: GuestRef, verb: str, doing: str, *, no_wait: bool, options: dict[str, Any] | None = None
-) -> None:
-    answer = session.client().post(f"{guest.path}/status/{verb}", options)
-    progress.finish(session, answer, f"{doing} {_shown(guest)}", no_wait=no_wait)
+    _each(ctx, guests, remove, no_wait=no_wait)
 
 
-def _shown(guest: GuestRef) -> str:
-    return f"{guest.name} ({guest.vmid})" if guest.name else str(guest.vmid)
+Act = Callable[[Session, GuestRef], str | None]
 
 
-def _each(ctx: typer.Context, names: list[str], act: Callable[[Session, GuestRef], None]) -> None:
-    """Act on every guest; one failure does not keep the others from their turn, and the first decides the exit code."""
+def _power(verb: str, doing: str, options: dict[str, Any] | None = None, *, no_wait: bool) -> Act:
+    def act(session: Session, guest: GuestRef) -> str | None:
+        answer = session.client().post(f"{guest.path}/status/{verb}", options)
+        return progress.finish(session, answer, f"{doing} {guest.shown}", no_wait=no_wait)
+
+    return act
+
+
+def _each(ctx: typer.Context, names: list[str], act: Act, *, no_wait: bool) -> None:
+    """Act on every guest and print the tasks, as JSON or when nobody waited for them.
+
+    One failure does not keep the others from their turn; the first one decides the exit code.
+    """
     session: Session = ctx.obj
-    if len(names) == 1:
-        act(session, session.guest(names[0]))
-        return
-    code = 0
+    code, done = 0, []
     for name in names:
         try:
-            act(session, session.guest(name))
+            guest = session.guest(name)
+            done.append({"vmid": guest.vmid, "name": guest.name, "upid": act(session, guest)})
         except BastideError as error:
             code = code or errors.exit_code(error)
             errors.report(error, session.root_option)
+    if session.json:
+        output.emit_json(done)
+    elif no_wait:
+        for row in done:
+            output.line(str(row["upid"]))
     if code:
         raise typer.Exit(code)

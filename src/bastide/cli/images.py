@@ -47,7 +47,7 @@ def build(
     """Build an image from this host's own package sources."""
     session: Session = ctx.obj
     upid = session.client().post("/bastide/images/build", {"name": name, "storage": storage})
-    _finish(session, upid, name, f"building {name}", no_wait)
+    _finish(session, upid, name, f"building {name}", no_wait=no_wait)
 
 
 @app.command()
@@ -70,7 +70,9 @@ def pull(
         "checksum": checksum,
         "checksum-algorithm": algorithm or ("sha256" if checksum else None),
     }
-    _finish(session, session.client().post("/bastide/images/pull", params), source, f"pulling {source}", no_wait)
+    _finish(
+        session, session.client().post("/bastide/images/pull", params), source, f"pulling {source}", no_wait=no_wait
+    )
 
 
 @app.command("rm")
@@ -82,22 +84,23 @@ def remove(
     from bastide.cli.storage import delete_volume  # noqa: PLC0415 - only this command needs it
 
     session: Session = ctx.obj
+    done = []
     for image in images:
         volume = find(session, image)
         if volume is None:
             raise NotFound(f"image '{image}' does not exist: bastide image ls{session.root_option} shows those that do")
         delete_volume(session, volume)
+        done.append(volume)
+    output.emit_json(done, only_if=session.json)
 
 
-def _finish(session: Session, upid: Any, name: str, title: str, no_wait: bool) -> None:
+def _finish(session: Session, upid: Any, name: str, title: str, *, no_wait: bool) -> None:
     progress.finish(session, upid, title, no_wait=no_wait)
-    if no_wait:
-        return
-    volume = find(session, name)
+    volume = None if no_wait else find(session, name)
     if session.json:
         output.emit_json({"upid": upid, "volid": volume})
-    elif volume:
-        output.line(volume)
+    elif no_wait or volume:
+        output.line(str(volume or upid))
 
 
 def known(session: Session) -> list[dict[str, Any]]:

@@ -20,8 +20,10 @@ class Column:
     wrap: bool = False
 
 
-def emit_json(value: Any) -> None:
-    """Print a value as JSON."""
+def emit_json(value: Any, *, only_if: bool = True) -> None:
+    """Print a value as JSON, for a command that prints nothing else `only_if` JSON was asked for."""
+    if not only_if:
+        return
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
@@ -78,7 +80,7 @@ def pairs(values: Mapping[str, Any]) -> None:
     width = max((len(name) for name in values), default=0)
     for name, value in values.items():
         first, *rest = str(value).splitlines() or [""]
-        line(f"{name:<{width}}  {first}")
+        line(f"{name:<{width}}  {first}".rstrip())
         for text in rest:
             line(f"{'':<{width}}  {text}")
 

@@ -161,18 +161,12 @@ def _clock(seconds: float) -> str:
 
 
 def finish(session: Session, answer: Any, title: str, *, no_wait: bool = False) -> str | None:
-    """Wait for the task an answer names, or with `no_wait` print its UPID. None when the answer names none."""
-    upid = str(answer) if isinstance(answer, str) and answer.startswith("UPID:") else None
-    if upid is None:
+    """The task that an answer names, after its end unless `no_wait`; None when it names none."""
+    if not isinstance(answer, str) or not answer.startswith("UPID:"):
         return None
-    if no_wait:
-        if session.json:
-            output.emit_json({"upid": upid})
-        else:
-            output.line(upid)
-        return upid
-    follow(session, upid, title)
-    return upid
+    if not no_wait:
+        follow(session, answer, title)
+    return answer
 
 
 def cancel(session: Session, upid: str, deadline: float = 30) -> None:

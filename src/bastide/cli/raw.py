@@ -41,8 +41,7 @@ def api(
     session: Session = ctx.obj
     answer: Any = session.client().request(verb.method, _clean_path(path), key_values(params or []))
     output.emit_json(answer)
-    if wait:
-        progress.finish(session, answer, f"{verb.value} {path}")
+    progress.finish(session, answer, f"{verb.value} {path}", no_wait=not wait)
 
 
 def _clean_path(path: str) -> str:

@@ -32,6 +32,11 @@ class GuestRef:
         """Its branch of the API."""
         return f"/nodes/{self.node}/{self.type}/{self.vmid}"
 
+    @property
+    def shown(self) -> str:
+        """What to call it."""
+        return f"{self.name} ({self.vmid})" if self.name else str(self.vmid)
+
 
 @dataclass(slots=True)
 class Session:

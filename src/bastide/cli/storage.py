@@ -101,8 +101,7 @@ def add(
     """Add a storage."""
     session: Session = ctx.obj
     answer = session.client().post("/storage", {"storage": storage, "type": kind, **key_values(options or [])})
-    if session.json:
-        output.emit_json(answer)
+    output.emit_json(answer, only_if=session.json)
 
 
 @app.command("rm")
@@ -116,6 +115,7 @@ def remove(
     if session.interactive and not yes:
         confirm(session, f"Forget the storage {storage}?")
     session.client().delete(f"/storage/{segment(storage)}")
+    output.emit_json({"storage": storage}, only_if=session.json)
 
 
 @app.command("rm-volume")
@@ -131,6 +131,7 @@ def remove_volume(
     if session.interactive and not yes:
         confirm(session, f"Delete {volume}?")
     delete_volume(session, volume)
+    output.emit_json([volume], only_if=session.json)
 
 
 def delete_volume(session: Session, volume: str) -> None:

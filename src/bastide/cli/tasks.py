@@ -86,6 +86,7 @@ def stop(ctx: typer.Context, upid: UpidArgument) -> None:
     session: Session = ctx.obj
     Upid.parse(upid)
     progress.cancel(session, upid)
+    output.emit_json({"upid": upid}, only_if=session.json)
 
 
 @app.command()

@@ -316,8 +316,8 @@ def _destroy_guests(client: Client, request: DownRequest) -> list[str]:
     if rows and not request.force:
         names = ", ".join(f"{row.get('name') or row['vmid']}" for row in rows[:5])
         raise WrongState(
-            f"{len(rows)} guests exist ({names}{' ...' if len(rows) > 5 else ''}): bastide rm them first, "
-            "or add --force to destroy them"
+            f"{len(rows)} {'guest exists' if len(rows) == 1 else 'guests exist'} "
+            f"({names}{' ...' if len(rows) > 5 else ''}): remove with bastide rm first, or add --force to destroy all"
         )
     for row in rows:
         upid = client.delete(_branch(row), force=True, purge=True)

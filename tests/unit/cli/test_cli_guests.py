@@ -72,7 +72,7 @@ def test_a_failed_task_is_the_error_and_its_exit_code(run, guests):
 def test_no_wait_prints_the_task(run, guests):
     upid = guests.task("POST", "/nodes/pve1/lxc/101/status/start", end="never asked")
     assert run("start", "db", "--no-wait").out == upid + "\n"
-    assert run("start", "db", "--no-wait", "--json").json == {"upid": upid}
+    assert run("start", "db", "--no-wait", "--json").json == [{"vmid": 101, "name": "db", "upid": upid}]
 
 
 def test_one_failure_does_not_keep_the_others_from_their_turn(run, guests):

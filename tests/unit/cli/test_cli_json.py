@@ -1,0 +1,99 @@
+"""Every command has `--json`, and what it prints then is JSON and nothing else."""
+
+import pytest
+
+from bastide.cli.hosting import DownReport, Finding, UpReport
+
+T = "UPID:pve1:00000001:00000002:00000001:vztask:100:root@pam:"
+RESOURCES = [
+    {"type": "lxc", "vmid": 100, "name": "web", "status": "running", "maxmem": 1, "mem": 1},
+    {"type": "storage", "storage": "local", "plugintype": "dir", "disk": 1, "maxdisk": 2},
+]
+
+
+class Host:
+    def up(self, _layout, _request):
+        return UpReport(started=True, url="https://192.0.2.5:8006", node="pve1", version="0.1", fingerprint="AB:CD")
+
+    def down(self, _layout, request):
+        return DownReport(True, [f"timeout {request.timeout}"])
+
+    def doctor(self, _layout):
+        return [Finding("kvm", "fail", "no", "buy one"), Finding("tools", "ok", "all")]
+
+
+@pytest.fixture
+def host(daemon):
+    daemon.guest(100, "web")
+    daemon.on("GET", "/cluster/resources", lambda p: RESOURCES[:1] if p.get("type") == "vm" else RESOURCES)
+    daemon.on("GET", "/nodes/pve1/status", {"cpu": 0.5, "cpuinfo": {"cpus": 2}, "memory": {"used": 1, "total": 2}})
+    daemon.on("GET", "/nodes/pve1/tasks", [{"upid": T, "starttime": 1, "endtime": 2, "status": "OK", "type": "x"}])
+    daemon.on("GET", "/nodes/pve1/lxc/100/config", {"memory": 1, "digest": "x"})
+    daemon.on("GET", "/nodes/pve1/lxc/100/pending", [{"key": "memory", "value": 1, "pending": 2}])
+    daemon.on("PUT", "/nodes/pve1/lxc/100/config", None)
+    daemon.on("GET", "/bastide/images", [{"volid": "local:vztmpl/a", "name": "a", "alias": "debian-12", "size": 5}])
+    daemon.on("GET", "/storage", [{"storage": "local", "type": "dir", "content": "iso", "path": "/x"}])
+    daemon.on("GET", "/nodes/pve1/storage", [{"storage": "local", "type": "dir", "used": 1, "total": 4, "avail": 3}])
+    daemon.on("GET", "/nodes/pve1/storage/local/content", [{"volid": "local:iso/a", "size": 5, "content": "iso"}])
+    daemon.on("POST", "/storage", {"storage": "x"})
+    daemon.on("DELETE", "/storage/x", None)
+    daemon.on("GET", "/access/users", [{"userid": "root@pam", "enable": 1}])
+    daemon.on("GET", "/access/users/root@pam/token", [{"tokenid": "ci", "privsep": 0}])
+    for method, path in (
+        ("PUT", "/access/users/a@pve"), ("DELETE", "/access/users/a@pve"), ("PUT", "/access/password"),
+        ("DELETE", "/access/users/a@pve/token/t"), ("POST", "/access/users"), ("DELETE", f"/nodes/pve1/tasks/{T}"),
+    ):  # fmt: skip
+        daemon.on(method, path, None)
+    for method, path in (
+        ("POST", "/nodes/pve1/lxc/100/status/start"), ("DELETE", "/nodes/pve1/lxc/100"),
+        ("POST", "/bastide/images/build"), ("POST", "/bastide/images/pull"),
+        ("DELETE", "/nodes/pve1/storage/local/content/local:vztmpl/a"),
+        ("DELETE", "/nodes/pve1/storage/local/content/local:iso/a"),
+    ):  # fmt: skip
+        daemon.task(method, path, log=("one",))
+    daemon.ends[T] = ("OK", ["one"])
+    return daemon
+
+
+COMMANDS = [
+    "up", "down", "status", "doctor", "ls", "start web", "rm web", "config web", "config web --pending",
+    "set web memory=2", "image ls", "image build a", "image pull a", "image rm a", "storage ls", "storage status",
+    "storage content local", "storage add x dir path=/x", "storage rm x", "storage rm-volume local:iso/a", "task ls",
+    f"task log {T}", f"task log -f {T}", f"task status {T}", f"task stop {T}", "user ls", "user set a@pve --disable",
+    "user create a@pam", "user rm a@pve", "user passwd a@pve --password-stdin", "token ls", "token rm a@pve t",
+    "api get /storage",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_json_is_all_that_is_printed(run, host, command):
+    ended = run(*command.split(), "--json", host=Host(), text="secret\n")
+    assert ended.code == (1 if command == "doctor" else 0), ended.err
+    assert ended.json is not None
+    assert ended.err == "" or command.startswith("set")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_without_it_the_same_is_told_to_people(run, host, command):
+    ended = run(*command.split(), host=Host(), text="secret\n")
+    assert ended.code == (1 if command == "doctor" else 0), ended.err
+    assert "Traceback" not in ended.out + ended.err
+    assert all(line == line.rstrip() for line in ended.out.splitlines())
+
+
+def test_up_tells_the_address_and_how_to_log_in(run):
+    out = run("up", host=Host()).out
+    assert "https://192.0.2.5:8006" in out
+    assert "root@pam" in out
+    assert "AB:CD" in out
+
+
+def test_doctor_tells_what_to_do(run):
+    ended = run("doctor", host=Host())
+    assert ended.code == 1
+    assert "→ buy one" in ended.out
+
+
+def test_purging_asks_first(run):
+    assert run("down", "--purge", host=Host()).code == 2
+    assert run("down", "--purge", "--yes", "--timeout", "5", host=Host()).out == "timeout 5\n"
