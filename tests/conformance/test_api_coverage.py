@@ -25,7 +25,7 @@ NOT_YET = (
     r"/nodes/{node}/lxc/{vmid}/(firewall|migrate|remote_migrate|mtunnel|mtunnelwebsocket|snapshot|clone|template|move_volume|spiceproxy)",
     r"/nodes/{node}/storage/{storage}/(file-restore|prunebackups|import-metadata|oci-registry-pull)",
     # methods of the node that act on the machine or other nodes
-    r"/nodes/{node}/(config|dns|execute|hosts|journal|migrateall|netstat|query-oci-repo-tags|report|rrd|spiceshell"
+    r"/nodes/{node}/(config|dns|execute|hosts|journal|migrateall|netstat|query-oci-repo-tags|report|spiceshell"
     r"|startall|stopall|subscription|suspendall|syslog|termproxy|vncshell|vncwebsocket|wakeonlan)",
 )
 NOT_YET_METHODS = {
@@ -34,7 +34,6 @@ NOT_YET_METHODS = {
     ("POST", "/access/domains/{realm}/sync"), ("PUT", "/cluster/options"),
     ("POST", "/nodes/{node}/network"), ("PUT", "/nodes/{node}/network"), ("DELETE", "/nodes/{node}/network"),
     ("PUT", "/nodes/{node}/network/{iface}"), ("DELETE", "/nodes/{node}/network/{iface}"),
-    ("GET", "/nodes/{node}/rrd"),
 }  # fmt: skip
 
 

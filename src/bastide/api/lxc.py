@@ -6,9 +6,10 @@ from pydantic import Field
 
 from bastide.api import lxc_permissions
 from bastide.api.fields import Consolidation, GraphQuery, GuestPath, NodePath, TimeFrame, WithDigest
+from bastide.api.graphs import picture
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call, NotBuilt
-from bastide.base.errors import InvalidParameter, MethodNotImplemented
+from bastide.base.errors import InvalidParameter
 from bastide.model.container import ContainerConfig, ContainerOptions
 from bastide.model.record import Multiline
 from bastide.model.types import ConfigKeys, PoolId, StorageId, VolumeIdText, split_list
@@ -195,10 +196,10 @@ async def read_series(call: Call, p: GuestSeries) -> list[dict[str, Any]]:
 
 
 @branch.get("/{vmid}/rrd", GuestGraph, check=_AUDIT)
-async def read_graph(call: Call, p: GuestGraph) -> None:
-    """A picture of the container's time series: not built; `rrddata` has the figures."""
+async def read_graph(call: Call, p: GuestGraph) -> dict[str, Any]:
+    """A picture of the container's time series."""
     await call.rooms.guests.get(p.vmid)
-    raise MethodNotImplemented(f"Method 'GET /nodes/{p.node}/lxc/{p.vmid}/rrd' not implemented")
+    return await picture(call, ("guest", str(p.vmid)), p.timeframe, p.ds, p.cf)
 
 
 def container_options(params: ContainerOptions) -> ContainerOptions:

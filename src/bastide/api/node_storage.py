@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bastide.api.fields import Consolidation, GraphQuery, NodePath, StoragePath, TimeFrame
+from bastide.api.graphs import picture
 from bastide.api.lists import index, storages_seen
 from bastide.api.lxc_permissions import check_volume
 from bastide.api.routing import Branch, Call, NotBuilt
@@ -178,9 +179,10 @@ async def read_series(call: Call, p: StorageSeries) -> list[dict[str, Any]]:
 
 
 @branch.get("/{storage}/rrd", StorageGraph, check=_SEE)
-async def read_graph(_call: Call, p: StorageGraph) -> None:
-    """A picture of a storage's time series: not built; `rrddata` has the figures."""
-    raise MethodNotImplemented(f"Method 'GET /nodes/{p.node}/storage/{p.storage}/rrd' not implemented")
+async def read_graph(call: Call, p: StorageGraph) -> dict[str, Any]:
+    """A picture of a storage's time series."""
+    await call.rooms.storages.get(p.storage)
+    return await picture(call, ("storage", p.storage), p.timeframe, p.ds, p.cf)
 
 
 async def may_use(call: Call, storage: str, kind: object, vmid: object) -> bool:

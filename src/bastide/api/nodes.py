@@ -6,6 +6,7 @@ from pydantic import Field
 
 from bastide.api import version
 from bastide.api.fields import Consolidation, NodePath
+from bastide.api.graphs import picture
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call, NoParameters
 from bastide.base.errors import MethodNotImplemented
@@ -54,6 +55,12 @@ class NodeSeries(NodePath):
 
     timeframe: NodeTimeFrame
     cf: Consolidation | None = None
+
+
+class NodeGraph(NodeSeries):
+    """A picture of the node's time series."""
+
+    ds: Annotated[str, Field(pattern=r"^[A-Za-z0-9_,;\s-]+$", max_length=512)]
 
 
 @branch.get("", NoParameters, user="all")
@@ -119,9 +126,13 @@ async def read_interface(_call: Call, p: InterfacePath) -> dict[str, Any]:
 @branch.get("/{node}/rrddata", NodeSeries, check=("perm", "/nodes/{node}", ("Sys.Audit",)))
 async def read_series(call: Call, p: NodeSeries) -> list[dict[str, Any]]:
     """The node's time series."""
-    if p.timeframe == "decade":
-        raise MethodNotImplemented("timeframe 'decade' not implemented: a year is kept")
     return await call.services.sampler.rrddata(f"node/{call.rooms.node}", p.timeframe, p.cf or "AVERAGE")
+
+
+@branch.get("/{node}/rrd", NodeGraph, check=("perm", "/nodes/{node}", ("Sys.Audit",)))
+async def read_graph(call: Call, p: NodeGraph) -> dict[str, Any]:
+    """A picture of the node's time series."""
+    return await picture(call, ("node", call.rooms.node), p.timeframe, p.ds, p.cf)
 
 
 async def _may_see(call: Call, row: dict[str, Any]) -> bool:

@@ -176,7 +176,6 @@ async def test_pools_carry_rights_and_members(api: Api) -> None:
         ("POST", LXC, {"vmid": "101", "ostemplate": TEMPLATE, "restore": "1"}),
         ("POST", "/storage", {"storage": "nas", "type": "nfs", "server": "x", "export": "/x"}),
         ("POST", "/storage", {"storage": "dd", "type": "dir", "path": "/srv/d", "content-dirs": "iso=x"}),
-        ("GET", f"{LXC}/100/rrd", {"timeframe": "hour", "ds": "cpu"}),
         ("POST", "/nodes/pve/status", {"command": "reboot"}),
     ],
     ids=str,
@@ -186,3 +185,12 @@ async def test_what_is_not_built_says_so(api: Api, method: str, path: str, value
     answer = await call(api.root, method, path, **values)
     assert answer.status_code == 501
     assert "not implemented" in answer.json()["message"]
+
+
+async def test_a_picture_of_what_is_measured(api: Api) -> None:
+    await make(api)
+    for path in (f"{LXC}/100/rrd", "/nodes/pve/rrd"):
+        answer = await api.data("GET", path, timeframe="hour", ds="cpu,netin")
+        assert answer["image"].encode("latin-1").startswith(b"\x89PNG")
+    wrong = await call(api.root, "GET", f"{LXC}/100/rrd", timeframe="hour", ds="cpu,nonsense")
+    assert (wrong.status_code, list(wrong.json()["errors"])) == (400, ["ds"])

@@ -167,3 +167,24 @@ async def test_a_full_gate_puts_out_who_is_idle_longest_and_never_who_works() ->
     assert not gate.enter("d", lambda: put_out.append("d"))
     gate.leave("a")
     assert gate.enter("d", lambda: put_out.append("d"))
+
+
+def upgrade(path: str, *headers: str) -> bytes:
+    handshake = ["Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+    return get(path, *handshake, *headers).replace(b"Connection: close", b"Connection: Upgrade")
+
+
+async def test_a_websocket_is_refused_as_a_request_is(api: Api, served: Served) -> None:
+    path = "/api2/json/bastide/guests/100/exec?command=id"
+    stranger = await ask(await served.secure(), upgrade(path))
+    assert stranger.startswith(b"HTTP/1.1 401 No ticket\r\n")
+    made = await api.data("POST", "/access/users/root@pam/token/t", privsep="0")
+    token = f"Authorization: PVEAPIToken=root@pam!t={made['value']}"
+    missing = await ask(await served.secure(), upgrade(path, token))
+    assert missing.startswith(b"HTTP/1.1 500 Configuration file 'nodes/pve/lxc/100.conf' does not exist\r\n")
+    foreign = await ask(await served.secure(), upgrade(path, token, "Origin: https://evil.example"))
+    assert foreign.startswith(b"HTTP/1.1 403 ")
+    own = await ask(await served.secure(), upgrade(path, token, "Origin: https://pve:8006"))
+    assert own.startswith(b"HTTP/1.1 500 Configuration file")
+    unknown = await ask(await served.local(), upgrade("/api2/json/no/such/socket"))
+    assert unknown.startswith(b"HTTP/1.1 403 ")
