@@ -76,7 +76,7 @@ def trace(folder: str) -> dict[str, object]:
     }
 
 
-async def until(what: Callable[[], object], seconds: float = 8) -> None:
+async def until(what: Callable[[], object], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "it did not come about"

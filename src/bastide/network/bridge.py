@@ -20,7 +20,7 @@ from bastide.network.subnets import seed_of
 
 _log = logging.getLogger(__name__)
 _SETTLE_SECONDS = 1.0
-_RETRY_SECONDS = 10.0
+_RETRY_SECONDS = 30.0
 
 
 class NatNetwork:
@@ -171,7 +171,7 @@ class NatNetwork:
 
     async def _supervise(self) -> None:
         """Look again when dnsmasq ends or the kernel's routes, links or rules change; never give up."""
-        events, failed = netevents.NetEvents(), ""
+        events, failed, pause = netevents.NetEvents(), "", _SETTLE_SECONDS
         try:
             while True:
                 await self._changed(events)
@@ -180,12 +180,13 @@ class NatNetwork:
                 try:
                     async with self._lock:
                         await self._ensure()
-                    failed = ""
+                    failed, pause = "", _SETTLE_SECONDS
                 except BastideError as error:
                     if str(error) != failed:
                         _log.error("the bridge '%s' could not be repaired: %s", self._managed.name, error)
                     failed = str(error)
-                    await asyncio.sleep(_RETRY_SECONDS)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, _RETRY_SECONDS)
         finally:
             events.close()
 
