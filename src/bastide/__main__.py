@@ -1,24 +1,28 @@
 """`python -m bastide`: the command line, given the one thing it may not import, this machine."""
 
+from typing import TYPE_CHECKING
+
 from bastide.base.layout import Layout
-from bastide.cli.hosting import DownReport, DownRequest, Finding, UpReport, UpRequest
 from bastide.cli.main import main as run
+
+if TYPE_CHECKING:
+    from bastide.cli.hosting import DownReport, DownRequest, Finding, UpReport, UpRequest
 
 
 class _ThisMachine:
     """`up`, `down` and `doctor`, imported when one of them is used: every other command starts without them."""
 
-    def up(self, layout: Layout, request: UpRequest) -> UpReport | None:
+    def up(self, layout: Layout, request: "UpRequest") -> "UpReport | None":
         from bastide.daemon import control  # noqa: PLC0415
 
         return control.up(layout, request)
 
-    def down(self, layout: Layout, request: DownRequest) -> DownReport:
+    def down(self, layout: Layout, request: "DownRequest") -> "DownReport":
         from bastide.daemon import control  # noqa: PLC0415
 
         return control.down(layout, request)
 
-    def doctor(self, layout: Layout) -> list[Finding]:
+    def doctor(self, layout: Layout) -> "list[Finding]":
         from bastide.daemon import control  # noqa: PLC0415
 
         return control.doctor(layout)

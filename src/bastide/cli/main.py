@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperOption
@@ -11,9 +11,11 @@ from typer.core import TyperOption
 from bastide import __version__
 from bastide.base.errors import BastideError
 from bastide.cli import errors
-from bastide.cli.hosting import Host
 from bastide.cli.lazy import LazyGroup, lighten
 from bastide.cli.session import Session
+
+if TYPE_CHECKING:
+    from bastide.cli.hosting import Host
 
 PROGRAM = "bastide"
 
@@ -140,10 +142,21 @@ def build() -> BastideGroup:
     return cast(BastideGroup, group)
 
 
-def main(args: Sequence[str] | None = None, host: Host | None = None) -> None:
+def main(args: Sequence[str] | None = None, host: "Host | None" = None) -> None:
     """Run the command line and exit. `host` starts and ends a daemon on this machine."""
     if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:
         from typer._completion_classes import completion_init  # noqa: PLC0415 - only a shell that completes asks
 
         completion_init()
-    build().main(args=args, prog_name=PROGRAM, obj=Session(host))
+    try:
+        build().main(args=args, prog_name=PROGRAM, obj=Session(host))
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write out what was printed; a reader that went away (`| head`) is no error, and nothing is told of it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

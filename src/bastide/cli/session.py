@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from bastide.base.errors import InvalidParameter, NotFound
 from bastide.base.layout import Layout
-from bastide.cli.hosting import Host
 from bastide.client import connect
 from bastide.client.transport import Transport
 
 if TYPE_CHECKING:
+    from bastide.cli.hosting import Host
     from bastide.client.http import Client
 
 
@@ -42,7 +42,7 @@ class GuestRef:
 class Session:
     """One run of the command line. `root` and `json` are set by the options that all commands share."""
 
-    host: Host | None = None
+    host: "Host | None" = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     root: str | None = None
     json: bool = False

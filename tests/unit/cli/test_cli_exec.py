@@ -164,3 +164,13 @@ def test_plain_lists_and_actions_need_no_pydantic(root, daemon):
     assert not {b"pydantic", b"rich", b"asyncio"} & {
         line.rpartition(b"|")[2].strip() for line in ended.stderr.splitlines()
     }
+
+
+def test_a_reader_that_goes_away_is_no_error(root, daemon):
+    daemon.on("GET", "/cluster/resources", [{"vmid": n, "name": "x", "status": "stopped"} for n in range(5000)])
+    env = {**os.environ, "BASTIDE_ROOT": str(root)}
+    argv = [sys.executable, "-m", "bastide", "ls", "--json"]
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.read(1) == b"["
+        process.stdout.close()
+        assert process.stderr.read() == b""
