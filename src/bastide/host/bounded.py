@@ -51,10 +51,14 @@ class Bounded:
         now = time.monotonic()
         return any(now - started > self._deadline for started in self._running.values())
 
-    async def call(self, function: Callable[[], T]) -> T:
-        """Run a blocking call. Raises DeadlineExceeded, at once when an earlier call hangs; else what it raises."""
+    def check(self) -> None:
+        """Raise DeadlineExceeded while an earlier call hangs."""
         if self.hangs:
             raise DeadlineExceeded(f"{self._what} does not answer")
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Run a blocking call. Raises DeadlineExceeded, at once when an earlier call hangs; else what it raises."""
+        self.check()
         future = in_thread(function)
         self._running[future] = time.monotonic()
         future.add_done_callback(self._forget)

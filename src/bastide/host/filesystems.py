@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,10 +55,14 @@ def mount_at(target: Path) -> MountEntry | None:
 
 
 def mount_of(path: Path) -> MountEntry | None:
-    """The mount that a path lies on."""
-    real = Path(os.path.realpath(path))
+    """The mount that a path lies on. Links in the path are resolved."""
+    return mount_over(Path(os.path.realpath(path)))
+
+
+def mount_over(real: Path, entries: Sequence[MountEntry] | None = None) -> MountEntry | None:
+    """The mount that a path without links in it lies on. Touches no file system, so it never hangs."""
     best: MountEntry | None = None
-    for entry in mounts():
+    for entry in mounts() if entries is None else entries:
         if real.is_relative_to(entry.target) and (best is None or len(entry.target.parts) >= len(best.target.parts)):
             best = entry
     return best

@@ -8,10 +8,11 @@ import ctypes
 import fcntl
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 from bastide.base.errors import HostFailure
-from bastide.host.filesystems import MountEntry, failure, mount_of
+from bastide.host.filesystems import MountEntry, failure, mount_over
 
 _FS_IOC_FSGETXATTR = 0x801C581F
 _FS_IOC_FSSETXATTR = 0x401C5820
@@ -27,9 +28,9 @@ _OURS = 0x4000_0000
 """Our project ids have this bit, away from the small numbers that administrators and other tools give out."""
 
 
-def quota_mount(folder: Path) -> MountEntry | None:
-    """The mount that a folder lies on, if it enforces project quotas."""
-    entry = mount_of(folder)
+def quota_mount(real: Path, entries: Sequence[MountEntry] | None = None) -> MountEntry | None:
+    """The mount that a folder lies on, if it enforces project quotas. The path has no links in it."""
+    entry = mount_over(real, entries)
     if entry is None or entry.fstype not in ("ext4", "xfs", "f2fs"):
         return None
     return entry if entry.options & {"prjquota", "pquota"} else None
@@ -40,7 +41,7 @@ def set_limit(folder: Path, size: int) -> None:
 
     Raises HostFailure when the file system does not enforce project quotas.
     """
-    entry = quota_mount(folder)
+    entry = quota_mount(folder.resolve())
     if entry is None:
         raise HostFailure(f"the file system of {folder} is not mounted with prjquota")
     try:
@@ -52,11 +53,8 @@ def set_limit(folder: Path, size: int) -> None:
         raise failure(error, f"limit the size of {folder}") from error
 
 
-def usage(folder: Path) -> tuple[int, int] | None:
-    """Bytes used by a folder's project and its limit (0: none), or None when it has no project."""
-    entry = quota_mount(folder)
-    if entry is None:
-        return None
+def usage(folder: Path, entry: MountEntry) -> tuple[int, int] | None:
+    """Bytes used by a folder's project on a mount with quotas, and its limit (0: none); None without a project."""
     try:
         project = _project(folder)
         if project == 0:

@@ -15,6 +15,7 @@ import secrets
 import stat
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +24,7 @@ from bastide.base.layout import Layout
 from bastide.host import filesystems, quota
 from bastide.host.bounded import Bounded
 from bastide.model.storage import Content, StorageConfig, StorageUsage, Volume
+from bastide.storage import sidecars
 from bastide.storage.names import FILE_CONTENTS, FOLDERS, SIDECARS, VolumeName, parse_name
 from bastide.storage.protocol import Capabilities
 
@@ -31,8 +33,16 @@ _RUN = secrets.token_hex(8)
 
 _NO_SPACE = StorageUsage(active=False, total=0, used=0, available=0)
 _SUPPORTED = frozenset({*FILE_CONTENTS, "images", "rootdir"})
-_NOTES_LIMIT = 64 * 1024
 _PARTIAL_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What is mounted, read once for a whole listing. `mounts` is the folder of our mounts, without links."""
+
+    mounts: Path
+    mounted: frozenset[Path]
+    quotas: filesystems.MountEntry | None
 
 
 class DirStorage:
@@ -41,6 +51,8 @@ class DirStorage:
     def __init__(self, config: StorageConfig, layout: Layout) -> None:
         self.config = config
         self._path = Path(config.path)
+        # Without links, as far as the storage has been asked: to look them up may hang.
+        self._real = self._path
         self._mounts = layout.runtime / "mounts" / config.storage
         self._host = layout.instance
         self._bounded = Bounded(f"storage '{config.storage}'")
@@ -53,7 +65,7 @@ class DirStorage:
         return Capabilities(
             contents=self.config.contents & _SUPPORTED,
             container_format="raw" if raw else "subvol",
-            enforces_size=raw or quota.quota_mount(self._path) is not None,
+            enforces_size=raw or quota.quota_mount(self._real) is not None,
             shared=self.config.shared,
         )
 
@@ -78,7 +90,7 @@ class DirStorage:
     async def info(self, name: str) -> Volume:
         """One volume. Raises NotFound."""
         parsed = parse_name(name)
-        volume = await self._bounded.call(lambda: self._describe(parsed))
+        volume = await self._bounded.call(lambda: self._describe(parsed, self._view()))
         if volume is None:
             raise NotFound(f"volume '{self.config.storage}:{name}' does not exist")
         return volume
@@ -87,8 +99,8 @@ class DirStorage:
         """Remove a volume. Raises WrongState when it is protected or has something mounted in it."""
         parsed = parse_name(name)
         async with self._lock(name):
-            path = self._where(parsed)
-            if path.with_name(path.name + ".protected").exists():
+            path = await self._bounded.call(lambda: self._where(parsed))
+            if await self._bounded.call(path.with_name(f"{path.name}.protected").exists):
                 raise WrongState(f"can't remove protected volume '{self.config.storage}:{name}'")
             if parsed.format == "raw":
                 await self._unmount(parsed)
@@ -120,15 +132,15 @@ class DirStorage:
         """Set a volume's notes (empty: none) and protection; None leaves them. Raises NotFound."""
         await self.info(name)
         path = self.path(name)
-        if notes is not None and len(notes.encode()) > _NOTES_LIMIT:
-            raise InvalidParameter({"notes": f"at most {_NOTES_LIMIT} bytes"})
+        if notes is not None and len(notes.encode()) > sidecars.LIMIT:
+            raise InvalidParameter({"notes": f"at most {sidecars.LIMIT} bytes"})
 
         def write() -> None:
             with filesystems.translated(f"write the notes of {name}"):
                 if notes is not None:
-                    _set_sidecar(path, ".notes", notes or None)
+                    sidecars.write(path, ".notes", notes or None)
                 if protected is not None:
-                    _set_sidecar(path, ".protected", "" if protected else None)
+                    sidecars.write(path, ".protected", "" if protected else None)
 
         await self._bounded.call(write)
 
@@ -143,8 +155,8 @@ class DirStorage:
         """Make an empty volume. Raises AlreadyExists, NoSpace; leaves nothing when it fails."""
         parsed = self._container_name(name)
         async with self._lock(name):
-            target = self._where(parsed)
-            if target.exists():
+            target = await self._bounded.call(lambda: self._where(parsed))
+            if await self._bounded.call(target.exists):
                 raise AlreadyExists(f"volume '{self.config.storage}:{name}' already exists")
             temporary = self._path / ".incoming" / f"{self._host}.{_RUN}.{secrets.token_hex(4)}.{target.name}"
             try:
@@ -162,9 +174,9 @@ class DirStorage:
     async def activate(self, name: str) -> Path:
         """The folder that holds the volume's file system. Raises NotFound."""
         parsed = self._container_name(name)
-        path = self._where(parsed)
+        path = await self._bounded.call(lambda: self._where(parsed))
         async with self._lock(name):
-            if not path.exists():
+            if not await self._bounded.call(path.exists):
                 raise NotFound(f"volume '{self.config.storage}:{name}' does not exist")
             if parsed.format == "subvol":
                 return path
@@ -213,6 +225,7 @@ class DirStorage:
         return parsed
 
     def _where(self, parsed: VolumeName) -> Path:
+        self._bounded.check()
         path = self._path / parsed.relative
         for part in (path, *path.parents):
             if part == self._path:
@@ -246,6 +259,7 @@ class DirStorage:
             if not (self.config.mkdir and self.config.create_base_path):
                 raise HostFailure(f"unable to activate storage '{self.config.storage}': {self._path} does not exist")
             filesystems.make_folder(self._path, 0o755)
+        self._real = self._path.resolve()
         filesystems.make_folder(self._path / ".incoming", 0o700)
         filesystems.make_folder(self._path / ".trash", 0o700)
         if self.config.mkdir and self.config.create_subdirs:
@@ -266,6 +280,7 @@ class DirStorage:
 
     def _measure(self) -> StorageUsage:
         self._check_mounted()
+        self._real = self._path.resolve()
         space = os.statvfs(self._path)
         return StorageUsage(
             active=True,
@@ -276,6 +291,7 @@ class DirStorage:
 
     def _scan(self, contents: frozenset[str], vmid: int | None) -> Sequence[Volume]:
         found: dict[str, Volume] = {}
+        view = self._view()
         for content in sorted(contents):
             folder = FOLDERS[cast(Content, content)]
             if folder == "images":
@@ -286,14 +302,22 @@ class DirStorage:
             for name in names:
                 with contextlib.suppress(InvalidParameter):
                     parsed = parse_name(name)
-                    volume = self._describe(parsed)
+                    volume = self._describe(parsed, view)
                     # An image may be a machine's disk as well as a container's file system: only its guest tells.
                     fits = parsed.content == content or (parsed.format == "raw" and folder == "images")
                     if volume is not None and fits and (vmid is None or volume.vmid == vmid):
                         found.setdefault(name, volume)
         return sorted(found.values(), key=lambda volume: (volume.content, volume.volid))
 
-    def _describe(self, parsed: VolumeName) -> Volume | None:
+    def _view(self) -> _View:
+        entries = filesystems.mounts()
+        return _View(
+            mounts=Path(os.path.realpath(self._mounts)),
+            mounted=frozenset(entry.target for entry in entries),
+            quotas=quota.quota_mount(self._real, entries),
+        )
+
+    def _describe(self, parsed: VolumeName, view: _View) -> Volume | None:
         path = self._where(parsed)
         try:
             status = path.lstat()
@@ -305,11 +329,11 @@ class DirStorage:
         size, used = status.st_size, status.st_blocks * 512
         folder_used: int | None = used
         if parsed.format == "subvol":
-            size = int(_sidecar(path, ".size") or 0)
-            limits = quota.usage(path)
+            size = int(sidecars.read(path, ".size") or 0)
+            limits = quota.usage(path, view.quotas) if view.quotas is not None else None
             folder_used = limits[0] if limits else None
-        elif parsed.format == "raw" and filesystems.mount_at(self._mount_point(parsed)) is not None:
-            space = os.statvfs(self._mount_point(parsed))
+        elif parsed.format == "raw" and view.mounts / parsed.text in view.mounted:
+            space = os.statvfs(view.mounts / parsed.text)
             folder_used = (space.f_blocks - space.f_bfree) * space.f_frsize
         return Volume(
             volid=f"{self.config.storage}:{parsed.text}",
@@ -319,8 +343,8 @@ class DirStorage:
             used=folder_used,
             ctime=int(status.st_mtime if parsed.format != "subvol" else status.st_ctime),
             vmid=parsed.vmid,
-            notes=_sidecar(path, ".notes"),
-            protected=_sidecar(path, ".protected") is not None,
+            notes=sidecars.read(path, ".notes"),
+            protected=sidecars.read(path, ".protected") is not None,
         )
 
     def _discard(self, parsed: VolumeName, path: Path) -> Path | None:
@@ -340,13 +364,13 @@ class DirStorage:
     def _make_subvol(self, folder: Path, size: int) -> None:
         with filesystems.translated(f"make {folder}"):
             folder.mkdir(mode=0o755)
-        if size and quota.quota_mount(folder) is not None:
+        if size and quota.quota_mount(self._real) is not None:
             quota.set_limit(folder, size)
 
     def _limit_subvol(self, folder: Path, size: int) -> None:
-        if quota.quota_mount(folder) is not None:
+        if quota.quota_mount(self._real) is not None:
             quota.set_limit(folder, size)
-        _set_sidecar(folder, ".size", str(size))
+        sidecars.write(folder, ".size", str(size))
 
 
 def _place_volume(temporary: Path, target: Path, size: int) -> None:
@@ -356,7 +380,7 @@ def _place_volume(temporary: Path, target: Path, size: int) -> None:
         if temporary.is_dir():
             if target.exists():
                 raise AlreadyExists(f"volume '{target.parent.name}/{target.name}' already exists")
-            _set_sidecar(target, ".size", str(size) if size else None)
+            sidecars.write(target, ".size", str(size) if size else None)
             temporary.rename(target)
             filesystems.sync_folder(target.parent)
         else:
@@ -368,20 +392,3 @@ def _names(folder: Path) -> list[str]:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _sidecar(path: Path, suffix: str) -> str | None:
-    try:
-        descriptor = os.open(path.with_name(path.name + suffix), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with os.fdopen(descriptor, errors="replace") as file:
-        return file.read(_NOTES_LIMIT)
-
-
-def _set_sidecar(path: Path, suffix: str, text: str | None) -> None:
-    sidecar = path.with_name(path.name + suffix)
-    if text is None:
-        sidecar.unlink(missing_ok=True)
-    else:
-        filesystems.replace_text(sidecar, text)
