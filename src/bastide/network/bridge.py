@@ -206,7 +206,11 @@ def stable_hwaddr(seed: str) -> str:
 
 
 def _own_settings(bridge: str) -> list[tuple[str, str]]:
-    """Settings of the bridge alone: guests tell it nothing about routes, and cannot send with a foreign source."""
+    """Settings of the bridge alone: guests tell it nothing about routes, and cannot send with a foreign source.
+
+    Forwarding is among them so that it is on before the bridge has a route: another instance would take it for an
+    interface of the host's whose forwarding is off.
+    """
     return [
         (f"net/ipv4/conf/{bridge}/rp_filter", "1"),
         (f"net/ipv4/conf/{bridge}/accept_redirects", "0"),
@@ -217,6 +221,7 @@ def _own_settings(bridge: str) -> list[tuple[str, str]]:
         (f"net/ipv6/conf/{bridge}/accept_dad", "0"),
         (f"net/ipv4/conf/{bridge}/forwarding", "1"),
         (f"net/ipv6/conf/{bridge}/forwarding", "1"),
+        (f"net/ipv6/conf/{bridge}/force_forwarding", "1"),
     ]
 
 
