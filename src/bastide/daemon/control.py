@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,12 @@ def _check_port(request: UpRequest) -> None:
 def _run_here(layout: Layout, request: UpRequest) -> None:
     from bastide.daemon.__main__ import main as daemon  # noqa: PLC0415 - imports the whole daemon
 
+    def announce() -> None:
+        with contextlib.suppress(DeadlineExceeded):
+            report = _report(layout, _await_answer(layout, None, ""), started=True)
+            sys.stderr.write(f"Bastide {report.version} answers at {report.url}; Ctrl+C ends it, guests keep running\n")
+
+    threading.Thread(target=announce, daemon=True).start()
     sys.argv = ["bastide.daemon", *_arguments(layout, request)]
     if code := daemon():
         raise SystemExit(code)
