@@ -18,6 +18,7 @@ from bastide.api.status import Status
 CONTENT_TYPE = "application/json;charset=UTF-8"
 _COMPRESS_FROM = 2048
 _THREAD_FROM = 256 * 1024
+_UNREAD = frozenset({408, 413})  # the rest of such a body is not waited for
 _HEADERS = {
     "content-type": CONTENT_TYPE,
     "cache-control": "max-age=0",
@@ -60,8 +61,12 @@ async def failure(connection: HTTPConnection, problem: Problem) -> Response:
     if problem.errors:
         body["errors"] = problem.errors
     if wire_format(connection.url.path) == "extjs":
-        return await _json(connection, 200, {**body, "success": 0, "status": problem.status})
-    return await _json(connection, status, body)
+        response = await _json(connection, 200, {**body, "success": 0, "status": problem.status})
+    else:
+        response = await _json(connection, status, body)
+    if problem.status in _UNREAD:
+        response.headers["connection"] = "close"
+    return response
 
 
 async def _json(connection: HTTPConnection, status: int, body: Any) -> Response:

@@ -69,7 +69,7 @@ class Endpoint:
             raise fault or InvalidParameter({})
         _refuse_other_spellings(params, connection.path_params)
         self._check_node(params)
-        route.refuse_unbuilt(params)
+        route.refuse_unbuilt(params, caller)
         return Call(self._services, caller, connection, dict(connection.path_params)), params
 
     async def _caller(self, connection: HTTPConnection) -> Identity | None:

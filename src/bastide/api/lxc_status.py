@@ -20,14 +20,14 @@ class Start(GuestPath):
     """How a container is started."""
 
     debug: Annotated[bool | None, NotBuilt()] = None
-    skiplock: Annotated[bool | None, NotBuilt()] = None
+    skiplock: Annotated[bool | None, NotBuilt(root_only=True)] = None
 
 
 class Stop(GuestPath):
     """How a container is stopped."""
 
     overrule_shutdown: Annotated[bool | None, Field(alias="overrule-shutdown")] = None
-    skiplock: Annotated[bool | None, NotBuilt()] = None
+    skiplock: Annotated[bool | None, NotBuilt(root_only=True)] = None
 
 
 class Shutdown(GuestPath):

@@ -21,6 +21,8 @@ from bastide.model.record import Record
 BODY_LIMIT = 512 * 1024
 BODY_DEADLINE = 30.0
 _FIELD_LIMIT = 2000
+# Bytes over the limit that are read and dropped, so that the sender gets to read why it is refused.
+_PATIENCE = 8 * 1024 * 1024
 _IGNORED = frozenset({"_dc"})  # the browser's cache buster
 
 Text = str | list[str]
@@ -84,18 +86,20 @@ def _is_list(field: FieldInfo) -> bool:
 
 async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
     """The whole body. Raises RequestRefused: 413 when it is larger than `limit` bytes, 408 when it stalls."""
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared[:18]) > limit:
-        raise RequestRefused(413, f"for data too large (limit {limit} bytes)")
     body = bytearray()
+    size = 0
     try:
         async with asyncio.timeout(BODY_DEADLINE):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
-                    raise RequestRefused(413, f"for data too large (limit {limit} bytes)")
+                size += len(chunk)
+                if size <= limit:
+                    body += chunk
+                elif size > limit + _PATIENCE:
+                    break
     except TimeoutError:
         raise RequestRefused(408, "the request's body did not arrive in time") from None
+    if size > limit:
+        raise RequestRefused(413, f"for data too large (limit {limit} bytes)")
     return bytes(body)
 
 

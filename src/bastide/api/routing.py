@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket
 
 from bastide.access.access import Access
 from bastide.api.services import Services
-from bastide.base.errors import MethodNotImplemented
+from bastide.base.errors import MethodNotImplemented, PermissionDenied
 from bastide.model.access import ROOT, Identity
 from bastide.model.record import Record
 from bastide.operations.rooms import Rooms
@@ -36,7 +36,12 @@ class NoParameters(Record):
 
 @dataclass(frozen=True, slots=True)
 class NotBuilt:
-    """Marks a parameter of the reference that is known but not built: giving it is answered with 501."""
+    """Marks a parameter of the reference that is known but not built: giving it is answered with 501.
+
+    With `root_only` it is answered with 403 to everybody but root@pam, who alone could ever use it.
+    """
+
+    root_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,12 +137,15 @@ class Route:
             declared["user"] = self.user
         return declared
 
-    def refuse_unbuilt(self, params: Record) -> None:
-        """Raise MethodNotImplemented when a parameter is given (and not off) that is known but not built."""
+    def refuse_unbuilt(self, params: Record, caller: Identity | None) -> None:
+        """Raise MethodNotImplemented or PermissionDenied for a parameter that is given (and not off) but not built."""
         for name, info in type(params).model_fields.items():
-            given = getattr(params, name) not in (None, False, "")
-            if given and any(isinstance(mark, NotBuilt) for mark in info.metadata):
-                raise MethodNotImplemented(f"parameter '{info.alias or name}' not implemented")
+            mark = next((mark for mark in info.metadata if isinstance(mark, NotBuilt)), None)
+            if mark is None or getattr(params, name) in (None, False, ""):
+                continue
+            if mark.root_only and caller != ROOT:
+                raise PermissionDenied(f"Permission check failed (only root may use '{info.alias or name}')")
+            raise MethodNotImplemented(f"parameter '{info.alias or name}' not implemented")
 
 
 class Branch:

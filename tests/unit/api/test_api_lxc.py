@@ -71,6 +71,13 @@ async def test_what_reaches_the_host_is_for_root_alone(api: Api, options: dict[s
     assert (await call(admin, "PUT", f"{LXC}/100/config", **options)).status_code == 403, "not even its token"
 
 
+async def test_only_root_may_pass_a_lock_by(api: Api) -> None:
+    await make(api)
+    admin = await api.token(grants={"/": "Administrator"})
+    assert (await call(admin, "POST", f"{LXC}/100/status/start", skiplock="1")).status_code == 403
+    assert (await call(admin, "POST", f"{LXC}/100/status/start", skiplock="0")).status_code == 200
+
+
 async def test_a_privileged_container_needs_sys_modify(api: Api) -> None:
     user = await api.token(grants={"/vms": "PVEVMAdmin", "/storage": "PVEDatastoreAdmin", "/sdn": "PVESDNUser"})
     refused = await call(user, "POST", LXC, vmid=100, ostemplate=TEMPLATE)

@@ -1,6 +1,7 @@
 """Real sockets: TLS and plain HTTP on one port, the UNIX socket, limits against slow and greedy clients."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -130,6 +131,25 @@ def test_a_redirection_leads_nowhere_else(head: bytes) -> None:
 async def test_too_much_of_a_head_ends_the_connection(served: Served, headers: list[str]) -> None:
     answer = await ask(await served.local(), get("/api2/json/version", *headers))
     assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(("pieces", "told"), [(20, True), (10_000, False)])
+async def test_too_large_a_body_ends_the_connection(served: Served, pieces: int, told: bool) -> None:
+    reader, writer = await served.local()
+    writer.write(b"POST /api2/json/pools HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    sent, answer = 0, b""
+    with contextlib.suppress(ConnectionError):
+        for _ in range(pieces):
+            writer.write(b"10000\r\n" + b"a" * 65536 + b"\r\n")
+            await asyncio.wait_for(writer.drain(), 10)
+            sent += 1
+        writer.write(b"0\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(100), 10)
+    writer.close()
+    if told:
+        assert answer.startswith(b"HTTP/1.1 413 ")
+    else:
+        assert sent < 1000, "the server took in what it had refused"
 
 
 async def test_a_connection_serves_many_requests(served: Served) -> None:
