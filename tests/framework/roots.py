@@ -10,9 +10,10 @@ from pathlib import Path
 
 CACHE = Path("/var/cache/bastide-tests")
 _APPLETS = (
-    "sh cat ls id sleep true false kill mount umount touch ip ps stty env pwd mkdir ln rm mv dd readlink hostname mknod "
-    "echo test getty reboot poweroff halt chmod wc cp stat"
-).split()
+    "sh", "cat", "ls", "id", "sleep", "true", "false", "kill", "mount", "umount", "touch", "ip", "ps", "stty",
+    "env", "pwd", "mkdir", "ln", "rm", "mv", "dd", "readlink", "hostname", "mknod", "echo", "test", "getty",
+    "reboot", "poweroff", "halt", "chmod", "wc", "cp", "stat",
+)  # fmt: skip
 _INITTAB = "::sysinit:/bin/true\n::shutdown:/bin/true\n"
 
 

@@ -26,6 +26,11 @@ from framework.roots import busybox_tar, debian_tar, remove_tree
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 
+# Numbers of amd64: init_module, finit_module, delete_module, kexec_load, kexec_file_load, open_by_handle_at,
+# perf_event_open, bpf, userfaultfd are denied; add_key, request_key, keyctl and io_uring_setup do not exist.
+DENIED = dict.fromkeys((175, 313, 176, 246, 320, 304, 298, 321, 323), 1) | dict.fromkeys((248, 249, 250, 425), 38)
+
+
 class Bench:
     """An engine in a closed folder, and roots for its guests."""
 
@@ -151,6 +156,12 @@ def test_a_debian_guest_lives(live: Any) -> None:
         init, started = engine.init_pid(vmid), engine.started_at(vmid)
         assert started is not None
         assert abs(started - time.time()) < 60
+
+        # ATTACKS 34: what no guest may ask of the kernel.
+        perl = "$! = 0; my $found = syscall(shift, @ARGV ? map { $_ + 0 } @ARGV : (0) x 5); print $! + 0"
+        for number, error in DENIED.items():
+            assert (number, (await bench.run(vmid, "perl", "-e", perl, str(number)))[1]) == (number, str(error))
+        assert (await bench.run(vmid, "perl", "-e", perl, "41", "38", "5", "0"))[1] == "97", "socket(AF_ALG)"
 
         # A further daemon finds it, and sees the guest's own reboot.
         again = LxcEngine(bench.layout)
