@@ -1,6 +1,5 @@
 """What every storage does, whatever it keeps its volumes in."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ MAKERS: dict[str, Callable[[Path], Made]] = {
 @pytest.fixture(
     params=[
         pytest.param("dir-subvol"),
-        pytest.param("dir-raw", marks=pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")),
+        pytest.param("dir-raw", marks=pytest.mark.system),
         pytest.param("fake"),
     ]
 )

@@ -86,7 +86,7 @@ def _assign(folder: Path, entry: MountEntry) -> int:
 def _in_use(device: str, project: int) -> bool:
     try:
         used: int = _DQBLK.unpack(_quotactl(_Q_GETQUOTA, device, project, bytes(_DQBLK.size)))[2]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # xfs says ENOENT, the generic quotas ESRCH
         return False
     return used > 0
 

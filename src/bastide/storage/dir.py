@@ -42,7 +42,6 @@ class _View:
 
     mounts: Path
     mounted: frozenset[Path]
-    quotas: filesystems.MountEntry | None
 
 
 class DirStorage:
@@ -53,6 +52,7 @@ class DirStorage:
         self._path = Path(config.path)
         # Without links, as far as the storage has been asked: to look them up may hang.
         self._real = self._path
+        self._quotas: filesystems.MountEntry | None = quota.quota_mount(self._real)
         self._mounts = layout.runtime / "mounts" / config.storage
         self._host = layout.instance
         self._bounded = Bounded(f"storage '{config.storage}'")
@@ -60,12 +60,12 @@ class DirStorage:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do; whether sizes are enforced depends on the file system's mount options."""
+        """What it can do; sizes of folders are enforced where the file system was last seen mounted with quotas."""
         raw = self.config.format == "raw"
         return Capabilities(
             contents=self.config.contents & _SUPPORTED,
             container_format="raw" if raw else "subvol",
-            enforces_size=raw or quota.quota_mount(self._real) is not None,
+            enforces_size=raw or self._quotas is not None,
             shared=self.config.shared,
         )
 
@@ -211,6 +211,8 @@ class DirStorage:
 
     async def used(self, name: str) -> int | None:
         """Bytes in use, or None when only a walk would tell."""
+        if self._quotas is None and self._container_name(name).format == "subvol":
+            return None
         return (await self.info(name)).used
 
     # What runs in threads, and small helpers.
@@ -253,13 +255,17 @@ class DirStorage:
         if filesystems.mount_at(point) is None:
             raise HostFailure(f"unable to activate storage '{self.config.storage}': {point} is not mounted")
 
+    def _look(self) -> None:
+        self._real = self._path.resolve()
+        self._quotas = quota.quota_mount(self._real)
+
     def _make_folders(self) -> None:
         self._check_mounted()
         if not self._path.is_dir():
             if not (self.config.mkdir and self.config.create_base_path):
                 raise HostFailure(f"unable to activate storage '{self.config.storage}': {self._path} does not exist")
             filesystems.make_folder(self._path, 0o755)
-        self._real = self._path.resolve()
+        self._look()
         filesystems.make_folder(self._path / ".incoming", 0o700)
         filesystems.make_folder(self._path / ".trash", 0o700)
         if self.config.mkdir and self.config.create_subdirs:
@@ -280,7 +286,7 @@ class DirStorage:
 
     def _measure(self) -> StorageUsage:
         self._check_mounted()
-        self._real = self._path.resolve()
+        self._look()
         space = os.statvfs(self._path)
         return StorageUsage(
             active=True,
@@ -314,7 +320,6 @@ class DirStorage:
         return _View(
             mounts=Path(os.path.realpath(self._mounts)),
             mounted=frozenset(entry.target for entry in entries),
-            quotas=quota.quota_mount(self._real, entries),
         )
 
     def _describe(self, parsed: VolumeName, view: _View) -> Volume | None:
@@ -330,7 +335,7 @@ class DirStorage:
         folder_used: int | None = used
         if parsed.format == "subvol":
             size = int(sidecars.read(path, ".size") or 0)
-            limits = quota.usage(path, view.quotas) if view.quotas is not None else None
+            limits = quota.usage(path, self._quotas) if self._quotas is not None else None
             folder_used = limits[0] if limits else None
         elif parsed.format == "raw" and view.mounts / parsed.text in view.mounted:
             space = os.statvfs(view.mounts / parsed.text)
@@ -364,11 +369,11 @@ class DirStorage:
     def _make_subvol(self, folder: Path, size: int) -> None:
         with filesystems.translated(f"make {folder}"):
             folder.mkdir(mode=0o755)
-        if size and quota.quota_mount(self._real) is not None:
+        if size and self._quotas is not None:
             quota.set_limit(folder, size)
 
     def _limit_subvol(self, folder: Path, size: int) -> None:
-        if quota.quota_mount(self._real) is not None:
+        if self._quotas is not None:
             quota.set_limit(folder, size)
         sidecars.write(folder, ".size", str(size))
 

@@ -17,8 +17,6 @@ from bastide.model.storage import StorageConfig
 from bastide.storage import dir as dir_driver
 from bastide.storage.dir import DirStorage
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-
 
 def make(folder: Path, **values: object) -> DirStorage:
     config = {"storage": "s1", "type": "dir", "path": str(folder / "disk"), "content": "vztmpl,rootdir,iso,snippets"}
@@ -104,7 +102,7 @@ async def test_a_failed_allocation_leaves_nothing(tmp_path: Path, monkeypatch: p
     assert list((tmp_path / "disk/.incoming").iterdir()) == []
 
 
-@needs_root
+@pytest.mark.system
 @pytest.mark.anyio
 async def test_an_image_enforces_its_size_and_is_found_again(tmp_path: Path) -> None:
     storage = make(tmp_path, format="raw")
@@ -139,7 +137,7 @@ async def test_an_image_enforces_its_size_and_is_found_again(tmp_path: Path) -> 
     await storage.delete(name)
 
 
-@needs_root
+@pytest.mark.system
 @pytest.mark.anyio
 async def test_a_volume_with_something_mounted_in_it_is_not_removed(tmp_path: Path) -> None:
     storage = make(tmp_path)
