@@ -7,6 +7,7 @@ the guest's root once it is there.
 import asyncio
 import contextlib
 import os
+import termios
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from bastide.host.rootdir import RootDir
 from bastide.model.guest import GuestState
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TAKE_OVER_DEADLINE = 2.0
 # The guest's own shell changes the folder; the words of the command stay arguments and are never parsed.
 _CHANGE_FOLDER = 'cd -- "$0" && exec "$@"'
 
@@ -58,6 +60,7 @@ class Execution:
             raise
         finally:
             os.close(slave)
+        await _taken_over(process, master)
         return process, master
 
     def _check_running(self, vmid: int) -> None:
@@ -98,6 +101,18 @@ class Execution:
                         if len(fields) == 7 and fields[2] == str(uid):
                             return {"HOME": fields[5], "USER": fields[0]}
         return {"HOME": "/", "USER": str(uid)}
+
+
+async def _taken_over(process: Process, master: int) -> None:
+    """Wait until the tool has made the terminal raw: it throws away what was typed before that (TCSAFLUSH).
+
+    The guest's own terminal ends lines with carriage returns already; this one shall not add any.
+    """
+    with contextlib.suppress(TimeoutError, termios.error):
+        async with asyncio.timeout(_TAKE_OVER_DEADLINE):
+            while process.returncode is None and not pty.is_raw(master):  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.002)
+        pty.leave_output_alone(master)
 
 
 async def output(process: Process) -> tuple[int, str]:
