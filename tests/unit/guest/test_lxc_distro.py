@@ -72,7 +72,8 @@ def test_names_and_hosts(tmp_path: Path) -> None:
 
 
 def test_debian_with_ifupdown(tmp_path: Path) -> None:
-    before = "# mine\nauto lo eth0\niface lo inet loopback\niface eth0 inet dhcp\n\tmetric 5\n\nauto wg0\niface wg0 inet manual\n"
+    before = "# mine\nauto lo eth0\niface lo inet loopback\niface eth0 inet dhcp\n\tmetric 5\n\n"
+    before += "auto wg0\niface wg0 inet manual\n"
     root = tree(tmp_path, ["sbin/ifup", *SYSTEMD], etc__network__interfaces=before)
     found = customized(root, "debian", net0=STATIC, net1="name=eth1,ip=manual")
     text = found["etc/network/interfaces"]
