@@ -5,10 +5,11 @@ from typing import Annotated, Any
 import typer
 
 from bastide.base.errors import InvalidParameter, NotFound, NotSupported
-from bastide.cli import completing, output, progress
+from bastide.cli import completing, image_servers, output, progress
 from bastide.cli.session import Session
 
 app = typer.Typer(help="List, build, pull and remove images.", no_args_is_help=True, rich_markup_mode="rich")
+app.add_typer(image_servers.app, name="server")
 
 Storage = Annotated[str, typer.Option(metavar="STORAGE", help="Where to keep it.", autocompletion=completing.storages)]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the task's UPID and return.")]

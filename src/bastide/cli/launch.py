@@ -266,7 +266,7 @@ def _await_up(session: Session, made: Made, name: str, params: dict[str, Any], t
                 )
             line.tick()
             time.sleep(pause)
-            pause = min(pause * 1.3, 0.25)
+            pause = min(pause * 1.3, 0.1)
 
 
 def addresses_of(interfaces: list[dict[str, Any]]) -> list[str]:

@@ -150,13 +150,21 @@ def main(args: Sequence[str] | None = None, host: "Host | None" = None) -> None:
         completion_init()
     try:
         build().main(args=args, prog_name=PROGRAM, obj=Session(host))
+    except KeyboardInterrupt:  # before a command had begun
+        raise SystemExit(errors.INTERRUPTED) from None
     finally:
         _flush()
 
 
 def _flush() -> None:
-    """Write out what was printed; a reader that went away (`| head`) is no error, and nothing is told of it."""
+    """Write out what was printed; a reader that went away (`| head`) is no error, and nothing is told of it.
+
+    `bastide.__main__` ends the process at once after this, so whatever is printed must be written here.
+    """
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes there
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"error: standard output: {error.strerror}\n")
+            raise SystemExit(1) from None

@@ -70,7 +70,7 @@ def watch(session: Session, upid: str, seen: Callable[[str], None], tick: Callab
         while (left := until - time.monotonic()) > 0:
             tick()
             time.sleep(min(left, 0.1))
-        pause = min(pause * 1.4, 0.5)
+        pause = min(pause * 1.4, 0.15)
 
 
 def _new_lines(session: Session, path: str, start: int, seen: Callable[[str], None]) -> int:

@@ -174,3 +174,12 @@ def test_a_reader_that_goes_away_is_no_error(root, daemon):
         assert process.stdout.read(1) == b"["
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_output_that_cannot_be_written_is_a_failure(root, daemon):
+    daemon.on("GET", "/cluster/resources", [])
+    env = {**os.environ, "BASTIDE_ROOT": str(root)}
+    argv = [sys.executable, "-m", "bastide", "ls", "--json"]
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(argv, env=env, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (1, b"error: standard output: No space left on device\n")
