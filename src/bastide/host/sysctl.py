@@ -1,40 +1,39 @@
-"""Kernel settings that many guests on one machine need, raised while they do and given back afterwards (sysctl(8))."""
+"""Kernel settings below /proc/sys (sysctl(8)).
 
-import contextlib
-import json
-from collections.abc import Mapping
+A key is written with slashes, `net/ipv4/conf/eth0/forwarding`, because interface names may hold dots.
+"""
+
 from pathlib import Path
+
+from bastide.base.errors import HostFailure
 
 _ROOT = Path("/proc/sys")
 
 
-def raise_to(minimum: Mapping[str, int], record: Path) -> None:
-    """Raise settings (`fs/inotify/max_user_instances`) that are lower, and note the old values in the file `record`.
-
-    A setting that cannot be raised stays: the first guest that lacks it says so.
-    """
-    before = _read_record(record)
-    for name, value in minimum.items():
-        with contextlib.suppress(OSError, ValueError):
-            current = int((_ROOT / name).read_text())
-            if current < value:
-                before.setdefault(name, [current, value])
-                record.write_text(json.dumps(before))
-                (_ROOT / name).write_text(str(value))
+def exists(key: str) -> bool:
+    """Whether this kernel knows the setting."""
+    return (_ROOT / key).exists()
 
 
-def give_back(record: Path) -> None:
-    """Restore the settings that `raise_to` noted, unless somebody has changed them since; the record is gone then."""
-    for name, (old, ours) in _read_record(record).items():
-        with contextlib.suppress(OSError, ValueError):
-            if int((_ROOT / name).read_text()) == ours:
-                (_ROOT / name).write_text(str(old))
-    record.unlink(missing_ok=True)
-
-
-def _read_record(record: Path) -> dict[str, list[int]]:
+def read(key: str) -> str | None:
+    """The value without its line end, or None when the kernel (or the interface) does not have the setting."""
     try:
-        found: dict[str, list[int]] = json.loads(record.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found
+        return (_ROOT / key).read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def write(key: str, value: str) -> None:
+    """Set a value. Raises HostFailure naming the setting."""
+    try:
+        (_ROOT / key).write_text(value)
+    except OSError as error:
+        raise HostFailure(f"cannot set {key.replace('/', '.')} to {value}: {error.strerror}") from error
+
+
+def try_write(key: str, value: str) -> bool:
+    """Set a value that the kernel may not have; whether it was set."""
+    if not exists(key):
+        return False
+    write(key, value)
+    return True

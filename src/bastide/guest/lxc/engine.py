@@ -12,7 +12,7 @@ from bastide.guest.lxc.lxcfs import Lxcfs
 from bastide.guest.lxc.preparation import Preparation
 from bastide.guest.lxc.runtime import Runtime
 from bastide.guest.protocol import IdMap
-from bastide.host import sysctl
+from bastide.host import kernel_limits
 
 # A systemd guest holds about ten inotify instances. The kernel counts those of every guest against the host's root
 # too, who made their user namespaces (user_namespaces(7), ucounts): its usual limit of 128 ends at twelve guests.
@@ -35,7 +35,7 @@ class LxcEngine(Lifecycle, Inspection, HotChange, Preparation):
         self._runtime.shared.mkdir(exist_ok=True)
         # Guests' roots pass through; nobody can list it.
         self._runtime.shared.chmod(0o711)
-        sysctl.raise_to(_KERNEL_SETTINGS, self._runtime.shared.with_name(_SETTINGS_RECORD))
+        kernel_limits.raise_to(_KERNEL_SETTINGS, self._runtime.shared.with_name(_SETTINGS_RECORD))
         await self._lxcfs.prepare()
 
     async def purge(self) -> None:
@@ -45,7 +45,7 @@ class LxcEngine(Lifecycle, Inspection, HotChange, Preparation):
         with contextlib.suppress(OSError):
             self._runtime.shared.rmdir()
         if not list(self._runtime.shared.parent.glob("bastide*-guests")):
-            sysctl.give_back(self._runtime.shared.with_name(_SETTINGS_RECORD))
+            kernel_limits.give_back(self._runtime.shared.with_name(_SETTINGS_RECORD))
 
     def choose_ids(self, vmid: int, taken: Collection[int]) -> IdMap:
         """A range of host ids for a new guest, apart from everyone else's on this machine."""

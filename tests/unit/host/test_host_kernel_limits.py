@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bastide.host import sysctl
+from bastide.host import kernel_limits, sysctl
 
 
 def test_raise_and_give_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,11 +14,11 @@ def test_raise_and_give_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     high.write_text("99999\n")
     changed.write_text("1\n")
     wanted = {"low": 1000, "high": 1000, "changed": 1000, "missing": 1000}
-    sysctl.raise_to(wanted, record)
-    sysctl.raise_to(wanted, record)
+    kernel_limits.raise_to(wanted, record)
+    kernel_limits.raise_to(wanted, record)
     assert [path.read_text() for path in (low, high, changed)] == ["1000", "99999\n", "1000"]
     changed.write_text("5000")
-    sysctl.give_back(record)
+    kernel_limits.give_back(record)
     assert [path.read_text() for path in (low, high, changed)] == ["128", "99999\n", "5000"]
     assert not record.exists()
-    sysctl.give_back(record)
+    kernel_limits.give_back(record)
