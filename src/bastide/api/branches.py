@@ -8,6 +8,7 @@ from bastide.api import (
     downloads,
     execute,
     files,
+    image_servers,
     lxc,
     lxc_status,
     node_storage,
@@ -38,6 +39,7 @@ _BRANCHES: tuple[Branch, ...] = (
     pools.branch,
     execute.branch,
     files.branch,
+    image_servers.branch,
     own.branch,
 )
 

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import httpcore
 
-from bastide.base.errors import BastideError, HostFailure, InvalidParameter, Locked, PermissionDenied
+from bastide.base.errors import BastideError, DeadlineExceeded, HostFailure, InvalidParameter, Locked, PermissionDenied
 from bastide.base.units import MIB
 from bastide.host.filesystems import translated
 from bastide.host.partial import Part, Progress
@@ -151,17 +151,24 @@ async def fetch(
     guard: Guard = PUBLIC,
     *,
     limit: int = 64 * MIB,
+    deadline: float = READ_DEADLINE,
     verify: bool = True,
 ) -> bytes:
-    """A small document of at most `limit` bytes. Raises HostFailure, PermissionDenied, InvalidParameter."""
-    async with _pool(guard, verify) as pool, _request(pool, "GET", url, {}) as response:
-        _expect(response, url, (HTTPStatus.OK,))
-        body = bytearray()
-        async for part in response.aiter_stream():
-            body += part
-            if len(body) > limit:
-                raise HostFailure(f"download failed: the answer of {_host(url)} is longer than {limit} bytes")
-        return bytes(body)
+    """A small document: at most `limit` bytes within `deadline` seconds.
+
+    Raises HostFailure, DeadlineExceeded, PermissionDenied, InvalidParameter.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(deadline), _pool(guard, verify) as pool, _request(pool, "GET", url, {}) as response:
+            _expect(response, url, (HTTPStatus.OK,))
+            async for part in response.aiter_stream():
+                body += part
+                if len(body) > limit:
+                    raise HostFailure(f"download failed: the answer of {_host(url)} is longer than {limit} bytes")
+    except TimeoutError:
+        raise DeadlineExceeded(f"download failed: {_host(url)} did not answer within {deadline:g} seconds") from None
+    return bytes(body)
 
 
 async def metadata(url: str, guard: Guard = PUBLIC, *, verify: bool = True) -> Metadata:

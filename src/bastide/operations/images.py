@@ -15,14 +15,14 @@ from bastide.base.errors import AlreadyExists, BastideError, InvalidParameter, N
 from bastide.base.ids import Upid, VolumeId
 from bastide.base.units import GIB, MIB
 from bastide.host import apt, mmdebstrap
-from bastide.host.download import PUBLIC, Guard, Network, check_url, fetch
+from bastide.host.download import PUBLIC, Guard, Network
 from bastide.host.filesystems import make_folder, remove_tree, replace_text
 from bastide.model.access import Identity
 from bastide.model.record import Scalar
 from bastide.model.storage import Volume
-from bastide.operations import simplestreams
 from bastide.operations.catalog import Buildable, buildables, find_buildable
 from bastide.operations.content import Source, check_checksum, download_url, fetch_volume, file_digest
+from bastide.operations.image_servers import find_image, server_guard, server_images
 from bastide.operations.rooms import Rooms
 from bastide.operations.simplestreams import Image
 from bastide.storage.protocol import FileStorage
@@ -34,13 +34,7 @@ MANIFEST = ".manifest.json"
 CACHED_DAYS = 7
 """How long a built template is taken as fresh."""
 
-SERVERS = "setting/image-servers"
-"""Where the image servers are kept: {name: URL} in JSON."""
-
 _ROOM_TO_BUILD = GIB
-_INDEX_LIMIT = 64 * MIB
-_INDEX_SECONDS = 3600.0
-_SERVER_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
 
 
 async def build_image(rooms: Rooms, by: Identity, name: str, storage: str = "local", *, force: bool = False) -> Upid:
@@ -127,7 +121,7 @@ async def pull_image(
             allowed_networks=allowed_networks,
         )
     expected = check_checksum(checksum, checksum_algorithm)
-    guard = Guard(private=allow_private, networks=tuple(allowed_networks))
+    guard = server_guard(Guard(networks=tuple(allowed_networks)))
     files = await rooms.storages.files(storage, "vztmpl")
     image = await find_image(rooms, source, guard)
     name = f"vztmpl/{filename or image.filename}"
@@ -158,7 +152,7 @@ async def fetch_template(rooms: Rooms, by: Identity, storage: str, template: str
     for one in buildables():
         if template.startswith(f"{one.package}_"):
             return await build_image(rooms, by, f"{one.distribution}-{one.version}", storage)
-    for server, image in await _server_images(rooms, guard):
+    for server, image in await server_images(rooms, guard):
         if image.filename == template:
             alias = f"{server}:{image.distribution}/{image.release}/{image.variant}/{image.architecture}"
             return await pull_image(
@@ -175,40 +169,10 @@ async def available(rooms: Rooms, *, guard: Guard = PUBLIC) -> list[dict[str, Sc
         with contextlib.suppress(NotSupported):
             await asyncio.to_thread(apt.usable, one.distribution, one.version)
             entries.append(one.entry(architecture))
-    for server, image in await _server_images(rooms, guard):
+    for server, image in await server_images(rooms, guard):
         if image.architecture == architecture:
             entries.append(_entry(server, image))
     return entries
-
-
-async def image_servers(rooms: Rooms) -> dict[str, str]:
-    """The configured image servers: {name: URL}."""
-    entry = await rooms.store.get(SERVERS)
-    return dict(json.loads(entry.value)) if entry is not None else {}
-
-
-async def set_image_servers(rooms: Rooms, servers: Mapping[str, str]) -> None:
-    """Configure the image servers. Raises InvalidParameter."""
-    for name, url in servers.items():
-        if _SERVER_NAME.fullmatch(name) is None or name in ("local", "build", "http", "https"):
-            raise InvalidParameter({"image-servers": f"'{name[:40]}' can't be the name of an image server"})
-        check_url(url)
-    await rooms.store.put(SERVERS, json.dumps(dict(servers), sort_keys=True))
-
-
-async def find_image(rooms: Rooms, alias: str, guard: Guard = PUBLIC) -> Image:
-    """The image that `SERVER:alias`, or an alias on any server, means. Raises NotFound, HostFailure."""
-    server, colon, name = alias.rpartition(":")
-    servers = await image_servers(rooms)
-    if colon and server not in servers:
-        known = ", ".join(servers) or "none is configured"
-        raise NotFound(f"no such image server '{server[:60]}' ({known})")
-    architecture = await apt.architecture()
-    for candidate in [server] if colon else list(servers):
-        found = simplestreams.find(await _images_of(rooms, candidate, servers[candidate], guard), name, architecture)
-        if found is not None:
-            return found
-    raise NotFound(f"no such image '{alias[:100]}' for {architecture}")
 
 
 async def image_volid(rooms: Rooms, name: str) -> str | None:
@@ -322,41 +286,6 @@ async def _one_build(rooms: Rooms, task: Task) -> AsyncIterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-async def _server_images(rooms: Rooms, guard: Guard) -> list[tuple[str, Image]]:
-    found = []
-    for name, url in (await image_servers(rooms)).items():
-        with contextlib.suppress(BastideError):  # the list of one server that does not answer is missing, no more
-            found += [(name, image) for image in await _images_of(rooms, name, url, guard)]
-    return found
-
-
-async def _images_of(rooms: Rooms, name: str, url: str, guard: Guard) -> list[Image]:
-    """A server's images, from its index or from the last hour's copy of it."""
-    folder = rooms.layout.state / "image-servers"
-    base = url.rstrip("/") + "/"
-    found: list[Image] = []
-    async with asyncio.timeout(60):
-        index = await _document(folder / f"{name}.index.json", base + simplestreams.INDEX, guard)
-        for number, path in enumerate(simplestreams.product_paths(index)[:20]):
-            document = await _document(folder / f"{name}.{number}.json", base + path, guard)
-            found += await asyncio.to_thread(simplestreams.images, document, base)
-    return found
-
-
-async def _document(copy: Path, url: str, guard: Guard) -> str:
-    note = copy.with_suffix(".url")
-    with contextlib.suppress(OSError):
-        fresh = time.time() - copy.stat().st_mtime < _INDEX_SECONDS
-        if fresh and note.read_text() == url:
-            return await asyncio.to_thread(copy.read_text)
-    body = await fetch(url, guard, limit=_INDEX_LIMIT)
-    text = body.decode(errors="replace")
-    make_folder(copy.parent, 0o700)
-    await asyncio.to_thread(replace_text, copy, text)
-    await asyncio.to_thread(replace_text, note, url)
-    return text
 
 
 def _entry(server: str, image: Image) -> dict[str, Scalar]:

@@ -17,7 +17,7 @@ from bastide.base.errors import BastideError, HostFailure, InvalidParameter, Not
 from bastide.host import apt, mmdebstrap
 from bastide.host.download import Guard
 from bastide.model.access import ROOT
-from bastide.operations import images, simplestreams
+from bastide.operations import image_servers, images, simplestreams
 from bastide.operations.catalog import find_buildable
 from bastide.operations.rooms import Rooms
 from framework.rooms import TEMPLATE, fake_rooms
@@ -71,7 +71,7 @@ async def test_an_image_is_pulled_by_its_alias(rooms: Rooms, tmp_path: Path) -> 
     write_streams(tmp_path / "server")
     guard = Guard(networks=LOOPBACK)
     with serve(tmp_path / "server") as url:
-        await images.set_image_servers(rooms, {"images": url})
+        await image_servers.set_image_server(rooms, "images", url)
         assert await images.image_volid(rooms, "images:alpine/3.20") is None
         upid = await images.pull_image(rooms, ROOT, "images:alpine/3.20", allowed_networks=LOOPBACK)
         status, log = await ended(rooms, upid)
@@ -104,7 +104,7 @@ async def test_an_altered_image_is_refused(rooms: Rooms, tmp_path: Path) -> None
     for path in (tmp_path / "server").rglob("root.tar.xz"):
         path.write_bytes(root_tar({"etc/evil": b"x"}))
     with serve(tmp_path / "server") as url:
-        await images.set_image_servers(rooms, {"images": url})
+        await image_servers.set_image_server(rooms, "images", url)
         upid = await images.pull_image(rooms, ROOT, "alpine/3.20", allowed_networks=LOOPBACK)
         status, _ = await ended(rooms, upid)
     assert status is not None
@@ -117,14 +117,14 @@ async def test_an_altered_image_is_refused(rooms: Rooms, tmp_path: Path) -> None
 async def test_a_server_on_this_host_is_not_asked_without_leave(rooms: Rooms, tmp_path: Path) -> None:
     write_streams(tmp_path / "server")
     with serve(tmp_path / "server") as url:
-        await images.set_image_servers(rooms, {"images": url})
+        await image_servers.set_image_server(rooms, "images", url)
         with pytest.raises(BastideError, match="may not come from"):
             await images.pull_image(rooms, ROOT, "alpine/3.20")
         assert [entry for entry in await images.available(rooms) if entry["source"] == "images"] == []
     with pytest.raises(InvalidParameter):
-        await images.set_image_servers(rooms, {"images": "file:///etc"})
+        await image_servers.set_image_server(rooms, "images", "file:///etc")
     with pytest.raises(InvalidParameter):
-        await images.set_image_servers(rooms, {"../x": url})
+        await image_servers.set_image_server(rooms, "../x", url)
 
 
 @pytest.mark.anyio
