@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperOption
 
 from bastide import __version__
-from bastide.base.errors import BastideError
+from bastide.base.errors import BastideError, HostFailure
 from bastide.cli import errors
 from bastide.cli.lazy import LazyGroup, lighten
 from bastide.cli.session import Session
@@ -61,6 +61,12 @@ class BastideGroup(LazyGroup):
             return super().invoke(ctx)
         except BastideError as error:
             raise typer.Exit(errors.report(error, session.root_option)) from None
+        except BrokenPipeError:
+            raise  # whoever read our output went away: Typer ends quietly
+        except OSError as error:
+            raise typer.Exit(
+                errors.report(HostFailure(f"{error.filename or 'output'}: {error.strerror or error}"))
+            ) from None
         except KeyboardInterrupt:
             sys.stderr.write("interrupted\n")
             raise typer.Exit(errors.INTERRUPTED) from None
