@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from framework.api import Api, call
 
 URL = "https://images.test/"
