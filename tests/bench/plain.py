@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -11,10 +12,19 @@ TOOLS = {"PATH": "/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
 class PlainLxc:
     """Containers in a folder, made and run by hand on the bridge of a host."""
 
-    def __init__(self, folder: Path, bridge: str) -> None:
-        self.folder = folder
+    def __init__(self, bridge: str) -> None:
         self.bridge = bridge
-        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix="plain-", dir="/var/tmp"))
+        self.folder.chmod(0o711)  # the mapped root must be able to pass
+
+    def dispose(self) -> None:
+        """Stop and remove every container."""
+        for folder in self.folder.iterdir():
+            subprocess.run(
+                ["/usr/bin/lxc-stop", "-k", "-P", str(self.folder), "-n", folder.name],
+                env=TOOLS, check=False, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        shutil.rmtree(self.folder)
 
     def create(self, name: str, template: Path, number: int) -> None:
         """Unpack a template and write a configuration."""
@@ -67,12 +77,14 @@ def attach(folder: Path, name: str, *argv: str) -> subprocess.CompletedProcess[s
     )  # fmt: skip
 
 
+_UP = (
+    "case $(systemctl is-system-running) in running|degraded) ip -4 -o addr show eth0 | grep -q inet && echo ok;; esac"
+)
+
+
 def wait_up(folder: Path, name: str) -> None:
     """Until systemd says running (or degraded) and eth0 has an IPv4 address."""
     deadline = time.monotonic() + 120
-    while "ok" not in attach(
-        folder, name, "sh", "-c",
-        "case $(systemctl is-system-running) in running|degraded) ip -4 -o addr show eth0 | grep -q inet && echo ok;; esac",
-    ).stdout:  # fmt: skip
+    while "ok" not in attach(folder, name, "sh", "-c", _UP).stdout:
         assert time.monotonic() < deadline, f"{name} did not come up"
         time.sleep(0.02)

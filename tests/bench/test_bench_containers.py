@@ -8,7 +8,7 @@ import pytest
 
 from bench.conftest import Report, median, milliseconds
 from bench.plain import PlainLxc, attach, wait_up
-from framework.host import REPOSITORY, Host
+from framework.host import LXC_PATH, REPOSITORY, Host
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 ROUNDS = 3
@@ -17,10 +17,9 @@ ROUNDS = 3
 @pytest.fixture(scope="module")
 def plain(host: Host) -> Iterator[PlainLxc]:
     """Plain LXC beside the host's own containers, on the same file system."""
-    by_hand = PlainLxc(host.root / "plain", host.bridge)
+    by_hand = PlainLxc(host.bridge)
     yield by_hand
-    for folder in by_hand.folder.iterdir():
-        subprocess.run(["lxc-stop", "-k", "-P", str(by_hand.folder), "-n", folder.name], check=False)
+    by_hand.dispose()
 
 
 def _template(host: Host) -> Path:
@@ -28,12 +27,12 @@ def _template(host: Host) -> Path:
 
 
 def test_create_and_start(host: Host, plain: PlainLxc, report: Report) -> None:
-    template, ours_path = _template(host), host.root / "run/lxc"
+    template = _template(host)
     made: list[int] = []
 
     def ours() -> None:
         made.append(host.create(start=True, hostname="bench"))
-        wait_up(ours_path, str(made[-1]))
+        wait_up(LXC_PATH, host.lxc_name(made[-1]))
 
     def by_hand() -> None:
         name = f"plain{len(made)}"
@@ -56,12 +55,11 @@ def test_create_and_start(host: Host, plain: PlainLxc, report: Report) -> None:
 def test_start_stop_delete_exec(host: Host, plain: PlainLxc, report: Report) -> None:
     vmid = host.create(hostname="bench")
     plain.create("bench", _template(host), 99)
-    ours_path = host.root / "run/lxc"
     figures: dict[str, list[float]] = {key: [] for key in ("start", "hand start", "stop", "hand stop")}
     for _ in range(5):
         figures["start"] += milliseconds(lambda: host.act(vmid, "start"), 1)
         figures["hand start"] += milliseconds(lambda: plain.start("bench"), 1)
-        wait_up(ours_path, str(vmid))
+        wait_up(LXC_PATH, host.lxc_name(vmid))
         wait_up(plain.folder, "bench")
         figures["stop"] += milliseconds(lambda: host.act(vmid, "stop"), 1)
         figures["hand stop"] += milliseconds(lambda: plain.stop("bench"), 1)
@@ -73,8 +71,8 @@ def test_start_stop_delete_exec(host: Host, plain: PlainLxc, report: Report) -> 
     report.add("stop by force", f"{a:.0f} ms", f"{b:.0f} ms", f"{a - b:+.0f} ms", "at most +50 ms", met=a - b <= 50)
 
     host.act(vmid, "start")
-    wait_up(ours_path, str(vmid))
-    hand = median(milliseconds(lambda: attach(ours_path, str(vmid), "true"), 30))
+    wait_up(LXC_PATH, host.lxc_name(vmid))
+    hand = median(milliseconds(lambda: attach(LXC_PATH, host.lxc_name(vmid), "true"), 30))
     api = median(_exec_over_api(host, vmid))
     report.add("exec true through the API", f"{api:.1f} ms", f"{hand:.1f} ms", f"{api - hand:+.1f} ms",
                "at most +15 ms", met=api - hand <= 15)  # fmt: skip

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from bastide.base.layout import Layout
 from bench.conftest import Report, median, milliseconds
 from bench.plain import PlainLxc, wait_up
-from framework.host import REPOSITORY, Host
+from framework.host import LXC_PATH, REPOSITORY, Host
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 FLEET = 30
@@ -36,7 +37,7 @@ def test_fleet(host: Host, report: Report) -> None:
     before = _available()
     fleet = [host.create(start=True, hostname=f"fleet{n}") for n in range(FLEET)]
     for vmid in fleet:
-        wait_up(host.root / "run/lxc", str(vmid))
+        wait_up(LXC_PATH, host.lxc_name(vmid))
     time.sleep(20)
     ours = (before - _available()) / FLEET
     report.add("memory per idle container (MemAvailable)", f"{ours:.1f} MiB", f"{plain_cost:.1f} MiB",
@@ -69,7 +70,7 @@ def test_fleet(host: Host, report: Report) -> None:
 
 def _plain_cost(host: Host) -> float:
     """MiB of MemAvailable that an idle plain LXC container takes, over as many as the fleet has."""
-    plain = PlainLxc(host.root / "plainfleet", host.bridge)
+    plain = PlainLxc(host.bridge)
     template = host.root / "state/storage/template/cache" / host.template().rpartition("/")[2]
     names = [f"p{n}" for n in range(FLEET)]
     for number, name in enumerate(names):
@@ -81,9 +82,7 @@ def _plain_cost(host: Host) -> float:
         wait_up(plain.folder, name)
     time.sleep(20)
     cost = (before - _available()) / FLEET
-    for name in names:
-        plain.stop(name)
-        plain.destroy(name)
+    plain.dispose()
     return cost
 
 
@@ -93,7 +92,7 @@ def _processes_per_guest(host: Host, fleet: list[int]) -> float:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             command = (entry / "cmdline").read_bytes() if (entry / "cmdline").exists() else b""
-            found += str(host.root).encode() in command and b"lxc" in command and b"lxcfs" not in command
+            found += b"[lxc monitor]" in command and Layout(host.root).instance.encode() in command
     return round(found / len(fleet), 2)
 
 

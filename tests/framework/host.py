@@ -25,9 +25,12 @@ from typing import Any
 
 import httpx
 
+from bastide.base.layout import Layout
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 CACHE = Path("/var/cache/bastide-tests")
 IMAGE = "debian-12"
+LXC_PATH = Path("/run")
 
 
 class ApiFailure(Exception):
@@ -239,6 +242,10 @@ class Host:
     def path(self, vmid: int, rest: str = "") -> str:
         """The API path of a container."""
         return f"/nodes/{self.node}/lxc/{vmid}{rest}"
+
+    def lxc_name(self, vmid: int) -> str:
+        """What LXC's own tools call a container, with LXC_PATH as their path."""
+        return f"{Layout(self.root).instance}-{vmid}"
 
     def act(self, vmid: int, action: str, **options: Any) -> str:
         """start, stop, shutdown, reboot ... and wait for it."""
