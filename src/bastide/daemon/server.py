@@ -41,6 +41,7 @@ async def run_daemon(layout: Layout, asked: Asked) -> None:
             await _serve(house)
     finally:
         await house.rooms.tasks.shutdown()
+        await house.rooms.network.stop(purge=False)
         await house.rooms.access.close()
         house.rooms.sampler.close()
         await house.store.close()

@@ -30,7 +30,7 @@ async def container_plan(rooms: Rooms, guest: Guest) -> ContainerPlan:
         interfaces={index: rooms.network.host_interface(guest.vmid, index) for index in config.net},
         idmap=IdMap(guest.first_id) if guest.first_id is not None else None,
         nameservers=nameservers(rooms, config),
-        searchdomain=config.searchdomain or host_searchdomain(),
+        searchdomain=config.searchdomain or _domain(rooms, config),
     )
 
 
@@ -49,6 +49,15 @@ def nameservers(rooms: Rooms, config: ContainerConfig) -> list[str]:
         if bridge is not None:
             return [str(bridge.ipv4.ip)]
     return host_nameservers()
+
+
+def _domain(rooms: Rooms, config: ContainerConfig) -> str | None:
+    """The search domain of a guest without a setting: the managed bridge's, where its neighbours are, or the host's."""
+    for nic in config.net.values():
+        bridge = rooms.network.gateway(nic.bridge) if nic.bridge else None
+        if bridge is not None:
+            return bridge.domain
+    return host_searchdomain()
 
 
 async def activate(rooms: Rooms, volume: str) -> Path:
