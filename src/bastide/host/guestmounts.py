@@ -12,6 +12,7 @@ file (`Work`). It goes through a mount namespace of its own in three steps:
 Sources: mount_namespaces(7) on less privileged namespaces, open_tree(2), move_mount(2), mount_setattr(2).
 """
 
+import errno
 import json
 import os
 import stat
@@ -101,11 +102,21 @@ def attach(work: Work, pid: int) -> None:
 def _tree(folder: Folder, first: int, user: int) -> int:
     tree = syscalls.open_tree(folder.source, recursive=not folder.mapped)
     if folder.mapped and first and os.fstat(tree).st_uid != first:
-        syscalls.mount_setattr(tree, user_namespace=user)
+        _map_owners(tree, first, user)
     flags = syscalls.attribute_flags(folder.flags)
     if flags:
         syscalls.mount_setattr(tree, set_flags=flags, recursive=True)
     return tree
+
+
+def _map_owners(tree: int, first: int, user: int) -> None:
+    try:
+        syscalls.mount_setattr(tree, user_namespace=user)
+    except OSError as error:
+        # A file system that cannot show mapped owners: an empty volume simply becomes the guest's.
+        if error.errno != errno.EINVAL or set(os.listdir(f"/proc/self/fd/{tree}")) - {"lost+found"}:
+            raise
+        os.chown(f"/proc/self/fd/{tree}", first, first)
 
 
 def _make_node(place: Path, node: Node, first: int) -> None:

@@ -53,6 +53,10 @@ def children(pid: int) -> list[int]:
     """The children of a process's main thread."""
     try:
         return [int(part) for part in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        # A kernel without CONFIG_PROC_CHILDREN, or no such process.
+        numbers = (int(path.name) for path in Path("/proc").glob("[0-9]*")) if Path(f"/proc/{pid}").exists() else ()
+        return sorted(found.pid for found in map(stat, numbers) if found is not None and found.parent == pid)
     except OSError:
         return []
 

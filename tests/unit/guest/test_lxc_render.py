@@ -51,6 +51,11 @@ CASES: dict[str, tuple[HostFeatures, dict[str, Any], dict[str, Any]]] = {
     "net-tag-rate": (V2, {"net0": NET0 + ",tag=7,rate=12.5,mtu=1400"}, {}),
     "net-trunks": (V2, {"net0": NET0 + ",trunks=2;3"}, {}),
     "net-several": (V2, {"net0": NET0, "net3": "name=lan,bridge=vmbr1,mtu=9000"}, {}),
+    "net-host-managed": (
+        V2,
+        {"net0": "name=eth0,bridge=vmbr0,host-managed=1,ip=10.0.0.2/24,gw=10.0.0.1,ip6=2001:db8::2/64,gw6=fe80::1"},
+        {},
+    ),
     "terminals": (V2, {"tty": 0, "console": 0}, {}),
     "entrypoint": (V2, {"entrypoint": "/usr/bin/app --serve 'a b'", "env": "A=1\0B=two words"}, {}),
     "mounts-devices": (
@@ -131,6 +136,8 @@ def test_interface_values_are_checked(option: str, char: str) -> None:
 def test_what_is_not_built_is_refused() -> None:
     with pytest.raises(NotSupported, match="mknod"):
         rendered(V2, {"features": "mknod=1"}, {})
+    with pytest.raises(NotSupported, match="ip6=auto"):
+        rendered(V2, {"net0": "name=eth0,host-managed=1,ip6=auto"}, {})
     with pytest.raises(NotSupported, match="--root"):
         rendered(V2, {}, {"hook": Path("/run/a b/hook")})
 

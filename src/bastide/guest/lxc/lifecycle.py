@@ -291,7 +291,8 @@ def _cause(folder: Path) -> str:
         return "LXC wrote no log"
     for line in lines:
         match = _LOG_LINE.match(line)
-        if match:
+        # What lxcfs offers is optional, but LXC calls it an error when it cannot be had.
+        if match and "/lxcfs/" not in match[1]:
             reason, dash, text = match[1].partition(" - ")
             return f"{text} ({reason})" if dash else reason
     return "LXC's log names no error"

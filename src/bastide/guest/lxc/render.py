@@ -203,10 +203,27 @@ def _interface(lines: _Lines, index: int, nic: NetworkInterface, host_end: str) 
         lines.add(f"{prefix}.hwaddr", nic.hwaddr)
     if nic.mtu is not None:
         lines.add(f"{prefix}.mtu", nic.mtu)
+    if nic.host_managed:
+        _addresses(lines, index, nic)
     plain = nic.tag is None and nic.trunks is None and not nic.firewall and not nic.rate
     if nic.bridge is not None and plain and not nic.link_down:
         # In the bridge before init runs: its first DHCP request is heard. Anything else waits for its set-up.
         lines.add(f"{prefix}.link", nic.bridge)
+
+
+def _addresses(lines: _Lines, index: int, nic: NetworkInterface) -> None:
+    """Addresses that LXC sets itself: the guest has nothing that could (an application without an init system)."""
+    prefix = f"lxc.net.{index}"
+    for key, address, gateway in (("ipv4", nic.ip, nic.gw), ("ipv6", nic.ip6, nic.gw6)):
+        if address in ("dhcp", "auto"):
+            raise NotSupported(
+                f"net{index}: host-managed needs a static address, not {'ip' if key == 'ipv4' else 'ip6'}={address}"
+            )
+        if address is not None and "/" in address:
+            lines.add(f"{prefix}.{key}.address", address)
+            if gateway is not None:
+                lines.add(f"{prefix}.{key}.gateway", gateway)
+    lines.add(f"{prefix}.flags", "up")
 
 
 def _init(lines: _Lines, config: ContainerConfig) -> None:
