@@ -73,7 +73,7 @@ def _cells(row: dict[str, Any]) -> list[Any]:
         "VM" if row.get("type") == "qemu" else "CT",
         row["status"],
         f"{row.get('maxcpu') or ''}",
-        f"{output.size(row.get('mem'))} / {limit}" if live else limit,
+        f"{output.size(row['mem'])} / {limit}" if live and row.get("mem") else limit,
         shown,
         output.duration(row.get("uptime")) if live else "",
     ]

@@ -26,6 +26,20 @@ _NAME = re.compile(
 _TRIES = 5  # another launch may take the id we were told is free
 
 
+Storage = Annotated[str, typer.Option(metavar="STORAGE", help="For its disk.", autocompletion=completing.storages)]
+Nets = Annotated[
+    list[str] | None,
+    typer.Option("--net", metavar="STRING", help="net0, net1 ... in full: name=eth0,bridge=vmbr0,ip=dhcp,tag=5"),
+]
+Keys = Annotated[
+    list[str] | None, typer.Option("--ssh-key", metavar="FILE", help="Public key for root. May be repeated.")
+]
+PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read root's password from standard input.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other option. May be repeated.")
+]
+
+
 @dataclass(slots=True)
 class Made:
     """What a launch has made so far, and the task that is at it."""
@@ -51,24 +65,15 @@ def launch(
     cores: Annotated[int | None, typer.Option(metavar="N", help="CPU cores. Default: all.")] = None,
     memory: Annotated[str, typer.Option(metavar="SIZE", help="512M, 2G ...")] = DEFAULT_MEMORY,
     disk: Annotated[str, typer.Option("--disk", "--size", metavar="SIZE", help="Root file system.")] = DEFAULT_DISK,
-    storage: Annotated[
-        str, typer.Option(metavar="STORAGE", help="For its disk.", autocompletion=completing.storages)
-    ] = "local",
+    storage: Storage = "local",
     bridge: Annotated[str | None, typer.Option(metavar="NAME", help="Bridge. Default: the NAT bridge.")] = None,
     ip: Annotated[str, typer.Option(metavar="dhcp|CIDR", help="IPv4: dhcp, manual or ADDRESS/PREFIX.")] = "dhcp",
     gateway: Annotated[
         str | None, typer.Option("--gw", metavar="ADDRESS", help="IPv4 gateway, with --ip CIDR.")
     ] = None,
-    net: Annotated[
-        list[str] | None,
-        typer.Option("--net", metavar="STRING", help="net0, net1 ... in full: name=eth0,bridge=vmbr0,ip=dhcp,tag=5"),
-    ] = None,
-    ssh_key: Annotated[
-        list[str] | None, typer.Option("--ssh-key", metavar="FILE", help="Public key for root. May be repeated.")
-    ] = None,
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read root's password from standard input.")
-    ] = False,
+    net: Nets = None,
+    ssh_key: Keys = None,
+    password_stdin: PasswordStdin = False,
     privileged: Annotated[
         bool, typer.Option("--privileged/--unprivileged", help="Share the host's user ids: weaker walls.")
     ] = False,
@@ -79,9 +84,7 @@ def launch(
     onboot: Annotated[bool, typer.Option("--onboot", help="Start with the host.")] = False,
     vmid: Annotated[int | None, typer.Option(metavar="ID", help="Default: the next free one.")] = None,
     no_start: Annotated[bool, typer.Option("--no-start", help="Make it, do not start it.")] = False,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other option. May be repeated.")
-    ] = None,
+    settings: Settings = None,
     timeout: Annotated[int, typer.Option(metavar="SECONDS", help="How long it may take to come up.")] = 60,
 ) -> None:
     """Make a container and wait until it is up.
