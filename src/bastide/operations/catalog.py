@@ -36,6 +36,8 @@ _HOOKS = (
     f"""printf '{_HOST_KEYS}' > "$1/etc/systemd/system/ssh-host-keys.service" """.strip(),
     'chroot "$1" systemctl enable systemd-networkd.service ssh-host-keys.service',
     'chroot "$1" systemctl disable systemd-networkd-wait-online.service',
+    # A container has no say in the kernel's modules; Debian 13's unit fails for it.
+    'chroot "$1" systemctl mask systemd-modules-load.service',
     'rm -f "$1"/etc/ssh/ssh_host_*_key "$1"/etc/ssh/ssh_host_*_key.pub',
     'rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap"',
     'rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"',

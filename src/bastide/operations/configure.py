@@ -12,7 +12,7 @@ from bastide.model.guest import Guest, GuestState
 from bastide.model.record import Scalar
 from bastide.operations import hot
 from bastide.operations.interfaces import check_interfaces, with_hardware_addresses
-from bastide.operations.pending import keep_unused
+from bastide.operations.pending import keep_unused, volumes_in
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import allocate_volume, delete_volumes, plan_volumes, volumes_of
 
@@ -49,7 +49,9 @@ async def update_config(
         undo.push_async_callback(delete_volumes, rooms, [volume.volid for volume in volumes])
         for volume in volumes:
             await allocate_volume(rooms, volume)
+        owned = {*volumes_in(guest.config), *volumes_in(guest.pending)} - {str(volid) for volid in doomed}
         guest = await _applied(rooms, _reverted(guest, revert), config.to_text(), removed, undo)
+        guest = guest.with_config(keep_unused(sorted(owned), guest.config, volumes_in(guest.pending)))
         guest = await rooms.guests.update(guest)
         undo.pop_all()
         await delete_volumes(rooms, doomed)
@@ -126,4 +128,4 @@ async def _applied(
     pending.update({key: values[key] for key in values if key not in now and guest.config.get(key) != values[key]})
     gone = [key for key in guest.removed if key not in touched]
     gone += [key for key in removed if key not in now and key in guest.config]
-    return replace(guest, config=keep_unused(guest.config, config), pending=pending, removed=tuple(gone))
+    return replace(guest, config=config, pending=pending, removed=tuple(gone))

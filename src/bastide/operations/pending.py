@@ -1,7 +1,7 @@
 """Changes that wait for the next start of a guest, and volumes that changes take out of use."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from bastide.base import propstring
@@ -23,21 +23,28 @@ async def apply_pending(rooms: Rooms, guest: Guest, task: Task | None) -> Guest:
         return guest
     if task is not None:
         task.log("applying pending changes: " + ", ".join(sorted({*guest.pending, *guest.removed})))
-    config = keep_unused(guest.config, guest.wanted_config)
+    config = keep_unused(volumes_in(guest.config), guest.wanted_config)
     return await rooms.guests.update(replace(guest, config=config, pending={}, removed=()))
 
 
-def keep_unused(before: Mapping[str, Scalar], after: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """`after`, with every volume that only `before` uses as `unused[n]`, and without the `unused[n]` in use again."""
-    volumes = _volumes(after)
-    mounted = {volume for key, volume in volumes.items() if not key.startswith("unused")}
-    config = {key: value for key, value in after.items() if not (key.startswith("unused") and volumes[key] in mounted)}
-    for key, volume in _volumes(before).items():
-        if volume in volumes.values() or key.startswith("unused"):
+def keep_unused(volumes: Iterable[str], config: Mapping[str, Scalar], waiting: Iterable[str] = ()) -> dict[str, Scalar]:
+    """`config`, holding each of a guest's `volumes`: as `unused[n]` if nothing else names it.
+
+    An `unused[n]` whose volume is mounted again goes. `waiting` are volumes that pending changes name.
+    """
+    mounted = {volume for key, volume in _volumes(config).items() if not key.startswith("unused")}
+    kept = {key: value for key, value in config.items() if not (key.startswith("unused") and str(value) in mounted)}
+    for volume in dict.fromkeys(volumes):
+        if volume in waiting or volume in _volumes(kept).values():
             continue
-        index = next(n for n in range(256) if f"unused{n}" not in config)
-        config[f"unused{index}"] = volume
-    return config
+        index = next(n for n in range(256) if f"unused{n}" not in kept)
+        kept[f"unused{index}"] = volume
+    return kept
+
+
+def volumes_in(config: Mapping[str, Scalar]) -> list[str]:
+    """The volume ids that a configuration names, bind mounts left out."""
+    return list(_volumes(config).values())
 
 
 def _volumes(config: Mapping[str, Scalar]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from bastide.model.access import Identity
 from bastide.model.container import ContainerConfig
 from bastide.model.guest import Guest, GuestState
 from bastide.operations import hooks
+from bastide.operations.interfaces import check_interfaces
 from bastide.operations.pending import apply_pending
 from bastide.operations.plan import container_plan, deactivate
 from bastide.operations.rooms import Rooms
@@ -101,8 +102,7 @@ async def start_locked(rooms: Rooms, guest: Guest, task: Task) -> None:
         raise WrongState(f"CT {guest.vmid} already running")
     guest = await apply_pending(rooms, guest, task)
     config = ContainerConfig.parse(guest.config)
-    for nic in config.net.values():
-        await rooms.network.check(nic)
+    await check_interfaces(rooms, config)
     try:
         await hooks.run_hook(rooms, guest, "pre-start", task)
         plan = await container_plan(rooms, guest)

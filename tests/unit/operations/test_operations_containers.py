@@ -142,6 +142,20 @@ async def test_a_detached_volume_becomes_unused_and_can_be_deleted(rooms: Rooms)
     assert len(await _volumes(rooms)) == 1
 
 
+async def test_a_new_volume_that_is_reverted_is_not_lost(rooms: Rooms) -> None:
+    await _create(rooms, start=True, mp0="local:0,mp=/data")
+    await configure.update_config(rooms, ROOT, 100, ContainerOptions.parse({"mp0": "local:0,mp=/other"}))
+    guest = await rooms.guests.get(100)
+    assert "mp=/other" in str(guest.pending["mp0"])
+    assert len(await _volumes(rooms)) == 3
+    await configure.update_config(rooms, ROOT, 100, ContainerOptions(), revert=["mp0"])
+    guest = await rooms.guests.get(100)
+    assert dict(guest.pending) == {}
+    assert str(guest.config["unused0"]).endswith("disk-2.subvol")
+    assert await _end(rooms, await destroy_container(rooms, ROOT, 100, force=True)) == "OK"
+    assert await _volumes(rooms) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "delete", "name"),
     [
