@@ -7,7 +7,7 @@ from pydantic import Field
 from bastide.api.execute import Columns, GuestName, guest_for_console
 from bastide.api.fields import GuestPath
 from bastide.api.routing import Branch, Call
-from bastide.api.websocket import SocketChannel
+from bastide.api.websocket import SocketChannel, while_allowed
 from bastide.base.errors import MethodNotImplemented
 from bastide.model.record import Record
 from bastide.operations import execute
@@ -56,7 +56,7 @@ async def attach(call: Call, p: Console) -> None:
     channel = SocketChannel(call.websocket)
     async with consoles(call).open(call.rooms, guest, None if p.tty == 1 else p.tty, terminal) as session:
         await channel.accept()
-        await execute.join(session, channel)
+        await while_allowed(call, guest.vmid, execute.join(session, channel))
     await channel.close()
 
 
@@ -86,7 +86,8 @@ async def vncwebsocket(call: Call, p: VncWebsocket) -> None:
     channel = SocketChannel(call.websocket)
     try:
         await channel.accept()
-        await consoles(call).serve(call.rooms, guest, offer, channel, p.vncticket)
+        serving = consoles(call).serve(call.rooms, guest, offer, channel, p.vncticket)
+        await while_allowed(call, guest.vmid, serving)
     finally:
         offer.closed.set()
     await channel.close()

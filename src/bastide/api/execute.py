@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from bastide.api.routing import Branch, Call
-from bastide.api.websocket import SocketChannel
+from bastide.api.websocket import SocketChannel, while_allowed
 from bastide.model.guest import Guest
 from bastide.model.record import Record
 from bastide.operations import execute
@@ -47,7 +47,7 @@ async def run_command(call: Call, p: Exec) -> None:
     channel = SocketChannel(call.websocket)
     try:
         await channel.accept()
-        await execute.join(session, channel)
+        await while_allowed(call, guest.vmid, execute.join(session, channel))
     finally:
         session.close()
     await channel.close()
