@@ -27,9 +27,9 @@ def storages(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 def images(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Names of images that `launch` knows."""
-    from bastide.cli.images import shown_name  # noqa: PLC0415 - only a shell that completes an image asks
+    from bastide.cli.output import image_name  # noqa: PLC0415 - only a shell that completes an image asks
 
-    names = dict.fromkeys(shown_name(row) for row in _ask(ctx, "/bastide/images"))
+    names = dict.fromkeys(image_name(row) for row in _ask(ctx, "/bastide/images"))
     return [(name, "") for name in names or ["debian-12"] if name.startswith(incomplete)]
 
 

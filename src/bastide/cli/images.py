@@ -24,13 +24,10 @@ def list_images(ctx: typer.Context) -> None:
         output.emit_json(rows)
         return
     columns = [output.Column("image"), output.Column("size", "right"), output.Column("made"), output.Column("volume")]
-    cells = [(shown_name(row), output.size(row.get("size")), output.moment(_made(row)), row["volid"]) for row in rows]
+    cells = [
+        (output.image_name(row), output.size(row.get("size")), output.moment(_made(row)), row["volid"]) for row in rows
+    ]
     output.table(columns, cells, empty=f"no images; make one with: bastide image build{session.root_option} debian-12")
-
-
-def shown_name(row: dict[str, Any]) -> str:
-    """What to call an image on the command line: `debian-12`, or its file's name when nothing else is known."""
-    return str(row.get("alias") or row.get("name") or row["volid"])
 
 
 def _made(row: dict[str, Any]) -> float | None:

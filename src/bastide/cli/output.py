@@ -139,3 +139,8 @@ def moment(epoch: float | None) -> str:
     from datetime import datetime  # noqa: PLC0415 - only lists with times need it
 
     return datetime.fromtimestamp(epoch).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def image_name(row: dict[str, Any]) -> str:
+    """What to call an image on the command line: `debian-12`, or its file's name when nothing else is known."""
+    return str(row.get("alias") or row.get("name") or row["volid"])
