@@ -6,6 +6,7 @@ import typer
 
 from bastide.base.errors import InvalidParameter, NotFound, NotSupported
 from bastide.cli import completing, image_servers, output, progress
+from bastide.cli.output import image_name
 from bastide.cli.session import Session
 
 app = typer.Typer(help="List, build, pull and remove images.", no_args_is_help=True, rich_markup_mode="rich")
@@ -25,7 +26,7 @@ def list_images(ctx: typer.Context) -> None:
         return
     columns = [output.Column("image"), output.Column("size", "right"), output.Column("made"), output.Column("volume")]
     cells = [
-        (output.image_name(row), output.size(row.get("size")), output.moment(_made(row)), row["volid"]) for row in rows
+        (image_name(row), output.size(row.get("size")), output.moment(_made(row)), row["volid"]) for row in rows
     ]
     output.table(columns, cells, empty=f"no images; make one with: bastide image build{session.root_option} debian-12")
 
