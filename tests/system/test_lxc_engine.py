@@ -325,6 +325,25 @@ def test_a_failed_start_says_why_and_leaves_nothing(live: Any) -> None:
     live(story)
 
 
+def test_a_start_that_is_cut_short_leaves_nothing(live: Any) -> None:
+    async def story(bench: Bench) -> None:
+        plan = await bench.plan(busybox_tar())
+        for delay in (0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1):
+            starting = asyncio.ensure_future(bench.engine.start(plan))
+            await asyncio.sleep(delay)
+            starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await starting
+                await bench.engine.stop(plan.vmid)
+            assert bench.engine.running() == frozenset()
+            assert list(Path("/sys/fs/cgroup").rglob(f"{bench.layout.instance}/*{plan.vmid}")) == []
+            mounts = Path("/proc/self/mountinfo").read_text()
+            assert f"{bench.layout.instance}-guests/{plan.vmid}" not in mounts
+        await bench.engine.start(plan)
+
+    live(story)
+
+
 def test_mounts_and_devices(live: Any) -> None:
     async def story(bench: Bench) -> None:
         plan = await bench.plan(busybox_tar(), dev0="/dev/full,uid=5,mode=0600")
@@ -373,7 +392,7 @@ def test_a_mount_never_follows_the_guests_links(live: Any) -> None:
             with contextlib.suppress(HostFailure):
                 await bench.engine.add_mount(plan, Mount(volume, point, mapped=True))
         assert Path("/proc/self/mountinfo").read_text() == before
-        flipping.kill()
+        await bench.engine.stop(vmid)
         await flipping.wait()
 
     live(story)

@@ -24,6 +24,7 @@ from bastide.model.guest import GuestState
 _PATH = {"PATH": "/usr/sbin:/sbin"}
 _START_DEADLINE = 60.0
 _STOP_DEADLINE = 30.0
+_KILL_DEADLINE = 5.0
 _LOG_LINE = re.compile(r"^\S+ .*? ERROR +\S+ - \S+:\d+ - (.*)$")
 
 
@@ -139,6 +140,13 @@ class Lifecycle:
         self._runtime.adopt(vmid)
         with contextlib.suppress(HostFailure):
             await self.stop(vmid)
+        # A start that was cut short may not have named its monitor yet; its groups know it.
+        groups = [self._runtime.group(vmid), self._runtime.monitor_group(vmid)]
+        for group in groups:
+            self._runtime.groups.kill(group)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_KILL_DEADLINE):
+                await processes.until(lambda: not any(map(self._runtime.groups.processes, groups)), 0.01)
         self._remove_traces(vmid)
         (self._runtime.folder(vmid) / "pid").unlink(missing_ok=True)
 
@@ -257,7 +265,7 @@ class Lifecycle:
         """Remove a stopped guest's groups and mount."""
         if self._runtime.monitor(vmid) is None:
             self._runtime.groups.remove(self._runtime.group(vmid))
-            self._runtime.groups.remove(f"{self._runtime.layout.instance}/monitor-{vmid}")
+            self._runtime.groups.remove(self._runtime.monitor_group(vmid))
             stage = self._runtime.stage(vmid)
             idmap.unmount_folder(stage)
             with contextlib.suppress(OSError):

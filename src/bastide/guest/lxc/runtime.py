@@ -52,6 +52,10 @@ class Runtime:
         """The control group that holds its limits."""
         return f"{self.layout.instance}/{vmid}"
 
+    def monitor_group(self, vmid: int) -> str:
+        """The control group of LXC's monitor."""
+        return f"{self.layout.instance}/monitor-{vmid}"
+
     def tool(self, program: str, vmid: int) -> list[str]:
         """The beginning of an LXC tool's argument list for that container."""
         return [program, "-P", str(_SHARED), "-n", self.name(vmid), "--rcfile", str(self.folder(vmid) / "config")]
