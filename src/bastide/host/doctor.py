@@ -312,9 +312,9 @@ def _filesystem(layout: Layout) -> Checks:
     else:
         yield Check(
             "quota",
-            "warn",
-            f"{kind} without project quotas: containers on plain folders can outgrow their sizes",
-            "Mount with prjquota (ext4: tune2fs -O project,quota), or: bastide api set /storage/local format=raw",
+            "ok",
+            f"{kind} without project quotas: a container with a size gets an ext4 image of its own",
+            "Mount with prjquota (ext4: tune2fs -O project,quota) to keep them as folders.",
         )
     if abilities.reflink(folder):
         yield Check("copies", "ok", f"{kind} shares blocks between copies (reflink)")

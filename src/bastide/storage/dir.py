@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from bastide.base.errors import AlreadyExists, BastideError, HostFailure, InvalidParameter, NotFound, WrongState
 from bastide.base.layout import Layout
@@ -32,6 +32,7 @@ _RUN = secrets.token_hex(8)
 """Marks this daemon's files in `.incoming`, so that the next one knows the leftovers."""
 
 _NO_SPACE = StorageUsage(active=False, total=0, used=0, available=0)
+_LOOP_CONTROL = Path("/dev/loop-control")
 _SUPPORTED = frozenset({*FILE_CONTENTS, "images", "rootdir"})
 _PARTIAL_SECONDS = 24 * 3600
 
@@ -61,13 +62,20 @@ class DirStorage:
     @property
     def capabilities(self) -> Capabilities:
         """What it can do; sizes of folders are enforced where the file system was last seen mounted with quotas."""
-        raw = self.config.format == "raw"
+        form = self._container_format
         return Capabilities(
             contents=self.config.contents & _SUPPORTED,
-            container_format="raw" if raw else "subvol",
-            enforces_size=raw or self._quotas is not None,
+            container_format=form,
+            enforces_size=form == "raw" or self._quotas is not None,
             shared=self.config.shared,
         )
+
+    @property
+    def _container_format(self) -> Literal["raw", "subvol"]:
+        """The form of a container's volume with a size: as configured, else whichever enforces the size here."""
+        if self.config.format in ("raw", "subvol"):
+            return self.config.format
+        return "subvol" if self._quotas is not None or not _LOOP_CONTROL.exists() else "raw"
 
     async def prepare(self) -> None:
         """Make the folders and clear away what an earlier daemon left half done. Raises HostFailure."""
@@ -147,8 +155,8 @@ class DirStorage:
     # Containers' file systems.
 
     def volume_name(self, vmid: int, number: int, size: int) -> str:
-        """`100/vm-100-disk-0.subvol`; `.raw` when the storage's format is raw and there is a size to enforce."""
-        form = "raw" if self.config.format == "raw" and size > 0 else "subvol"
+        """`100/vm-100-disk-0.raw` where only an image enforces the size, else `.subvol`."""
+        form = self._container_format if size > 0 else "subvol"
         return f"{vmid}/vm-{vmid}-disk-{number}.{form}"
 
     async def allocate(self, name: str, size: int) -> None:
@@ -287,13 +295,7 @@ class DirStorage:
     def _measure(self) -> StorageUsage:
         self._check_mounted()
         self._look()
-        space = os.statvfs(self._path)
-        return StorageUsage(
-            active=True,
-            total=space.f_blocks * space.f_frsize,
-            used=(space.f_blocks - space.f_bfree) * space.f_frsize,
-            available=space.f_bavail * space.f_frsize,
-        )
+        return StorageUsage(True, *filesystems.space(self._path))
 
     def _scan(self, contents: frozenset[str], vmid: int | None) -> Sequence[Volume]:
         found: dict[str, Volume] = {}
@@ -338,8 +340,7 @@ class DirStorage:
             limits = quota.usage(path, self._quotas) if self._quotas is not None else None
             folder_used = limits[0] if limits else None
         elif parsed.format == "raw" and view.mounts / parsed.text in view.mounted:
-            space = os.statvfs(view.mounts / parsed.text)
-            folder_used = (space.f_blocks - space.f_bfree) * space.f_frsize
+            folder_used = filesystems.space(view.mounts / parsed.text)[1]
         return Volume(
             volid=f"{self.config.storage}:{parsed.text}",
             content=parsed.content,
