@@ -35,6 +35,7 @@ class FakeEngine:
         self.guests: dict[int, _Running] = {}
         self.fail_next: dict[str, BastideError] = {}
         self.limits: dict[int, ContainerConfig] = {}
+        self.stale: set[int] = set()
 
     def _maybe_fail(self, action: str) -> None:
         error = self.fail_next.pop(action, None)
@@ -78,6 +79,7 @@ class FakeEngine:
         self._maybe_fail("stop")
         self._guest(vmid).stopped.set()
         del self.guests[vmid]
+        self.stale.add(vmid)
 
     async def shutdown(self, vmid: int, deadline: float) -> bool:
         """See Lifecycle."""
@@ -102,8 +104,15 @@ class FakeEngine:
         if vmid in self.guests:
             await self.guests[vmid].stopped.wait()
 
-    async def cleanup(self, vmid: int) -> None:
+    def ended(self) -> frozenset[int]:
         """See Lifecycle."""
+        return frozenset(self.stale)
+
+    async def cleanup(self, vmid: int) -> bool:
+        """See Lifecycle."""
+        there = vmid in self.stale
+        self.stale.discard(vmid)
+        return there
 
     def usage(self, vmid: int) -> Usage | None:
         """See Inspection."""

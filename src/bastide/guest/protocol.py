@@ -104,8 +104,11 @@ class Lifecycle(Protocol):
     async def wait_stopped(self, vmid: int) -> None:
         """Return once the guest does not run; at once if it does not."""
 
-    async def cleanup(self, vmid: int) -> None:
-        """Remove generated configuration, logs and empty cgroups of a stopped guest."""
+    def ended(self) -> frozenset[int]:
+        """The guests that ran and do not any more, and that nobody has cleaned up after."""
+
+    async def cleanup(self, vmid: int) -> bool:
+        """Remove generated configuration, logs and empty cgroups of a stopped guest; whether there were any."""
 
 
 class Inspection(Protocol):

@@ -115,6 +115,7 @@ async def start_locked(rooms: Rooms, guest: Guest, task: Task) -> None:
         if rooms.containers.state(guest.vmid) is not GuestState.STOPPED:
             await rooms.containers.stop(guest.vmid)
         await tidy_stopped(rooms, guest, task)
+        await deactivate(rooms, guest)
         raise
     await hooks.run_hook(rooms, guest, "post-start", task)
 
@@ -129,11 +130,13 @@ async def stop_locked(rooms: Rooms, guest: Guest, task: Task) -> None:
 
 
 async def tidy_stopped(rooms: Rooms, guest: Guest, task: Task | None) -> None:
-    """What follows every stop, also one from inside: unmount, apply what waited, run the hook."""
-    await deactivate(rooms, guest)
-    await rooms.containers.cleanup(guest.vmid)
-    guest = await apply_pending(rooms, guest, task)
-    await hooks.run_hook(rooms, guest, "post-stop", task)
+    """What follows every stop, also one from inside, once: apply what waited, run the hook.
+
+    The guest's volumes stay active for a start that follows at once; `watch.py` releases them.
+    """
+    if await rooms.containers.cleanup(guest.vmid):
+        guest = await apply_pending(rooms, guest, task)
+        await hooks.run_hook(rooms, guest, "post-stop", task)
 
 
 def _refuse_config_lock(guest: Guest) -> None:

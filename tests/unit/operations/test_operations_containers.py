@@ -1,5 +1,6 @@
 """Operations on containers over the fakes: what fails at any step leaves nothing, what works is recorded."""
 
+import asyncio
 import itertools
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from bastide.operations.destroy import destroy_container
 from bastide.operations.recover import recover
 from bastide.operations.resize import resize_volume
 from bastide.operations.rooms import Rooms
+from bastide.operations.watch import watch_stops
 from framework.rooms import TEMPLATE, fake_rooms
 
 pytestmark = pytest.mark.anyio
@@ -111,6 +113,19 @@ async def test_changes_of_a_running_container(rooms: Rooms) -> None:
     await _end(rooms, await power.stop(rooms, ROOT, 100))
     guest = await rooms.guests.get(100)
     assert (guest.config["hostname"], dict(guest.pending)) == ("other", {})
+
+
+async def test_a_stop_from_inside_is_followed_by_what_every_stop_is(rooms: Rooms) -> None:
+    await _create(rooms, start=True)
+    await configure.update_config(rooms, ROOT, 100, ContainerOptions.parse({"hostname": "other"}))
+    await rooms.containers.stop(100)
+    watching = asyncio.create_task(watch_stops(rooms))
+    async with asyncio.timeout(10):
+        while (await rooms.guests.get(100)).config["hostname"] != "other":
+            await asyncio.sleep(0.01)
+    watching.cancel()
+    assert rooms.containers.ended() == frozenset()
+    assert not await rooms.containers.cleanup(100)
 
 
 async def test_a_failed_change_changes_nothing(rooms: Rooms) -> None:

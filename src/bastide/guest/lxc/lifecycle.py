@@ -255,11 +255,18 @@ class Lifecycle:
         await self._runtime.wait_ended(vmid)
         self._remove_traces(vmid)
 
-    async def cleanup(self, vmid: int) -> None:
-        """Remove generated files and empty groups of a stopped guest."""
-        if self._runtime.monitor(vmid) is None:
-            self._remove_traces(vmid)
-            shutil.rmtree(self._runtime.folder(vmid), ignore_errors=True)
+    def ended(self) -> frozenset[int]:
+        """The guests whose generated files are there and whose monitor is not."""
+        return self._runtime.known() - self._runtime.running()
+
+    async def cleanup(self, vmid: int) -> bool:
+        """Remove generated files and empty groups of a stopped guest; whether there were any."""
+        if self._runtime.monitor(vmid) is not None:
+            return False
+        there = self._runtime.folder(vmid).exists()
+        self._remove_traces(vmid)
+        shutil.rmtree(self._runtime.folder(vmid), ignore_errors=True)
+        return there
 
     def _remove_traces(self, vmid: int) -> None:
         """Remove a stopped guest's groups and mount."""

@@ -89,6 +89,14 @@ class Runtime:
         """Containers with a living monitor."""
         return frozenset(vmid for vmid in list(self._monitors) if self.monitor(vmid) is not None)
 
+    def known(self) -> frozenset[int]:
+        """Containers that have generated files: those that run, start, or have not been cleaned up after."""
+        try:
+            names = os.listdir(self._folder)
+        except FileNotFoundError:
+            return frozenset()
+        return frozenset(int(name) for name in names if name.isdecimal())
+
     def init_pid(self, vmid: int) -> int | None:
         """The guest's first process; None while there is none, as in the middle of a reboot."""
         handle = self.monitor(vmid)
