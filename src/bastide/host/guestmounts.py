@@ -12,6 +12,7 @@ file (`Work`). It goes through a mount namespace of its own in three steps:
 Sources: mount_namespaces(7) on less privileged namespaces, open_tree(2), move_mount(2), mount_setattr(2).
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -140,6 +141,15 @@ def _attach_one(root: RootDir, copy: int, target: str) -> None:
     os.close(copy)
 
 
+def _leave_profile() -> None:
+    """Become unconfined: a hook inherits the AppArmor profile of lxc-start, which knows LXC's own mounts only.
+
+    The profile permits this change (apparmor.d(5), change_profile).
+    """
+    with contextlib.suppress(OSError), open("/proc/self/attr/current", "wb", buffering=0) as file:
+        file.write(b"changeprofile unconfined")
+
+
 def main() -> None:
     """`guestmounts FILE [PID]`: read the work from FILE; as a hook the process is LXC_PID (lxc.container.conf(5)).
 
@@ -149,6 +159,7 @@ def main() -> None:
     error_file = file.with_name(file.name + ".error")
     descriptor = os.open(error_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
+        _leave_profile()
         pid = int(sys.argv[2]) if len(sys.argv) == 3 else int(os.environ["LXC_PID"])
         attach(Work.from_json(file.read_text()), pid)
     except (OSError, BastideError, KeyError, ValueError) as error:

@@ -273,6 +273,7 @@ class Lifecycle:
         if self._runtime.monitor(vmid) is None:
             self._runtime.groups.remove(self._runtime.group(vmid))
             self._runtime.groups.remove(self._runtime.monitor_group(vmid))
+            shutil.rmtree(self._runtime.lxc_folder(vmid), ignore_errors=True)
             stage = self._runtime.stage(vmid)
             idmap.unmount_folder(stage)
             with contextlib.suppress(OSError):

@@ -48,6 +48,10 @@ class Runtime:
         """The container's name as LXC knows it, unique on the machine."""
         return f"{self.layout.instance}-{vmid}"
 
+    def lxc_folder(self, vmid: int) -> Path:
+        """Where LXC itself keeps what it generates: AppArmor's profile."""
+        return _SHARED / self.name(vmid)
+
     def group(self, vmid: int) -> str:
         """The control group that holds its limits."""
         return f"{self.layout.instance}/{vmid}"
