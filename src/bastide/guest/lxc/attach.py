@@ -7,9 +7,10 @@ the guest's root once it is there.
 import asyncio
 import contextlib
 import os
+import re
 import termios
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bastide.base.errors import InvalidParameter, NotFound, WrongState
@@ -23,6 +24,11 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TAKE_OVER_DEADLINE = 2.0
 # The guest's own shell changes the folder; the words of the command stay arguments and are never parsed.
 _CHANGE_FOLDER = 'cd -- "$0" && exec "$@"'
+# What ld.so(8) ignores in programs with more rights than their caller, and what the C library and LXC look at.
+_STEERS = re.compile(
+    r"(LD|LXC|GLIBC|MALLOC|GCONV|LC|NIS|RES|RESOLV)_|(PATH|HOME|LANG|LANGUAGE|GETCONF_DIR|HOSTALIASES|LOCALDOMAIN|"
+    r"LOCPATH|NLSPATH|TMPDIR|TZDIR|TZ|IFS|ENV|BASH_ENV)$"
+)
 
 
 class Execution:
@@ -33,13 +39,13 @@ class Execution:
 
     async def execute(self, vmid: int, command: Command) -> Process:
         """Start a command with pipes at its standard streams."""
-        argv = self._argv(vmid, command, {})
-        return await run.spawn(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=Path("/"))
+        argv, env = self._attach(vmid, command, {})
+        return await run.spawn(argv, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=Path("/"))
 
     async def execute_terminal(self, vmid: int, command: Command, terminal: Terminal) -> tuple[Process, int]:
         """Start a command on a new pseudo-terminal."""
-        argv = self._argv(vmid, command, {"TERM": "xterm-256color"})
-        return await self._on_terminal(argv, terminal)
+        argv, env = self._attach(vmid, command, {"TERM": "xterm-256color"})
+        return await self._on_terminal(argv, terminal, env)
 
     async def console(self, vmid: int, tty: int, terminal: Terminal) -> tuple[Process, int]:
         """Attach to a console; nothing typed is an escape character."""
@@ -47,13 +53,15 @@ class Execution:
         argv = [*self._runtime.tool("/usr/bin/lxc-console", vmid), "-t", str(tty), "-e", "-1"]
         return await self._on_terminal(argv, terminal)
 
-    async def _on_terminal(self, argv: Sequence[str], terminal: Terminal) -> tuple[Process, int]:
+    async def _on_terminal(
+        self, argv: Sequence[str], terminal: Terminal, env: Mapping[str, str] | None = None
+    ) -> tuple[Process, int]:
         master, slave = pty.open_pty(terminal.columns, terminal.rows)
         try:
             # setsid(1) makes the terminal the controlling one, so that a change of size is a signal to the process.
             process = await run.spawn(
                 ["/usr/bin/setsid", "--ctty", *argv],
-                stdin=slave, stdout=slave, stderr=slave, cwd=Path("/"), new_session=False,
+                env=env, stdin=slave, stdout=slave, stderr=slave, cwd=Path("/"), new_session=False,
             )  # fmt: skip
         except BaseException:
             os.close(master)
@@ -69,24 +77,33 @@ class Execution:
         if self._runtime.groups.frozen(self._runtime.group(vmid)):
             raise WrongState(f"CT {vmid} is {GuestState.PAUSED}; resume it first")
 
-    def _argv(self, vmid: int, command: Command, extra: dict[str, str]) -> list[str]:
+    def _attach(self, vmid: int, command: Command, extra: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+        """lxc-attach's argument list and environment for a command.
+
+        A variable's value may be secret and goes through the environment, which only root can read; but not one that
+        would steer lxc-attach itself.
+        """
         self._check_running(vmid)
         if not command.argv or not command.argv[0]:
             raise InvalidParameter({"command": "property is missing and it is not optional"})
         words = list(command.argv)
         if command.cwd is not None:
             words = ["/bin/sh", "-c", _CHANGE_FOLDER, command.cwd, *words]
-        environment = {"PATH": _PATH, **self._identity(vmid, command.uid), **extra, **command.env}
         argv = [*self._runtime.tool("/usr/bin/lxc-attach", vmid), "--clear-env"]
-        for name, value in environment.items():
+        kept: dict[str, str] = {}
+        for name, value in {"PATH": _PATH, **self._identity(vmid, command.uid), **extra, **command.env}.items():
             if not name or "=" in name or "\0" in name + value:
                 raise InvalidParameter({"env": f"'{name[:40]}' cannot name a variable"})
-            argv += ["--set-var", f"{name}={value}"]
+            if _STEERS.match(name):
+                argv += ["--set-var", f"{name}={value}"]
+            else:
+                argv += ["--keep-var", name]
+                kept[name] = value
         if any("\0" in word for word in words):
             raise InvalidParameter({"command": "a word of a command cannot hold NUL"})
         if command.uid or command.gid:
             argv += ["--uid", str(command.uid), "--gid", str(command.gid)]
-        return [*argv, "--", *words]
+        return [*argv, "--", *words], kept
 
     def _identity(self, vmid: int, uid: int) -> dict[str, str]:
         """HOME and USER of a guest's user, from the guest's own passwd(5)."""
