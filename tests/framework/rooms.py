@@ -47,6 +47,8 @@ async def fake_rooms(root: Path) -> Rooms:
         access=Access(store, "pve", layout),
     )
     assert await storages.start() == []
+    # Folders: an image would have to be mounted, which only root may.
+    await storages.update("local", {"format": "subvol"})
     _write_template(layout.local_storage / "template/cache/debian-12-test_1_amd64.tar.gz")
     return rooms
 

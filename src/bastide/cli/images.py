@@ -25,9 +25,7 @@ def list_images(ctx: typer.Context) -> None:
         output.emit_json(rows)
         return
     columns = [output.Column("image"), output.Column("size", "right"), output.Column("made"), output.Column("volume")]
-    cells = [
-        (image_name(row), output.size(row.get("size")), output.moment(_made(row)), row["volid"]) for row in rows
-    ]
+    cells = [(image_name(row), output.size(row.get("size")), output.moment(_made(row)), row["volid"]) for row in rows]
     output.table(columns, cells, empty=f"no images; make one with: bastide image build{session.root_option} debian-12")
 
 

@@ -101,7 +101,7 @@ async def test_cancelling_kills_both(tmp_path: Path) -> None:
     path.write_bytes(zstd(bytes(50_000_000)))
     script = f"echo $$ > {marker}; exec sleep 60"
     work = asyncio.create_task(stream_archive(path, ["sh", "-c", script]))
-    while not marker.exists() or not marker.read_text().strip():  # noqa: ASYNC110 - another process writes it
+    while not marker.exists() or not marker.read_text().strip():
         await asyncio.sleep(0.02)
     pid = int(marker.read_text())
     work.cancel()

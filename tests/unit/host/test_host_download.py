@@ -296,7 +296,7 @@ async def test_one_file_is_downloaded_by_one_task(server: Server, tmp_path: Path
 
     server.paths["/slow"] = slow
     first = asyncio.create_task(download(f"{server.base}/slow", tmp_path / "file", LOOPBACK))
-    while not server.seen:  # noqa: ASYNC110 - another thread writes it
+    while not server.seen:
         await asyncio.sleep(0.01)
     with pytest.raises(Locked):
         await download(f"{server.base}/slow", tmp_path / "file", LOOPBACK)

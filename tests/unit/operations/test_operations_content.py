@@ -138,7 +138,7 @@ async def test_a_download_is_checked_and_published(rooms: Rooms, tmp_path: Path)
 @pytest.mark.anyio
 async def test_a_volume_in_use_stays(rooms: Rooms) -> None:
     volid = await content.create_volume(rooms, "local", 100, "vm-100-disk-0", size="8G")
-    assert volid == "local:100/vm-100-disk-0.raw"
+    assert volid == "local:100/vm-100-disk-0.subvol"
     guest = await rooms.guests.create(
         Guest(vmid=100, kind="lxc", node="pve", config={"rootfs": f"{volid},size=8G"}, first_id=100000)
     )

@@ -98,7 +98,7 @@ def test_a_client_that_goes_ends_the_command_and_its_children(go, tmp_path) -> N
         client = Client()
         session = Session(await run.spawn(["sh", "-c", script], **PIPES))
         copying = asyncio.create_task(execute.join(session, client))
-        while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():  # noqa: ASYNC110
+        while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
             await asyncio.sleep(0.01)
         client.gone.set()
         assert await copying is None
