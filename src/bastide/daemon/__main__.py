@@ -1,11 +1,10 @@
 """The daemon: `python -m bastide.daemon [--root DIR] [--port N] [--node NAME] [--bridge NAME] [--listen ADDRESS]`."""
 
 import argparse
+import asyncio
 import logging
 import sys
 from pathlib import Path
-
-import uvloop
 
 from bastide.base.errors import BastideError
 from bastide.base.layout import Layout
@@ -26,7 +25,7 @@ def main() -> int:
     layout = Layout(arguments.root.resolve() if arguments.root else None)
     asked = Asked(arguments.node, arguments.port, arguments.bridge, arguments.listen)
     try:
-        uvloop.run(run_daemon(layout, asked))
+        asyncio.run(run_daemon(layout, asked))
     except BastideError as error:
         logging.getLogger("bastide").error("%s", error)
         return 1

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from bastide.base.errors import DeadlineExceeded, NotSupported, RunError
-from bastide.host import spawning
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _STDERR_LIMIT = 64 * 1024
@@ -57,7 +56,9 @@ async def spawn(
     """
     options: dict[str, Any] = {"cwd": cwd, "pass_fds": tuple(pass_fds), "start_new_session": new_session}
     try:
-        return await spawning.start(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=environment(env), **options)
+        return await asyncio.create_subprocess_exec(
+            *argv, env=environment(env), stdin=stdin, stdout=stdout, stderr=stderr, **options
+        )
     except FileNotFoundError as error:
         raise NotSupported(f"{argv[0]} is not installed on this host; `bastide doctor` says what is missing") from error
 

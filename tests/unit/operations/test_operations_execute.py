@@ -5,7 +5,6 @@ import time
 from types import SimpleNamespace
 
 import pytest
-import uvloop
 
 from bastide.base.errors import InvalidParameter, WrongState
 from bastide.guest.protocol import Terminal
@@ -46,23 +45,16 @@ class Client:
         return b"".join(frame[1:] for frame in self.frames if frame[0] == stream)
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def go(request):
-    """Runs a coroutine under each of the loops."""
-    factory = uvloop.new_event_loop if request.param == "uvloop" else None
-
-    def run_it(work):
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(asyncio.wait_for(work, 20))
-
-    return run_it
+def go(work):
+    """Run a coroutine to its end, within 20 seconds."""
+    return asyncio.run(asyncio.wait_for(work, 20))
 
 
 async def joined(client: Client, *argv: str) -> int | None:
     return await execute.join(Session(await run.spawn(argv, **PIPES)), client)
 
 
-def test_streams_are_apart_and_the_exit_code_is_last(go) -> None:
+def test_streams_are_apart_and_the_exit_code_is_last() -> None:
     async def story():
         client = Client()
         assert await joined(client, "sh", "-c", "echo out; echo err >&2; exit 7") == 7
@@ -73,14 +65,14 @@ def test_streams_are_apart_and_the_exit_code_is_last(go) -> None:
     assert client.frames[-1] == bytes([EXIT]) + b"7"
 
 
-def test_a_signal_is_128_and_its_number(go) -> None:
+def test_a_signal_is_128_and_its_number() -> None:
     async def story():
         return await joined(Client(), "sh", "-c", "kill -9 $$")
 
     assert go(story()) == 137
 
 
-def test_much_goes_both_ways_intact(go) -> None:
+def test_much_goes_both_ways_intact() -> None:
     data = os.urandom(5_000_000)
 
     async def story():
@@ -92,7 +84,7 @@ def test_much_goes_both_ways_intact(go) -> None:
     assert go(story()).of(OUTPUT) == data
 
 
-def test_a_client_that_goes_ends_the_command_and_its_children(go, tmp_path) -> None:
+def test_a_client_that_goes_ends_the_command_and_its_children(tmp_path) -> None:
     async def story():
         script = f"sleep 300 & echo $! > {tmp_path}/child; wait"
         client = Client()
@@ -112,7 +104,7 @@ def test_a_client_that_goes_ends_the_command_and_its_children(go, tmp_path) -> N
     go(story())
 
 
-def test_a_background_process_does_not_hold_the_exit_code_back(go) -> None:
+def test_a_background_process_does_not_hold_the_exit_code_back() -> None:
     async def story():
         client = Client()
         begin = time.monotonic()
@@ -123,7 +115,7 @@ def test_a_background_process_does_not_hold_the_exit_code_back(go) -> None:
     go(story())
 
 
-def test_a_client_that_does_not_read_stops_the_command(go) -> None:
+def test_a_client_that_does_not_read_stops_the_command() -> None:
     async def story():
         client = Client()
         client.reading.clear()
@@ -142,7 +134,7 @@ def test_a_client_that_does_not_read_stops_the_command(go) -> None:
     assert go(story()) < 512 * 1024
 
 
-def test_a_command_that_does_not_read_stops_the_client(go) -> None:
+def test_a_command_that_does_not_read_stops_the_client() -> None:
     async def story():
         client = Client(*[bytes([INPUT]) + bytes(65536)] * 200)
         copying = asyncio.create_task(joined(client, "sleep", "300"))
@@ -155,7 +147,7 @@ def test_a_command_that_does_not_read_stops_the_client(go) -> None:
     assert go(story()) > 180
 
 
-def test_input_after_the_command_closed_it_is_dropped(go) -> None:
+def test_input_after_the_command_closed_it_is_dropped() -> None:
     async def story():
         client = Client(*[bytes([INPUT]) + bytes(65536)] * 50)
         return await joined(client, "sh", "-c", "exec <&-; sleep 0.3; echo ok")
@@ -163,7 +155,7 @@ def test_input_after_the_command_closed_it_is_dropped(go) -> None:
     assert go(story()) == 0
 
 
-def test_a_terminal_has_a_size_and_follows_it(go) -> None:
+def test_a_terminal_has_a_size_and_follows_it() -> None:
     async def story():
         master, slave = os.openpty()
         script = "stty size; trap 'stty size; exit 3' WINCH; read x; sleep 5"
@@ -181,7 +173,7 @@ def test_a_terminal_has_a_size_and_follows_it(go) -> None:
     assert code == 3 or b"40 120" in output
 
 
-def test_a_silent_client_is_sounded_out(go, monkeypatch) -> None:
+def test_a_silent_client_is_sounded_out(monkeypatch) -> None:
     monkeypatch.setattr(execute, "HEARTBEAT", 0.1)
 
     async def story():
@@ -192,7 +184,7 @@ def test_a_silent_client_is_sounded_out(go, monkeypatch) -> None:
     assert go(story()) is None
 
 
-def test_kill_tree_leaves_an_ended_process_alone(go) -> None:
+def test_kill_tree_leaves_an_ended_process_alone() -> None:
     async def story():
         process = await run.spawn(["true"])
         await process.wait()
