@@ -27,6 +27,14 @@ _DEVICES = (
     "c 5:2 rwm", "c 136:* rwm",
 )  # fmt: skip
 _FUSE = "c 10:229 rwm"
+# systemd hands a service its credentials through a small file system, made aside and moved into place
+# (systemd.exec(5)); in a privileged container it does not go on without.
+_CREDENTIALS = (
+    "mount options=(rw, make-rslave) -> /dev/,",
+    "mount fstype=ramfs -> /dev/shm/,",
+    "remount /dev/shm/,",
+    "mount options=(rw, move) /dev/shm/ -> /run/credentials/**,",
+)
 # A privileged container's root is the host's: it loses what reaches beyond its namespaces.
 _DROPPED = ("mac_admin", "mac_override", "sys_time", "sys_module", "sys_rawio")
 
@@ -154,6 +162,8 @@ def _security(lines: _Lines, plan: ContainerPlan, host: HostFeatures, seccomp: P
         return
     lines.add("lxc.apparmor.profile", "generated")
     lines.add("lxc.apparmor.allow_nesting", int(nesting))
+    if not nesting:
+        lines.each("lxc.apparmor.raw", _CREDENTIALS)
     for kind in (features.mount or "").replace(";", " ").split() if features is not None else ():
         if re.fullmatch(r"[a-zA-Z0-9_]+", kind, re.ASCII) is None:
             raise InvalidParameter({"features": f"'{kind[:40]}' is not a file system type"})
@@ -172,6 +182,9 @@ def _file_systems(lines: _Lines, plan: ContainerPlan, host: HostFeatures) -> Non
     nesting = features is not None and bool(features.nesting)
     # With a writable /sys systemd takes devices for udev's to announce: without udev its networkd waits for ever.
     writable = features is not None and bool(features.force_rw_sys)
+    # A user namespace may mount proc anew only where an uncovered one is seen; the host's root needs none, and what is
+    # covered protects the host from it.
+    nesting = nesting and plan.idmap is not None
     proc, sys = "rw" if nesting else "mixed", "rw" if writable else "mixed"
     lines.add("lxc.mount.auto", f"proc:{proc} sys:{sys} cgroup:{proc}")
     if nesting:
