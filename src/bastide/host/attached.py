@@ -115,6 +115,8 @@ def kill_tree(process: Process) -> None:
 def let_go(process: Process) -> None:
     """Kill a process as `kill_tree` does, and close our ends of its pipes, which a process it left may still hold."""
     kill_tree(process)
+    if process.stdin is not None:
+        process.stdin.close()
     # asyncio has no public way to close them; `Process.communicate` waits for the other ends.
     transport: asyncio.SubprocessTransport = vars(process)["_transport"]
     transport.close()

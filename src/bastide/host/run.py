@@ -11,7 +11,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bastide.base.errors import DeadlineExceeded, NotSupported, RunError
 
@@ -55,12 +55,33 @@ async def spawn(
     Raises NotSupported when the program is not installed.
     """
     options: dict[str, Any] = {"cwd": cwd, "pass_fds": tuple(pass_fds), "start_new_session": new_session}
-    try:
-        return await asyncio.create_subprocess_exec(
-            *argv, env=environment(env), stdin=stdin, stdout=stdout, stderr=stderr, **options
-        )
-    except FileNotFoundError as error:
-        raise NotSupported(f"{argv[0]} is not installed on this host; `bastide doctor` says what is missing") from error
+    with contextlib.ExitStack() as ends:
+        writing = None
+        if stdin == PIPE:
+            # asyncio gives a socket (Python 3.11), which nft refuses and which a guest cannot open as /dev/stdin.
+            stdin, writer = os.pipe2(os.O_CLOEXEC)
+            ends.callback(os.close, stdin)
+            writing = open(writer, "wb", buffering=0)  # noqa: SIM115, ASYNC230 - the transport below closes it
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv, env=environment(env), stdin=stdin, stdout=stdout, stderr=stderr, **options
+            )
+        except BaseException as error:
+            if writing is not None:
+                writing.close()
+            if isinstance(error, FileNotFoundError):
+                raise NotSupported(f"{argv[0]} is not installed on this host; see `bastide doctor`") from error
+            raise
+    if writing is not None:
+        process.stdin = await _writer(writing)
+    return process
+
+
+async def _writer(file: BinaryIO) -> asyncio.StreamWriter:
+    loop = asyncio.get_running_loop()
+    protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), loop=loop)
+    transport, _ = await loop.connect_write_pipe(lambda: protocol, file)
+    return asyncio.StreamWriter(transport, protocol, None, loop)
 
 
 async def run(
