@@ -88,13 +88,13 @@ def test_a_containers_life(session: Session) -> None:
         with pytest.raises(ResourceException) as refusal:
             guest.config.put(memory=400, digest=config["digest"])
         assert "modified configuration" in str(refusal.value)
-        session.done(guest.resize.put(disk="rootfs", size="+1G"))
-        assert "size=5G" in guest.config.get()["rootfs"]
 
         rows = session.pve.cluster.resources.get(type="vm")
         assert [row["status"] for row in rows if row["vmid"] == vmid] == ["running"]
         session.done(guest.status.shutdown.post(timeout=60, forceStop=1))
         assert guest.status.current.get()["status"] == "stopped"
+        session.done(guest.resize.put(disk="rootfs", size="+1G"))
+        assert "size=5G" in guest.config.get()["rootfs"]
     finally:
         session.done(guest.delete(force=1, purge=1))
     with pytest.raises(ResourceException) as gone:

@@ -12,6 +12,7 @@ from bastide.base.layout import Layout
 from bastide.daemon.settings import Asked, Settings, load
 from bastide.guest.lxc.engine import LxcEngine
 from bastide.guest.registry import Guests
+from bastide.host.filesystems import mounts_within, unmount
 from bastide.metrics.sampler import MeasuredStorage, Sampler
 from bastide.model.guest import Guest
 from bastide.network.bridge import NatNetwork
@@ -107,6 +108,8 @@ async def purge(layout: Layout) -> None:
             await house.store.close()
     for folder in (layout.runtime, layout.logs, layout.state):
         if folder.is_dir():
+            for mounted in reversed(mounts_within(folder)):
+                await unmount(mounted)
             await asyncio.to_thread(shutil.rmtree, folder)
     if layout.root is not None and layout.root.is_dir() and not any(layout.root.iterdir()):
         layout.root.rmdir()

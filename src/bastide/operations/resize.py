@@ -5,7 +5,7 @@ from bastide.base.errors import Conflict, InvalidParameter
 from bastide.base.ids import Upid
 from bastide.model.access import Identity
 from bastide.model.container import ContainerConfig
-from bastide.model.guest import Guest
+from bastide.model.guest import Guest, GuestState
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import volume_of
 from bastide.tasks.tasks import Task
@@ -33,6 +33,9 @@ async def resize_volume(
             if mount is None or volid is None:
                 raise InvalidParameter({"disk": f"'{disk}' is not a volume"})
             storage = await rooms.storages.containers(volid.storage)
+            if rooms.containers.state(vmid) is GuestState.STOPPED:
+                # Not every kernel grows a file system that is mounted.
+                await storage.deactivate(volid.name)
             await storage.resize(volid.name, wanted)
             changed = mount.model_copy(update={"size": units.format_size(wanted)})
             await rooms.guests.update(guest.with_config({**guest.config, disk: str(changed)}))
