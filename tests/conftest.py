@@ -1,9 +1,16 @@
-"""What every test has: the event loop of `anyio` tests, the published API reference, and spreading over workers."""
+"""What every test has: the event loop of `anyio` tests, the published API reference, hosts, and spreading over workers.
+
+When a system test fails, the logs of its host are part of the report.
+"""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from framework.host import Host
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
@@ -41,3 +48,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("system") and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
+@pytest.fixture(scope="session")
+def host() -> Iterator[Host]:
+    """One host a worker, shared by the tests that leave others' guests alone."""
+    if os.geteuid() != 0:
+        pytest.fail("system tests need root", pytrace=False)
+    with Host.launched() as launched:
+        yield launched
+
+
+@pytest.fixture
+def own_host() -> Iterator[Host]:
+    """A host of the test's own, for killing and reconfiguring it."""
+    with Host.launched(number=1) as launched:
+        yield launched
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
+    """Attach the hosts' logs to the report of a failed test."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Host):
+                report.sections.append(("logs of the host", value.all_logs()))

@@ -1,22 +1,20 @@
 """Commands, terminals, consoles and files of a real container, through WebSockets as a raw client speaks them."""
 
-import asyncio
 import contextlib
 import hashlib
 import os
 import ssl
 import time
 from collections.abc import Iterator
-from urllib.parse import urlencode
 
 import httpx
 import pytest
-from websockets.asyncio.client import unix_connect as async_unix_connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect, unix_connect
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
 from bastide.host import processes
 from framework.host import ApiFailure, Host
+from framework.sockets import execute, opened
 
 pytestmark = pytest.mark.system
 
@@ -27,38 +25,6 @@ def box(host: Host) -> int:
     vmid = host.create(start=True, hostname="box", memory=512)
     host.wait_booted(vmid)
     return vmid
-
-
-def opened(host: Host, path: str, params: list[tuple[str, object]], **options) -> ClientConnection:
-    """A WebSocket over the UNIX socket."""
-    target = f"ws://local/api2/json{path}?{urlencode(params)}"
-    options.setdefault("compression", None)
-    return unix_connect(str(host.root / "run/api.sock"), target, max_size=None, ping_interval=None, **options)
-
-
-def execute(host: Host, guest: object, *argv: str, data: bytes = b"", **query) -> tuple[int, bytes, bytes]:
-    """Run a command: exit code, output, errors."""
-    params = [("command", word) for word in argv] + list(query.items())
-    target = f"ws://local/api2/json/bastide/guests/{guest}/exec?{urlencode(params)}"
-    return asyncio.run(_execute(str(host.root / "run/api.sock"), target, data))
-
-
-async def _execute(path: str, target: str, data: bytes) -> tuple[int, bytes, bytes]:
-    streams: dict[int, list[bytes]] = {1: [], 2: [], 3: []}
-    async with async_unix_connect(path, target, max_size=None, ping_interval=None, compression=None) as ws:
-
-        async def feed() -> None:
-            with contextlib.suppress(ConnectionClosed):
-                for begin in range(0, len(data), 256 * 1024):
-                    await ws.send(b"\0" + data[begin : begin + 256 * 1024])
-                await ws.send(b"\2")
-
-        feeder = asyncio.create_task(feed())
-        async for frame in ws:
-            assert not streams[3], "nothing comes after the exit code"
-            streams[frame[0]].append(frame[1:])
-        await feeder
-    return int(streams[3][0]), b"".join(streams[1]), b"".join(streams[2])
 
 
 def read_until(ws: ClientConnection, text: bytes, seconds: float = 20, *, head: int = 1) -> bytes:
