@@ -1,15 +1,12 @@
-"""Draw docs/session.svg from a real run of the commands in the README.
+"""Draw docs/session.svg from a real run of the commands in the README, in a terminal of tmux (Debian's package).
 
-    sudo .venv/bin/python docs/session.py [--root DIR]
+    sudo .venv/bin/python docs/session.py
 
-Every line of the picture is what the commands printed; nothing is written by hand. The guest is removed afterwards.
+Every line of the picture is what the terminal showed; nothing is written by hand. The guest is removed afterwards.
 """
 
-import argparse
 import os
-import pty
 import re
-import select
 import subprocess
 import time
 from pathlib import Path
@@ -18,77 +15,49 @@ from rich.console import Console
 from rich.text import Text
 
 HERE = Path(__file__).resolve().parent
-COLUMNS, ROWS = 100, 40
+COLUMNS, ROWS = 110, 60
+PROMPT = "root@host:~/bastide# "
 COMMANDS = [
-    ["up"],
-    ["launch", "debian-12", "web"],
-    ["exec", "web", "--", "hostname"],
-    ["ls"],
+    "./bastide up",
+    "./bastide launch debian-12 web",
+    "./bastide exec web -- hostname",
+    "./bastide set web memory=512 cores=1",
+    "./bastide ls",
 ]
+SOCKET = ["tmux", "-L", "bastide-session", "-f", os.devnull]
 
 
-def run_on_terminal(argv: list[str], environment: dict[str, str]) -> str:
-    """What a command shows on a terminal of 100 columns, with its colours."""
-    master, slave = pty.openpty()
-    os.set_inheritable(slave, True)
-    subprocess.run(["stty", "cols", str(COLUMNS), "rows", str(ROWS)], stdin=slave, check=True)
-    process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True)
-    os.close(slave)
-    shown = bytearray()
-    while True:
-        ready, _, _ = select.select([master], [], [], 0.2)
-        if ready:
-            try:
-                data = os.read(master, 65536)
-            except OSError:
-                break
-            if not data:
-                break
-            shown += data
-        elif process.poll() is not None:
-            break
-    os.close(master)
-    process.wait()
-    return shown.decode(errors="replace")
+def tmux(*arguments: str) -> str:
+    """What a tmux command prints."""
+    return subprocess.run([*SOCKET, *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def settled(shown: str) -> str:
-    """The text that stays on the screen once progress lines have been drawn over."""
-    lines: list[str] = []
-    row = 0
-    for part in re.split(r"(\x1b\[\d*A|\x1b\[2K|\r|\n)", re.sub(r"\x1b\[\?25[lh]|\x1b\[0?K", "", shown)):
-        if part == "\n":
-            row += 1
-        elif match := re.fullmatch(r"\x1b\[(\d*)A", part):
-            row = max(0, row - int(match[1] or 1))
-        elif part == "\x1b[2K":
-            if row < len(lines):
-                lines[row] = ""
-        elif part != "\r":
-            lines += [""] * (row + 1 - len(lines))
-            lines[row] += part
-    return "\n".join(line.rstrip() for line in lines).rstrip("\n")
+def run(command: str, number: int) -> float:
+    """Type a command and wait until the prompt is back; returns the seconds it took."""
+    began = time.monotonic()
+    tmux("send-keys", "-t", "s", command, "Enter")
+    while tmux("capture-pane", "-t", "s", "-p").count(PROMPT.strip()) <= number:
+        time.sleep(0.1)
+    return time.monotonic() - began
 
 
 def main() -> None:
     """Run the session and write the picture."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--root", type=Path)
-    root = parser.parse_args().root
-    environment = dict(os.environ, TERM="xterm-256color", COLUMNS=str(COLUMNS), LINES=str(ROWS))
-    if root:
-        environment["BASTIDE_ROOT"] = str(root)
-    launcher = str(HERE.parent / "bastide")
+    environment = {"PS1": PROMPT, "TERM": "xterm-256color", "HOME": "/root", "PATH": os.environ["PATH"]}
+    shell = ["env", "-i", *(f"{key}={value}" for key, value in environment.items()), "bash", "--norc", "--noprofile"]
+    tmux("new-session", "-d", "-s", "s", "-x", str(COLUMNS), "-y", str(ROWS), "-c", str(HERE.parent), *shell)
+    try:
+        time.sleep(1)
+        for number, command in enumerate(COMMANDS, start=1):
+            print(f"{command}: {run(command, number):.1f} s")
+        screen = tmux("capture-pane", "-t", "s", "-e", "-p").rstrip()
+    finally:
+        tmux("kill-server")
     console = Console(record=True, width=COLUMNS, file=Path(os.devnull).open("w"), force_terminal=True)
-    for command in COMMANDS:
-        began = time.monotonic()
-        shown = settled(run_on_terminal([launcher, *command], environment))
-        console.print(f"[bold green]root@host[/]:[bold blue]~/bastide[/]# [bold]./bastide {' '.join(command)}[/]")
-        if shown:
-            console.print(Text.from_ansi(shown))
-        print(f"{' '.join(command)}: {time.monotonic() - began:.1f} s")
-    console.save_svg(str(HERE / "session.svg"), title="Bastide")
-    subprocess.run([launcher, "rm", "--force", "web"], env=environment, check=True, stdin=subprocess.DEVNULL)
+    console.print(Text.from_ansi(screen.rpartition("\n")[0]))
+    picture = re.sub(r"@font-face \{.*?\}", "", console.export_svg(title="Bastide"), flags=re.DOTALL)
+    (HERE / "session.svg").write_text(picture)
+    subprocess.run([str(HERE.parent / "bastide"), "rm", "--force", "web"], check=True, stdin=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

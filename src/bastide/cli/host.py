@@ -46,7 +46,7 @@ def up(
 def print_up(session: Session, report: UpReport) -> None:
     """Tell where the daemon answers and how to log in."""
     told = "is up" if report.started else "is up already"
-    output.line(f"{output.styled('Bastide', '1')} {report.version} {told} on node {report.node}")
+    print(f"{output.styled('Bastide', '1')} {report.version} {told} on node {report.node}")
     values = {
         "  address": output.styled(report.url, "36"),
         "  login": "root@pam, with the password of this system's root",
