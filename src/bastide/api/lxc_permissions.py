@@ -59,7 +59,9 @@ async def check_options(
         else:
             await _on_guest(call, vmid, pool, _PRIVILEGE.get(name, _OTHER))
     for key, mount in _mounts(options):
-        await _check_mount(call, vmid, key, mount)
+        await _check_mount(call, vmid, key, mount.volume)
+    for index, volume in options.unused.items():
+        await _check_mount(call, vmid, f"unused{index}", volume)
     for nic in options.net.values():
         await check_bridge(call, nic.bridge, nic.tag, nic.trunks)
 
@@ -140,14 +142,14 @@ def _mounts(options: ContainerOptions) -> list[tuple[str, RootFs | MountPoint]]:
     return mounts
 
 
-async def _check_mount(call: Call, vmid: int, key: str, mount: RootFs | MountPoint) -> None:
-    if mount.volume.startswith("/"):
+async def _check_mount(call: Call, vmid: int, key: str, volume: str) -> None:
+    if volume.startswith("/"):
         raise PermissionDenied("Permission check failed (mount point type bind is only allowed for root@pam)")
-    fresh = _NEW_VOLUME.fullmatch(mount.volume)
+    fresh = _NEW_VOLUME.fullmatch(volume)
     if fresh:
         await call.require(f"/storage/{fresh[1]}", "Datastore.AllocateSpace")
         return
     try:
-        await check_volume(call, mount.volume, vmid)
+        await check_volume(call, volume, vmid)
     except InvalidParameter as error:
         raise InvalidParameter({key: str(error)}) from None

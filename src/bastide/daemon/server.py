@@ -4,10 +4,9 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,11 @@ from bastide.base.layout import Layout
 from bastide.daemon.boot import first_since_boot
 from bastide.daemon.build import House, build
 from bastide.daemon.settings import Asked
+from bastide.host import service
 from bastide.host.certificate import ensure_certificate
 from bastide.host.links import primary_address
-from bastide.operations.autostart import start_all
+from bastide.model.access import ROOT
+from bastide.operations.autostart import start_all, stop_all
 from bastide.operations.recover import recover
 from bastide.operations.watch import watch_stops
 
@@ -30,7 +31,7 @@ _log = logging.getLogger("bastide")
 
 
 async def run_daemon(layout: Layout, asked: Asked) -> None:
-    """Serve until SIGTERM or SIGINT. Guests go on running after the end."""
+    """Serve until SIGTERM or SIGINT. Guests go on running after the end, unless the machine itself stops."""
     os.umask(0o077)
     for folder in (layout.state, layout.runtime, layout.logs):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -88,13 +89,16 @@ async def _serve(house: House) -> None:
             key=key,
             unix_socket=rooms.layout.socket,
             stop=stop,
-            ready=_notify_ready,
+            ready=service.notify_ready,
         )
+        if await service.machine_is_stopping():
+            _log.info("the machine stops: shutting the guests down")
+            await rooms.tasks.wait(await stop_all(rooms, ROOT))
 
 
 async def _autostart(house: House) -> None:
     if first_since_boot(house.rooms.layout):
-        await start_all(house.rooms)
+        await start_all(house.rooms, ROOT)
 
 
 @asynccontextmanager
@@ -115,13 +119,3 @@ async def _pid_file(path: Path) -> AsyncIterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
-
-
-def _notify_ready() -> None:
-    """Tell a service manager that requests are answered (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.connect("\0" + address[1:] if address.startswith("@") else address)
-        sock.sendall(b"READY=1")

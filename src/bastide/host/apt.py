@@ -184,7 +184,10 @@ def usable(distribution: str, version: str) -> list[AptSource]:
     codename = CODENAMES.get(distribution, {}).get(version)
     found = select(host_sources(), distribution, codename, release_origin) if codename else []
     if not found:
-        raise NotSupported(f"this host's APT sources do not serve {distribution} {version}")
+        raise NotSupported(
+            f"this host's APT sources do not serve {distribution} {version}; "
+            "`bastide image pull` brings a template from a URL or an image server"
+        )
     return found
 
 

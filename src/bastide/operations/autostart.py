@@ -1,17 +1,78 @@
 """Starting guests with the host and stopping them with it, in the order of their `startup` option."""
 
 import asyncio
-import logging
+from collections.abc import Awaitable, Collection
 
 from bastide.base.errors import BastideError
-from bastide.model.access import ROOT
+from bastide.base.ids import Upid
+from bastide.model.access import Identity
 from bastide.model.container import ContainerConfig, Startup
 from bastide.model.guest import Guest, GuestState
 from bastide.operations import power
 from bastide.operations.rooms import Rooms
+from bastide.tasks.tasks import Task
 
-_log = logging.getLogger(__name__)
 _LAST = 2**31
+_STOP_SECONDS = 180
+
+
+async def start_all(rooms: Rooms, by: Identity, *, vmids: Collection[int] | None = None, force: bool = False) -> Upid:
+    """Start the guests with `onboot` (all with `force`; only `vmids` if given) one after the other, as a task.
+
+    After each it waits the `up` seconds of its `startup`. A guest that does not start is a warning.
+    """
+
+    async def work(task: Task) -> None:
+        for guest in await _chosen(rooms, vmids):
+            wanted = force or guest.config.get("onboot")
+            if not wanted or rooms.containers.state(guest.vmid) is not GuestState.STOPPED:
+                continue
+            task.log(f"starting CT {guest.vmid}")
+            if await _ended_well(rooms, task, guest, power.start(rooms, by, guest.vmid)):
+                await asyncio.sleep(_startup(guest).up or 0)
+
+    return await rooms.tasks.start("startall", "", by, work)
+
+
+async def stop_all(
+    rooms: Rooms,
+    by: Identity,
+    *,
+    vmids: Collection[int] | None = None,
+    timeout: int = _STOP_SECONDS,
+    force_stop: bool = True,
+) -> Upid:
+    """Shut the running guests down in the opposite order, as a task.
+
+    Each has the `down` seconds of its `startup`, else `timeout`; then it is killed with `force_stop`.
+    """
+
+    async def work(task: Task) -> None:
+        for guest in reversed(await _chosen(rooms, vmids)):
+            if guest.vmid not in rooms.containers.running():
+                continue
+            seconds = _startup(guest).down or timeout
+            task.log(f"shutting down CT {guest.vmid} (within {seconds} seconds)")
+            shutdown = power.shutdown(rooms, by, guest.vmid, timeout=seconds, force_stop=force_stop)
+            await _ended_well(rooms, task, guest, shutdown)
+
+    return await rooms.tasks.start("stopall", "", by, work)
+
+
+async def _ended_well(rooms: Rooms, task: Task, guest: Guest, begun: Awaitable[Upid]) -> bool:
+    try:
+        status = (await rooms.tasks.wait(await begun)).exitstatus or ""
+    except BastideError as error:
+        status = str(error)
+    if status != "OK" and not status.startswith("WARNINGS"):
+        task.warn(f"CT {guest.vmid}: {status}")
+        return False
+    return True
+
+
+async def _chosen(rooms: Rooms, vmids: Collection[int] | None) -> list[Guest]:
+    guests = [guest for guest in await rooms.guests.list() if vmids is None or guest.vmid in vmids]
+    return sorted(guests, key=_order)
 
 
 def _startup(guest: Guest) -> Startup:
@@ -21,29 +82,3 @@ def _startup(guest: Guest) -> Startup:
 def _order(guest: Guest) -> tuple[int, int]:
     order = _startup(guest).order
     return (_LAST if order is None else order, guest.vmid)
-
-
-async def start_all(rooms: Rooms) -> None:
-    """Start every guest with `onboot`, one after the other, waiting `up` seconds after each that asks for it."""
-    wanted = [guest for guest in await rooms.guests.list() if guest.config.get("onboot")]
-    for guest in sorted(wanted, key=_order):
-        if rooms.containers.state(guest.vmid) is not GuestState.STOPPED:
-            continue
-        try:
-            await rooms.tasks.wait(await power.start(rooms, ROOT, guest.vmid))
-        except BastideError as error:
-            _log.error("guest %d was not started: %s", guest.vmid, error)
-            continue
-        await asyncio.sleep(_startup(guest).up or 0)
-
-
-async def stop_all(rooms: Rooms) -> None:
-    """Shut every running guest down in the opposite order, each within its `down` seconds, then by force."""
-    running = [guest for guest in await rooms.guests.list() if guest.vmid in rooms.containers.running()]
-    for guest in sorted(running, key=_order, reverse=True):
-        seconds = _startup(guest).down or 60
-        try:
-            upid = await power.shutdown(rooms, ROOT, guest.vmid, timeout=seconds, force_stop=True)
-            await rooms.tasks.wait(upid)
-        except BastideError as error:
-            _log.error("guest %d was not stopped: %s", guest.vmid, error)

@@ -59,6 +59,9 @@ async def plan_volumes(
     """
     numbers = {int(match[1]) for volid in taken if (match := _DISK_NUMBER.search(volid.name))}
     new: list[NewVolume] = []
+    # What a guest names as unused is deleted with it.
+    for index, volume in options.unused.items():
+        await _check_existing(rooms, vmid, f"unused{index}", VolumeId.parse(volume))
     values = options.to_text()
     mounts: dict[str, RootFs | MountPoint] = {f"mp{index}": mount for index, mount in options.mp.items()}
     if options.rootfs is not None:
@@ -66,7 +69,7 @@ async def plan_volumes(
     for key, mount in mounts.items():
         request = parse_request(mount.volume)
         if request is None:
-            await _check_existing(rooms, vmid, key, mount)
+            await _check_existing(rooms, vmid, key, volume_of(mount))
             continue
         number = next(n for n in range(len(numbers) + 1) if n not in numbers)
         numbers.add(number)
@@ -87,8 +90,7 @@ async def _plan(rooms: Rooms, vmid: int, key: str, number: int, request: tuple[s
     return NewVolume(VolumeId(storage_id, name), size)
 
 
-async def _check_existing(rooms: Rooms, vmid: int, key: str, mount: RootFs | MountPoint) -> None:
-    volid = volume_of(mount)
+async def _check_existing(rooms: Rooms, vmid: int, key: str, volid: VolumeId | None) -> None:
     if volid is None:
         if key == "rootfs":
             raise InvalidParameter({key: "the root file system must be a volume, not a folder of the host"})
