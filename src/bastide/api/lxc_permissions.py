@@ -61,7 +61,7 @@ async def check_options(
     for key, mount in _mounts(options):
         await _check_mount(call, vmid, key, mount.volume)
     for index, volume in options.unused.items():
-        await _check_mount(call, vmid, f"unused{index}", volume)
+        await _check_mount(call, vmid, f"unused{index}", volume.volume)
     for nic in options.net.values():
         await check_bridge(call, nic.bridge, nic.tag, nic.trunks)
 

@@ -61,7 +61,7 @@ async def plan_volumes(
     new: list[NewVolume] = []
     # What a guest names as unused is deleted with it.
     for index, volume in options.unused.items():
-        await _check_existing(rooms, vmid, f"unused{index}", VolumeId.parse(volume))
+        await _check_existing(rooms, vmid, f"unused{index}", VolumeId.parse(volume.volume))
     values = options.to_text()
     mounts: dict[str, RootFs | MountPoint] = {f"mp{index}": mount for index, mount in options.mp.items()}
     if options.rootfs is not None:
