@@ -49,12 +49,18 @@ async def spawn(
     pass_fds: Sequence[int] = (),
     cwd: Path | None = None,
     new_session: bool = True,
+    umask: int = -1,
 ) -> Process:
-    """Start a process and return at once. Its environment is `environment(env)`.
+    """Start a process and return at once. Its environment is `environment(env)`; a `umask` of -1 is the daemon's own.
 
     Raises NotSupported when the program is not installed.
     """
-    options: dict[str, Any] = {"cwd": cwd, "pass_fds": tuple(pass_fds), "start_new_session": new_session}
+    options: dict[str, Any] = {
+        "cwd": cwd,
+        "pass_fds": tuple(pass_fds),
+        "start_new_session": new_session,
+        "umask": umask,
+    }
     with contextlib.ExitStack() as ends:
         writing = None
         if stdin == PIPE:

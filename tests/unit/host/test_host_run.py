@@ -18,6 +18,11 @@ async def test_input_is_a_pipe_that_can_be_opened_again() -> None:
     assert (await run(["sh", "-c", "cat /dev/stdin"], input=data)).stdout == data
 
 
+async def test_a_process_gets_the_umask_asked_for() -> None:
+    process = await spawn(["sh", "-c", "umask"], stdout=PIPE, umask=0o157)
+    assert (await process.communicate())[0] == b"0157\n"
+
+
 async def test_a_process_that_closes_its_input_is_no_error() -> None:
     assert (await run(["sh", "-c", "exec <&-; sleep 0.1; echo done"], input=bytes(1_000_000))).text == "done\n"
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bastide.base.errors import InvalidParameter, NotFound, WrongState
-from bastide.guest.lxc.runtime import Runtime
+from bastide.guest.lxc.runtime import UMASK, Runtime
 from bastide.guest.protocol import Command, Terminal
 from bastide.host import pty, run
 from bastide.host.rootdir import RootDir
@@ -40,7 +40,7 @@ class Execution:
     async def execute(self, vmid: int, command: Command) -> Process:
         """Start a command with pipes at its standard streams."""
         argv, env = self._attach(vmid, command, {})
-        return await run.spawn(argv, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=Path("/"))
+        return await run.spawn(argv, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=Path("/"), umask=UMASK)
 
     async def execute_terminal(self, vmid: int, command: Command, terminal: Terminal) -> tuple[Process, int]:
         """Start a command on a new pseudo-terminal."""
@@ -61,7 +61,7 @@ class Execution:
             # setsid(1) makes the terminal the controlling one, so that a change of size is a signal to the process.
             process = await run.spawn(
                 ["/usr/bin/setsid", "--ctty", *argv],
-                env=env, stdin=slave, stdout=slave, stderr=slave, cwd=Path("/"), new_session=False,
+                env=env, stdin=slave, stdout=slave, stderr=slave, cwd=Path("/"), new_session=False, umask=UMASK,
             )  # fmt: skip
         except BaseException:
             os.close(master)

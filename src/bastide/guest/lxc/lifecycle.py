@@ -13,7 +13,7 @@ from bastide.guest.lxc import hook, limits
 from bastide.guest.lxc import host as facts
 from bastide.guest.lxc.lxcfs import Lxcfs
 from bastide.guest.lxc.render import render_config
-from bastide.guest.lxc.runtime import Runtime, wait_for_end
+from bastide.guest.lxc.runtime import UMASK, Runtime, wait_for_end
 from bastide.guest.lxc.seccomp import render_seccomp
 from bastide.guest.protocol import ContainerPlan
 from bastide.host import idmap, processes, run
@@ -123,7 +123,7 @@ class Lifecycle:
             *self._runtime.tool("/usr/bin/lxc-start", vmid), "-d", "-p", str(folder / "pid"),
             "-l", "ERROR", "-o", str(folder / "log"),
         ]  # fmt: skip
-        process = await run.spawn(argv, env=_PATH, cwd=Path("/"))
+        process = await run.spawn(argv, env=_PATH, cwd=Path("/"), umask=UMASK)
         try:
             async with asyncio.timeout(_START_DEADLINE):
                 code = await process.wait()

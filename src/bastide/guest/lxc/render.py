@@ -187,8 +187,9 @@ def _file_systems(lines: _Lines, plan: ContainerPlan, host: HostFeatures) -> Non
     nesting = nesting and plan.idmap is not None
     proc, sys = "rw" if nesting else "mixed", "rw" if writable else "mixed"
     lines.add("lxc.mount.auto", f"proc:{proc} sys:{sys} cgroup:{proc}")
-    if nesting:
+    if nesting and not host.apparmor:
         # A guest may mount proc and sysfs anew only where an uncovered instance of each exists already.
+        # With AppArmor's nesting LXC adds these lines itself.
         lines.add("lxc.mount.entry", "proc dev/.lxc/proc proc create=dir,optional 0 0")
         lines.add("lxc.mount.entry", "sys dev/.lxc/sys sysfs create=dir,optional 0 0")
     if features is not None and features.fuse:

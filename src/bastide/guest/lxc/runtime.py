@@ -16,6 +16,9 @@ from bastide.host.cgroups import Cgroups, host_cgroups
 # LXC uses its path for names only (sockets, locks), as every file is named; but the guest's root must be able to
 # enter it, as well as what is mounted for it. Our own folders may lie where nobody else can enter.
 _SHARED = Path("/run")
+# The guest's root must be able to enter the control groups that LXC's tools make: mounting version 2, the kernel walks
+# to the guest's group with the guest's rights. And what runs in a guest does not inherit the daemon's strictness.
+UMASK = 0o022
 
 
 class Runtime:
