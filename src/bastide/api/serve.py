@@ -12,6 +12,7 @@ import socket
 import ssl
 import struct
 import time
+from asyncio import sslproto
 from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
@@ -28,6 +29,7 @@ _TLS_HELLO = b"\x16"
 _KEEP_ALIVE = 30
 _GRACE = 5.0
 _BACKLOG = 1024
+_TLS_BUFFER = 32 * 1024
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}", re.ASCII)
 _TARGET = re.compile(r"/[\x21-\x7e]{0,4096}", re.ASCII)
 
@@ -51,6 +53,9 @@ async def serve(
     listeners answer. Raises OSError when the port or the socket cannot be had.
     """
     install()
+    # Every connection gets such a buffer before it has said who it is: asyncio's 256 KiB for hundreds of strangers fill
+    # the memory. A TLS record is never larger than 16 KiB.
+    sslproto.SSLProtocol.max_size = _TLS_BUFFER
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
