@@ -47,6 +47,38 @@ def test_a_refusal_names_the_limit(tmp_path: Path) -> None:
         limits.apply_limits(Cgroups(2, tmp_path), "g", ContainerConfig.parse({}))
 
 
+class Version2(Cgroups):
+    """Version 2 that keeps every write; a guest of `needed` bytes that cannot be reclaimed, and a cache beside them."""
+
+    def __init__(self, needed: int, cache: int) -> None:
+        object.__setattr__(self, "version", 2)
+        self.__dict__.update(needed=needed, current=needed + cache, writes=[])
+
+    def has(self, group: str, controller: str, name: str) -> bool:
+        return True
+
+    def read_int(self, group: str, controller: str, name: str) -> int | None:
+        return int(self.__dict__["current"]) if name == "memory.current" else None
+
+    def write(self, group: str, controller: str, name: str, value: str) -> None:
+        self.__dict__["writes"].append((name, value))
+        if name == "memory.high" and value != "max":
+            self.__dict__["current"] = max(self.__dict__["needed"], int(value))
+
+
+def test_version_2_reclaims_a_cache_before_the_limit_and_kills_nothing() -> None:
+    mib = 1024 * 1024
+    groups = Version2(needed=200 * mib, cache=400 * mib)
+    limits.apply_limits(groups, "g", ContainerConfig.parse({"memory": 256}))
+    assert groups.__dict__["writes"][:3] == [
+        ("memory.high", str(256 * mib)), ("memory.high", "max"), ("memory.max", str(256 * mib)),
+    ]  # fmt: skip
+    groups = Version2(needed=300 * mib, cache=0)
+    with pytest.raises(HostFailure, match="the guest uses more than that now"):
+        limits.apply_limits(groups, "g", ContainerConfig.parse({"memory": 256}))
+    assert groups.__dict__["writes"] == [("memory.high", str(256 * mib)), ("memory.high", "max")]
+
+
 def test_cpu_lists() -> None:
     assert limits.parse_cpus("0-2,5,7-7\n") == [0, 1, 2, 5, 7]
     assert limits.parse_cpus("") == []

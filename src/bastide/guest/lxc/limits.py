@@ -64,11 +64,28 @@ def apply_limits(groups: Cgroups, group: str, config: ContainerConfig) -> None:
         files[0], files[1] = files[1], files[0]
     for file in files:
         try:
+            if file.name == "memory.max":
+                _make_room(groups, group, int(file.value))
             groups.write(group, file.controller, file.name, file.value)
         except FileNotFoundError:
             continue
         except OSError as error:
             raise HostFailure(f"cannot set {file.name} to {file.value}: {_why(file, error)}") from error
+
+
+def _make_room(groups: Cgroups, group: str, limit: int) -> None:
+    """Reclaim what a guest uses above a new limit. Raises OSError (EBUSY) when it needs more than that.
+
+    Version 2 kills processes where version 1 refuses: its softer limit, which only reclaims, is tried first.
+    """
+    if (groups.read_int(group, "memory", "memory.current") or 0) <= limit:
+        return
+    try:
+        groups.write(group, "memory", "memory.high", str(limit))
+        if (groups.read_int(group, "memory", "memory.current") or 0) > limit:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+    finally:
+        groups.write(group, "memory", "memory.high", "max")
 
 
 def _why(file: LimitFile, error: OSError) -> str:
