@@ -61,7 +61,7 @@ CASES: dict[str, tuple[HostFeatures, dict[str, Any], dict[str, Any]]] = {
     "mounts-devices": (
         V2,
         {"mp0": "local:1,mp=/srv,ro=1", "dev0": "/dev/net/tun"},
-        {"hook": Path("/run/bastide/lxc/100/hook"), "devices": ["c 10:200 rw"]},
+        {"hook": ("/usr/bin/python3", "-IS", "/run/bastide/lxc/100/hook"), "devices": ["c 10:200 rw"]},
     ),
     "processes": (replace(V1, process_limit=4096), {}, {}),
 }
@@ -139,7 +139,7 @@ def test_what_is_not_built_is_refused() -> None:
     with pytest.raises(NotSupported, match="ip6=auto"):
         rendered(V2, {"net0": "name=eth0,host-managed=1,ip6=auto"}, {})
     with pytest.raises(NotSupported, match="--root"):
-        rendered(V2, {}, {"hook": Path("/run/a b/hook")})
+        rendered(V2, {}, {"hook": ("/usr/bin/python3", "-IS", "/run/a b/hook")})
 
 
 def test_seccomp_opens_what_a_feature_says_and_nothing_else() -> None:

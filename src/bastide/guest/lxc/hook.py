@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bastide.base.errors import HostFailure, NotSupported, RunError
+from bastide.base.errors import HostFailure, RunError
 from bastide.guest.protocol import ContainerPlan, Mount
 from bastide.host import guestmounts, run
 from bastide.model.container import Device
@@ -16,20 +16,16 @@ _IMPORT = "from bastide.host.guestmounts import main; main()"
 _HOT = f"import sys; sys.path.insert(0, sys.argv.pop(1)); {_IMPORT}"
 
 
-def write(folder: Path, plan: ContainerPlan) -> Path:
-    """Write the hook program and its work to the container's folder; returns the program. Raises HostFailure."""
+def write(folder: Path, plan: ContainerPlan) -> tuple[str, ...]:
+    """Write the hook program and its work to the container's folder; returns the command. Raises HostFailure."""
     work = guestmounts.Work(_first(plan), _folders(plan.mounts), _nodes(plan.config.dev))
     file = folder / "mounts.json"
     file.write_text(work.to_json())
-    if any(char.isspace() for char in sys.executable) or len(sys.executable) > 100:
-        raise NotSupported(f"mount points need a Python at a short path without spaces, not {sys.executable}")
     program = folder / "hook"
-    program.touch(mode=0o700)
-    program.write_text(
-        f"#!{sys.executable} -IS\nimport sys\nsys.argv[1:] = [{str(file)!r}]\n"
-        f"sys.path.insert(0, {_SOURCE!r})\n{_IMPORT}\n"
-    )
-    return program
+    program.touch(mode=0o600)
+    program.write_text(f"import sys\nsys.argv[1:] = [{str(file)!r}]\nsys.path.insert(0, {_SOURCE!r})\n{_IMPORT}\n")
+    # Named with its interpreter: Debian mounts /run without the right to run programs from it.
+    return (sys.executable, "-IS", str(program))
 
 
 async def attach(folder: Path, plan: ContainerPlan, mounts: Sequence[Mount], pid: int) -> None:

@@ -75,7 +75,7 @@ class Lifecycle:
         folder.mkdir(parents=True, mode=0o700)
         seccomp = folder / "seccomp"
         seccomp.write_text(render_seccomp(plan.config.features, privileged=plan.idmap is None))
-        program = hook.write(folder, plan) if plan.mounts or plan.config.dev else None
+        program = hook.write(folder, plan) if plan.mounts or plan.config.dev else ()
         others = [self._runtime.group(other) for other in self._runtime.running()]
         used = limits.cpu_sets(self._runtime.groups, others)
         text = render_config(

@@ -73,15 +73,15 @@ def render_config(
     rootfs: Path,
     seccomp: Path,
     cpus: Sequence[int] = (),
-    hook: Path | None = None,
+    hook: Sequence[str] = (),
     devices: Sequence[str] = (),
 ) -> str:
     """The configuration file of a container.
 
     `instance` names its cgroups, `rootfs` is where its root file system is mounted, `seccomp` its system call filter,
-    `hook` is run before its init to attach mounts and devices, `cpus` are the CPUs it may use (none: all), `devices`
-    are rules such as `c 10:200 rw`. Raises InvalidParameter for a value that cannot stand in the file, NotSupported
-    for what this host cannot do.
+    `hook` is the command that is run before its init to attach mounts and devices, `cpus` are the CPUs it may use
+    (none: all), `devices` are rules such as `c 10:200 rw`. Raises InvalidParameter for a value that cannot stand in the
+    file, NotSupported for what this host cannot do.
     """
     lines = _Lines()
     config = plan.config
@@ -100,9 +100,9 @@ def render_config(
     if not config.net:
         lines.add("lxc.net.0.type", "empty")
     _init(lines, config)
-    if hook is not None:
+    if hook:
         _refuse_shell_characters(hook)
-        lines.add("lxc.hook.start-host", hook)
+        lines.add("lxc.hook.start-host", " ".join(hook))
     return lines.text()
 
 
@@ -112,10 +112,11 @@ def _refuse_unsupported(plan: ContainerPlan) -> None:
         raise NotSupported("features: mknod needs a system call broker that this version does not have")
 
 
-def _refuse_shell_characters(path: Path) -> None:
+def _refuse_shell_characters(command: Sequence[str]) -> None:
     """LXC hands a hook's line to a shell."""
-    if shlex.quote(str(path)) != str(path):
-        raise NotSupported(f"mount points need a --root without spaces and quotes, not '{path.parent}'")
+    for word in command:
+        if shlex.quote(word) != word:
+            raise NotSupported(f"mount points need a --root and a Python without spaces and quotes, not '{word}'")
 
 
 def _root(lines: _Lines, plan: ContainerPlan, rootfs: Path) -> None:
