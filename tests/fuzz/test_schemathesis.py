@@ -90,7 +90,7 @@ class Background:
         )
         self.server = uvicorn.Server(config)
         task = asyncio.create_task(self.server._serve())
-        while not self.server.started:  # noqa: ASYNC110 - it offers no event
+        while not self.server.started:
             await asyncio.sleep(0.01)
         self.url = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
         self._ready.set()
