@@ -35,6 +35,9 @@ _CREDENTIALS = (
     "remount /dev/shm/,",
     "mount options=(rw, move) /dev/shm/ -> /run/credentials/**,",
 )
+# It gives networkd and logind a /proc of their own. The kernel lets no user namespace have one that shows more than what
+# it sees already, and systemd takes that; AppArmor's refusal it does not. Not for a privileged guest's root.
+_OWN_PROC = "mount fstype=proc -> /run/systemd/unit-root/proc/,"
 # A privileged container's root is the host's: it loses what reaches beyond its namespaces.
 _DROPPED = ("mac_admin", "mac_override", "sys_time", "sys_module", "sys_rawio")
 
@@ -165,6 +168,8 @@ def _security(lines: _Lines, plan: ContainerPlan, host: HostFeatures, seccomp: P
     lines.add("lxc.apparmor.allow_nesting", int(nesting))
     if not nesting:
         lines.each("lxc.apparmor.raw", _CREDENTIALS)
+        if plan.idmap is not None:
+            lines.add("lxc.apparmor.raw", _OWN_PROC)
     for kind in (features.mount or "").replace(";", " ").split() if features is not None else ():
         if re.fullmatch(r"[a-zA-Z0-9_]+", kind, re.ASCII) is None:
             raise InvalidParameter({"features": f"'{kind[:40]}' is not a file system type"})
