@@ -35,8 +35,8 @@ _CREDENTIALS = (
     "remount /dev/shm/,",
     "mount options=(rw, move) /dev/shm/ -> /run/credentials/**,",
 )
-# It gives networkd and logind a /proc of their own. The kernel lets no user namespace have one that shows more than what
-# it sees already, and systemd takes that; AppArmor's refusal it does not. Not for a privileged guest's root.
+# It gives networkd and logind a /proc of their own. The kernel lets no user namespace have one that shows more than
+# what it sees already, and systemd takes that; AppArmor's refusal it does not. Not for a privileged guest's root.
 _OWN_PROC = "mount fstype=proc -> /run/systemd/unit-root/proc/,"
 # A privileged container's root is the host's: it loses what reaches beyond its namespaces.
 _DROPPED = ("mac_admin", "mac_override", "sys_time", "sys_module", "sys_rawio")
