@@ -146,7 +146,7 @@ def record_schema(kind: type[Record]) -> tuple[dict[str, Any], dict[str, Any], s
     for name, schema in full.get("properties", {}).items():
         plain = _plain(schema, definitions)
         if name in indexed:
-            patterns[name] = _plain(plain.get("additionalProperties", {"type": "string"}), definitions)
+            patterns[indexed[name]] = _plain(plain.get("additionalProperties", {"type": "string"}), definitions)
         else:
             properties[name] = plain
         if name in unbuilt:

@@ -1,4 +1,4 @@
-"""What an engine is: small protocols that `lxc/` and later `qemu/` fulfil; `fake.py` is one too."""
+"""What an engine is: small protocols, for both kinds of guest and for containers; VMs' are in `vm_protocol.py`."""
 
 from asyncio.subprocess import Process
 from collections.abc import Collection, Mapping, Sequence
@@ -68,8 +68,8 @@ class Command:
     gid: int = 0
 
 
-class Lifecycle(Protocol):
-    """Start, stop and look."""
+class Look(Protocol):
+    """What every engine tells of its guests, how it ends them, and what it leaves."""
 
     def state(self, vmid: int) -> GuestState:
         """What the kernel says now; costs no process."""
@@ -83,11 +83,24 @@ class Lifecycle(Protocol):
     def started_at(self, vmid: int) -> float | None:
         """Seconds since the epoch at which it started."""
 
-    async def start(self, plan: ContainerPlan) -> None:
-        """Start it; returns when its init runs. Raises HostFailure with the cause; then nothing of it is left."""
-
     async def stop(self, vmid: int) -> None:
         """Kill it; returns when it is gone."""
+
+    async def wait_stopped(self, vmid: int) -> None:
+        """Return once the guest does not run; at once if it does not."""
+
+    def ended(self) -> frozenset[int]:
+        """The guests that ran and do not any more, and that nobody has cleaned up after."""
+
+    async def cleanup(self, vmid: int) -> bool:
+        """Remove generated configuration, logs and empty cgroups of a stopped guest; whether there were any."""
+
+
+class Lifecycle(Look, Protocol):
+    """Start and stop, and the states between."""
+
+    async def start(self, plan: ContainerPlan) -> None:
+        """Start it; returns when its init runs. Raises HostFailure with the cause; then nothing of it is left."""
 
     async def shutdown(self, vmid: int, deadline: float) -> bool:
         """Ask it to halt; whether it did within the deadline (seconds)."""
@@ -101,15 +114,6 @@ class Lifecycle(Protocol):
     async def thaw(self, vmid: int) -> None:
         """Undo `freeze`."""
 
-    async def wait_stopped(self, vmid: int) -> None:
-        """Return once the guest does not run; at once if it does not."""
-
-    def ended(self) -> frozenset[int]:
-        """The guests that ran and do not any more, and that nobody has cleaned up after."""
-
-    async def cleanup(self, vmid: int) -> bool:
-        """Remove generated configuration, logs and empty cgroups of a stopped guest; whether there were any."""
-
 
 class Inspection(Protocol):
     """Live figures without a process per guest."""
@@ -118,7 +122,7 @@ class Inspection(Protocol):
         """Counters of a running guest, or None."""
 
     async def addresses(self, vmid: int) -> Sequence[Address]:
-        """Addresses on the guest's interfaces, from its network namespace."""
+        """Addresses on the guest's interfaces: from its network namespace, or as its agent says."""
 
     def traffic(self, vmid: int) -> tuple[int, int]:
         """Bytes received and sent by the guest since it started, over all interfaces."""
@@ -179,6 +183,10 @@ class Preparation(Protocol):
 
     def set_identity(self, plan: ContainerPlan) -> None:
         """Give a fresh guest its own machine-id and ssh host keys (removed, to be made at the first boot)."""
+
+
+class Engine(Look, Inspection, Protocol):
+    """What the engines of both kinds have in common."""
 
 
 class ContainerEngine(Lifecycle, Inspection, Execution, HotChange, Preparation, Protocol):

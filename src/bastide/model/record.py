@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Any, ClassVar, Self, Union, get_args, get_origin
 
 from pydantic import (
@@ -35,9 +35,13 @@ _INDEXED_KEY = re.compile(r"([a-z][a-z0-9_-]*?)(0|[1-9]\d{0,2})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """Marks a `dict[int, T]` field whose entries are the keys `name0` ... `name<count - 1>`."""
+    """Marks a `dict[int, T]` field whose entries are the keys `name0` ... `name<count - 1>`.
+
+    `stem` is the name in those keys where it is not the field's own: `numa` is a switch beside `numa0`, `numa1` ...
+    """
 
     count: int
+    stem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Record(BaseModel):
         if not isinstance(values, Mapping):
             return values
         indexed, multiline = _marks(cls)
+        fields = _stems(cls)
         gathered: dict[str, Any] = {}
         for key, value in values.items():
             if isinstance(value, str):
@@ -80,8 +85,8 @@ class Record(BaseModel):
                     raise ValueError(f"{key}: control character {char} is not allowed")
             match = _INDEXED_KEY.fullmatch(key)
             if match and match[1] in indexed and int(match[2]) < indexed[match[1]]:
-                gathered.setdefault(match[1], {})[int(match[2])] = value
-            elif key in indexed and not isinstance(value, Mapping):
+                gathered.setdefault(fields[match[1]], {})[int(match[2])] = value
+            elif fields.get(key) == key and not isinstance(value, Mapping):
                 raise ValueError(f"{key}: use {key}0, {key}1 ...")
             else:
                 gathered[key] = value
@@ -93,7 +98,7 @@ class Record(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            raise InvalidParameter(explain(error)) from None
+            raise InvalidParameter(explain(error, _stems(cls))) from None
 
     @classmethod
     def knows(cls, key: str) -> bool:
@@ -102,17 +107,20 @@ class Record(BaseModel):
         indexed, _ = _marks(cls)
         if match and match[1] in indexed:
             return int(match[2]) < indexed[match[1]]
-        return key not in indexed and key in {field.alias or name for name, field in cls.model_fields.items()}
+        lists = set(_stems(cls).values())
+        return key not in lists and key in {field.alias or name for name, field in cls.model_fields.items()}
 
     def to_text(self) -> dict[str, Scalar]:
         """The record as Proxmox shows it: flat keys, booleans as 0 and 1, unset keys left out."""
         result: dict[str, Scalar] = {}
+        stems = {field: stem for stem, field in _stems(type(self)).items()}
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             key = field.alias or name
             if value is None:
                 continue
             if isinstance(value, dict):
+                key = stems[key]
                 result.update({f"{key}{index}": _scalar(value[index]) for index in sorted(value)})
             else:
                 result[key] = _scalar(value)
@@ -120,15 +128,27 @@ class Record(BaseModel):
 
 
 class PropertyString(Record):
-    """A record written as `key=value,key=value`; `default_key` may stand bare at the front."""
+    """A record written as `key=value,key=value`; `default_key` may stand bare at the front.
+
+    `aliases` are other names of keys.
+    """
 
     default_key: ClassVar[str | None] = None
+    aliases: ClassVar[Mapping[str, str]] = MappingProxyType({})
     schema_format: ClassVar[str] = "pve-property-string"
 
     @model_validator(mode="before")
     @classmethod
     def _split(cls, values: Any) -> Any:
-        return propstring.parse(values, cls.default_key) if isinstance(values, str) else values
+        if not isinstance(values, str):
+            return values
+        parsed: dict[str, str] = {}
+        for key, value in propstring.parse(values, cls.default_key).items():
+            name = cls.aliases.get(key, key)
+            if name in parsed:
+                raise ValueError(f"duplicate key in comma-separated list property: {name[:60]}")
+            parsed[name] = value
+        return parsed
 
     @model_serializer
     def _join(self) -> str:
@@ -142,9 +162,13 @@ class PropertyString(Record):
         return {"type": "string", "format": cls.schema_format}
 
 
-def explain(error: ValidationError) -> dict[str, str]:
-    """What a pydantic error says, as {parameter: reason}, with indexed keys as the user wrote them."""
+def explain(error: ValidationError, stems: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """What a pydantic error says, as {parameter: reason}, with indexed keys as the user wrote them.
+
+    `stems` maps the stem of indexed keys to their field.
+    """
     result: dict[str, str] = {}
+    written = {field: stem for stem, field in stems.items()}
     for item in error.errors(include_url=False, include_context=False):
         names = [part for part in item["loc"] if part != "[key]"]
         reason = item["msg"].removeprefix("Value error, ")
@@ -153,7 +177,7 @@ def explain(error: ValidationError) -> dict[str, str]:
         else:
             name = str(names[0]) if names else "value"
             if len(names) > 1 and isinstance(names[1], int):
-                name += str(names[1])
+                name = written.get(name, name) + str(names[1])
                 names = names[1:]
             inner = ".".join(str(part) for part in names[1:])
             reason = f"{inner}: {reason}" if inner else reason
@@ -180,10 +204,21 @@ def _marks(cls: type[Record]) -> tuple[dict[str, int], dict[str, Multiline]]:
     for name, field in cls.model_fields.items():
         for mark in [*field.metadata, *_nested_metadata(field.annotation)]:
             if isinstance(mark, Indexed):
-                indexed[field.alias or name] = mark.count
+                indexed[mark.stem or field.alias or name] = mark.count
             elif isinstance(mark, Multiline):
                 multiline[field.alias or name] = mark
     return indexed, multiline
+
+
+@cache
+def _stems(cls: type[Record]) -> dict[str, str]:
+    """{stem of indexed keys: the field's key}."""
+    return {
+        mark.stem or field.alias or name: field.alias or name
+        for name, field in cls.model_fields.items()
+        for mark in [*field.metadata, *_nested_metadata(field.annotation)]
+        if isinstance(mark, Indexed)
+    }
 
 
 def _nested_metadata(annotation: Any) -> list[Any]:
@@ -192,6 +227,6 @@ def _nested_metadata(annotation: Any) -> list[Any]:
     return []
 
 
-def indexed_fields(cls: type[Record]) -> dict[str, int]:
-    """The indexed keys of a record class and how many entries each may have."""
-    return dict(_marks(cls)[0])
+def indexed_fields(cls: type[Record]) -> dict[str, str]:
+    """The indexed fields of a record class: {the field's key: the stem of the keys that its entries have}."""
+    return {field: stem for stem, field in _stems(cls).items()}
