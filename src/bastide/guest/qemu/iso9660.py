@@ -59,7 +59,10 @@ def image(label: str, files: Mapping[str, bytes]) -> bytes:
             places[id(folder), name] = at
             at += _sectors(len(data))
     parts = [bytes(_FIRST * _SECTOR)]
-    parts += [_descriptor(label, root, at, joliet, lengths[joliet], tables) for joliet in (False, True)]
+    parts += [
+        _descriptor(label, root, at, joliet=joliet, table_size=lengths[joliet], tables=tables)
+        for joliet in (False, True)
+    ]
     parts.append(_padded(b"\xffCD001\x01"))
     parts += [_padded(_path_table(folders, joliet, order)) for joliet, order in tables]
     parts += [_padded(_records(folder, joliet, places)) for joliet in (False, True) for folder in folders]
@@ -146,7 +149,7 @@ def _path_table(folders: list[_Folder], joliet: bool, order: str) -> bytes:
 
 
 def _descriptor(
-    label: str, root: _Folder, sectors: int, joliet: bool, table_size: int, tables: Mapping[tuple[bool, str], int]
+    label: str, root: _Folder, sectors: int, *, joliet: bool, table_size: int, tables: Mapping[tuple[bool, str], int]
 ) -> bytes:
     def text(value: str, size: int) -> bytes:
         encoded = value.encode("utf-16-be" if joliet else "ascii")
