@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from bastide.host import syscalls
+from bastide.host.facts import processors
 from bastide.host.filesystems import mounts
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ _IFLA_INFO_KIND = 1
 _NETLINK_NETFILTER = 12
 _NFT_GETGEN = (10 << 8) | 16
 _ERROR_ANSWER = 2
+_VIRTUAL_BY_DESIGN = ("aarch64", "riscv64")  # their /proc/cpuinfo has no flag for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +62,26 @@ def cgroups() -> Cgroups:
 
 
 def kvm_refusal() -> str | None:
-    """Why /dev/kvm cannot be used, or None when it can."""
+    """Why guests cannot run on the processor itself, as the end of a sentence, or None when they can.
+
+    A /dev/kvm alone is not enough: where the processor shows neither vmx nor svm, stock guests hang in it.
+    """
+    refusal = _device_refusal("/dev/kvm")
+    able = os.uname().machine in _VIRTUAL_BY_DESIGN or processors().virtualization
+    if refusal is None:
+        return None if able else "/dev/kvm is there, but the processor shows neither vmx nor svm"
+    return (
+        f"{refusal}, though the processor could" if able else f"{refusal}, and the processor shows neither vmx nor svm"
+    )
+
+
+def _device_refusal(device: str) -> str | None:
     try:
-        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
-        return "there is no /dev/kvm"
+        return f"there is no {device}"
     except OSError as error:
-        return f"/dev/kvm cannot be opened ({error.strerror})"
+        return f"{device} cannot be opened ({error.strerror})"
     return None
 
 
@@ -155,6 +170,11 @@ def knows_filesystem(name: str) -> bool:
     with contextlib.suppress(OSError):
         if name in Path("/proc/filesystems").read_text().split():
             return True
+    return module_is_there(name)
+
+
+def module_is_there(name: str) -> bool:
+    """Whether the kernel's module lies on disk, where it can be loaded from."""
     modules = Path("/lib/modules") / os.uname().release
     with contextlib.suppress(OSError):
         return f"/{name}.ko" in (modules / "modules.dep").read_text()
@@ -165,6 +185,12 @@ def clock_is_synchronized() -> bool:
     """Whether a time service steers the clock."""
     buffer = ctypes.create_string_buffer(512)  # struct timex, 208 bytes on 64 bits; modes = 0 only reads
     return bool(ctypes.CDLL(None).adjtimex(buffer) not in (-1, _TIME_ERROR))
+
+
+def iommu_advice() -> str:
+    """How to get an IOMMU on a machine like this."""
+    option = "amd_iommu=on" if processors().vendor == "AuthenticAMD" else "intel_iommu=on"
+    return f"Switch on VT-d or AMD-Vi in the machine's firmware and put {option} on the kernel's command line."
 
 
 def iommu_groups() -> int:

@@ -1,22 +1,21 @@
 """What this host can do for guests, check by check, and what to do about what it cannot.
 
-A check only looks: nothing is changed, nothing is left behind. One process at most is started (the probe of mapped
-mounts, which needs namespaces of its own).
+A check only looks: nothing is changed, nothing is left behind. Two processes at most are started: the probe of mapped
+mounts, which needs namespaces of its own, and QEMU, which is asked what it can do.
 """
 
 import asyncio
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from bastide.base.errors import BastideError
 from bastide.base.layout import Layout
 from bastide.base.units import GIB
-from bastide.host import abilities, facts, idmap, quota, run, sampling, sysctl
+from bastide.host import abilities, doctor_vms, facts, idmap, quota, run, sampling, sysctl
+from bastide.host.checks import Check, Checks
 from bastide.host.filesystems import mount_of, mounts
 
 _TOOLS = {
@@ -34,25 +33,11 @@ _WISHED_V2 = ("cpuset", "io")
 _WISHED_V1 = ("cpuset", "blkio")
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One look: `ok` works, `warn` works with less, `fail` keeps guests from running. `advice` says what to do."""
-
-    name: str
-    ok: Literal["ok", "warn", "fail"]
-    message: str
-    advice: str = ""
-
-
-Checks = Iterator[Check]
-
-
 def doctor(layout: Layout, port: int = 8006) -> list[Check]:
-    """Look at everything. Blocks for some 50 ms; call it without a running event loop (it uses one of its own)."""
+    """Look at everything. Blocks for some 400 ms; call it without a running event loop (it uses one of its own)."""
     checks: list[Callable[[], Checks]] = [
         _rights,
         _system,
-        _kvm,
         _cgroups,
         _namespaces,
         lambda: _mapped_mounts(layout),
@@ -67,14 +52,14 @@ def doctor(layout: Layout, port: int = 8006) -> list[Check]:
         _limits,
         _clock,
         lambda: _port(layout, port),
-        _iommu,
+        doctor_vms.look,
     ]
     found: list[Check] = []
     for check in checks:
         try:
             found += check()
         except (OSError, ValueError, BastideError) as error:
-            name = getattr(check, "__name__", "check").strip("_")
+            name = "virtual machines" if check is doctor_vms.look else getattr(check, "__name__", "check").strip("_")
             found.append(Check(name, "warn", f"could not be looked at: {error}", "Run it as root."))
     return found
 
@@ -110,35 +95,6 @@ def _system() -> Checks:
         if recent
         else "Mapped mounts came with Linux 5.12: upgrade the kernel, or creating containers takes longer.",
     )
-
-
-def _kvm() -> Checks:
-    refusal = abilities.kvm_refusal()
-    cpu = facts.processors()
-    arm = os.uname().machine in ("aarch64", "riscv64")
-    if refusal is None and (cpu.virtualization or arm):
-        yield Check("kvm", "ok", "virtual machines run on the processor (/dev/kvm)")
-    elif refusal is None:
-        yield Check(
-            "kvm",
-            "warn",
-            "only emulation: /dev/kvm is there, but the processor shows neither vmx nor svm: stock guests would hang",
-            "Virtual machines are emulated, tens of times slower. On a cloud machine ask for nested virtualization.",
-        )
-    elif cpu.virtualization:
-        yield Check(
-            "kvm",
-            "warn",
-            f"only emulation: {refusal}, though the processor could",
-            "Load the module: modprobe kvm_intel or kvm_amd, and see `dmesg | grep kvm`.",
-        )
-    else:
-        yield Check(
-            "kvm",
-            "warn",
-            f"only emulation: {refusal}, and the processor shows neither vmx nor svm",
-            "Containers do not need it. Switch on VT-x or AMD-V in the firmware, or nesting at the cloud's provider.",
-        )
 
 
 def _cgroups() -> Checks:
@@ -376,19 +332,6 @@ def _port(layout: Layout, port: int) -> Checks:
         )
     else:
         yield Check("port", "ok", f"{port} is free")
-
-
-def _iommu() -> Checks:
-    groups = abilities.iommu_groups()
-    if groups:
-        yield Check("iommu", "ok", f"{groups} groups: devices can be given to virtual machines")
-    else:
-        yield Check(
-            "iommu",
-            "warn",
-            "none: no device can be given to a virtual machine",
-            "Switch on VT-d or AMD-Vi in the firmware and intel_iommu=on or amd_iommu=on for the kernel.",
-        )
 
 
 def _nearest(path: Path) -> Path:

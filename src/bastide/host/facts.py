@@ -23,7 +23,10 @@ _KSM_SHARING = Path("/sys/kernel/mm/ksm/pages_sharing")
 
 @dataclass(frozen=True, slots=True)
 class Processors:
-    """The processors: `cpus` logical ones on `cores` physical cores in `sockets`; `mhz` of the first one."""
+    """The processors: `cpus` logical ones on `cores` physical cores in `sockets`; `mhz` of the first one.
+
+    `vendor` is the word of the CPUID instruction (`GenuineIntel`), empty on machines without it.
+    """
 
     model: str
     cpus: int
@@ -31,6 +34,7 @@ class Processors:
     sockets: int
     mhz: str
     flags: frozenset[str]
+    vendor: str = ""
 
     @property
     def virtualization(self) -> bool:
@@ -72,6 +76,7 @@ def parse_cpuinfo(text: str) -> Processors:
         sockets=len({package for package, _ in cores}) or 1,
         mhz=first.get("cpu MHz", "0"),
         flags=frozenset((first.get("flags") or first.get("Features") or "").split()),
+        vendor=first.get("vendor_id", ""),
     )
 
 
