@@ -11,7 +11,9 @@ Sources: user_namespaces(7), mount_setattr(2), pivot_root(2).
 import errno
 import os
 import signal
+import stat
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from bastide.host import syscalls
@@ -54,7 +56,7 @@ def run(target: str, first: int, count: int, argv: list[str]) -> None:
         _map_owners(tree, namespace, first)
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
-    _new_root("/tmp", tree)  # noqa: S108 - a mount point in this process's own namespace; nothing is written to it
+    new_root("/tmp", {"target": tree})  # noqa: S108 - a mount point in this process's own namespace; nothing is written to it
     syscalls.pivot_into("/tmp")  # noqa: S108
     syscalls.setns(namespace, syscalls.CLONE_NEWUSER)
     os.close(namespace)
@@ -82,7 +84,8 @@ def _map_owners(tree: int, namespace: int, first: int) -> None:
         os.chown(tree, first, first)
 
 
-def _new_root(place: str, tree: int) -> None:
+def new_root(place: str, trees: Mapping[str, int]) -> None:
+    """Mount a root at `place` with the host's programs, /dev/null, and detached mounts of folders or files by name."""
     root = Path(place)
     host = {name: os.readlink(f"/{name}") for name in _PROGRAMS if os.path.islink(f"/{name}")}
     folders = ["usr", *(name for name in _PROGRAMS if os.path.isdir(f"/{name}") and name not in host)]
@@ -98,11 +101,13 @@ def _new_root(place: str, tree: int) -> None:
         syscalls.move_mount(copy, root / name)
         os.close(copy)
     (root / "dev").mkdir()
-    (root / "dev/null").touch()
-    syscalls.move_mount(null, root / "dev/null")
+    for name, tree in {**trees, "dev/null": null}.items():
+        if stat.S_ISDIR(os.fstat(tree).st_mode):
+            (root / name).mkdir()
+        else:
+            (root / name).touch()
+        syscalls.move_mount(tree, root / name)
     os.close(null)
-    (root / "target").mkdir()
-    syscalls.move_mount(tree, root / "target")
 
 
 def main() -> None:

@@ -1,0 +1,87 @@
+"""A helper process that runs a tool where it reaches nothing but the files that it is given.
+
+`sandboxed` makes the argument list. The tool runs as a user that owns nothing on this host, without a network, in a
+root of its own that holds the host's programs, read-only, and those files as `/0`, `/1` ... It keeps one capability,
+CAP_DAC_OVERRIDE: the files are root's and stay so, and there is no other file in there that it could open with it.
+
+Sources: unshare(2), open_tree(2), pivot_root(2), setrlimit(2), setpriv(1), capabilities(7).
+"""
+
+import errno
+import os
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bastide.base.units import GIB
+from bastide.host import confine, syscalls
+
+_SOURCE = str(Path(__file__).parents[2])
+_HELPER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from bastide.host.sandbox import main; main()"
+# Debian keeps 65000 to 65533 unassigned, and so does systemd; 65534 is `nobody`, whose processes are not ours.
+_USER = "65533"
+_RIGHTS = "-all,+dac_override"
+_SETPRIV = (
+    *("/usr/bin/setpriv", "--reuid", _USER, "--regid", _USER, "--clear-groups", "--no-new-privs"),
+    *("--inh-caps", _RIGHTS, "--ambient-caps", _RIGHTS, "--bounding-set", _RIGHTS, "--pdeathsig", "KILL", "--"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a tool may use: bytes of address space, seconds of processor time, bytes of the length of a file."""
+
+    memory: int = 4 * GIB
+    seconds: int = 3600
+    length: int = 1 << 62
+
+
+def sandboxed(argv: Sequence[str], files: Sequence[tuple[int, bool]] = (), bounds: Bounds = Bounds()) -> list[str]:
+    """The argument list that runs `argv` (an absolute program) with open files, (descriptor, writable), as `/0` ...
+
+    The descriptors have to be inherited (`pass_fds`).
+    """
+    given = ",".join(f"{descriptor}{'w' if writable else 'r'}" for descriptor, writable in files)
+    limits = (str(bounds.memory), str(bounds.seconds), str(bounds.length))
+    return [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, given, *limits, *argv]
+
+
+def run(given: str, memory: int, seconds: int, length: int, argv: list[str]) -> None:
+    """Become the tool; returns only by an error."""
+    parent = os.getppid()
+    trees: dict[str, int] = {}
+    for number, item in enumerate(given.split(",") if given else ()):
+        descriptor = int(item[:-1])
+        tree = syscalls.open_tree(f"/proc/self/fd/{descriptor}")
+        flags = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_NOEXEC
+        syscalls.mount_setattr(tree, set_flags=flags | (0 if item[-1] == "w" else syscalls.MOUNT_ATTR_RDONLY))
+        trees[str(number)] = tree
+    syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET)
+    syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
+    confine.new_root("/tmp", trees)  # noqa: S108 - a mount point in this process's own namespace
+    syscalls.pivot_into("/tmp")  # noqa: S108
+    os.closerange(3, 1024)
+    for kind, limit in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_FSIZE, length),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 256),
+    ):
+        resource.setrlimit(kind, (limit, limit))
+    if os.getppid() != parent:
+        raise OSError(errno.ESRCH, "the daemon has ended")
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "2"}
+    os.execve(_SETPRIV[0], [*_SETPRIV, *argv], environment)  # noqa: S606
+
+
+def main() -> None:
+    """Do what the arguments say; a failure is one line on standard error and the exit code 125."""
+    given, memory, seconds, length, *argv = sys.argv[1:]
+    try:
+        run(given, int(memory), int(seconds), int(length), argv)
+    except (OSError, ValueError) as error:
+        print(f"cannot confine {argv[0]}: {error}", file=sys.stderr)
+        sys.exit(125)
