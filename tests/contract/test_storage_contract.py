@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from bastide.base.errors import AlreadyExists, InvalidParameter, NotFound, WrongState
+from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NotFound, WrongState
 from bastide.base.layout import Layout
 from bastide.base.units import MIB
 from bastide.host.filesystems import mounts_within
 from bastide.model.storage import StorageConfig
 from bastide.storage.dir import DirStorage
 from bastide.storage.fake import FakeStorage
+from framework.evil_images import EVIL
 
 CONTENT = "vztmpl,iso,rootdir,images,snippets,backup,import"
 SIZE = 16 * MIB
@@ -190,3 +191,95 @@ async def test_space_is_told(storage: Made) -> None:
     assert usage.active
     assert 0 <= usage.available <= usage.total
     assert usage.used <= usage.total
+
+
+@pytest.mark.anyio
+@pytest.mark.system
+async def test_a_disk_lives_from_allocation_to_deletion(storage: Made) -> None:
+    await storage.prepare()
+    for form in sorted(storage.capabilities.disk_formats):
+        name = storage.disk_name(100, 0, form)
+        assert name == f"100/vm-100-disk-0.{form}"
+        with pytest.raises(NotFound, match="does not exist"):
+            await storage.disk_path(name)
+        await storage.allocate_disk(name, SIZE)
+        volume = await storage.info(name)
+        assert (volume.size, volume.vmid, volume.content, volume.format) == (SIZE, 100, "images", form)
+        assert volume.used is None or volume.used < SIZE
+        with pytest.raises(AlreadyExists, match="already exists"):
+            await storage.allocate_disk(name, SIZE)
+        path = await storage.disk_path(name)
+        assert path.is_file()
+        assert [entry.volid for entry in await storage.list("images", 100)] == [f"s1:{name}"]
+        if form != "vmdk":
+            await storage.resize_disk(name, 2 * SIZE)
+            await storage.resize_disk(name, 2 * SIZE)
+            assert (await storage.info(name)).size == 2 * SIZE
+            with pytest.raises(InvalidParameter, match="shrink"):
+                await storage.resize_disk(name, SIZE)
+        await storage.delete(name)
+        assert not path.exists()
+        assert list(await storage.list()) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.system
+async def test_an_image_becomes_a_disk_or_nothing(storage: Made, tmp_path: Path) -> None:
+    await storage.prepare()
+    source = tmp_path / "source.raw"
+    source.write_bytes(b"x" * SIZE)
+    seen: list[float] = []
+    await storage.import_disk(source, "raw", "100/vm-100-disk-0.raw", seen.append)
+    assert seen[-1] == 100
+    assert (await storage.disk_path("100/vm-100-disk-0.raw")).read_bytes() == source.read_bytes()
+    with pytest.raises(AlreadyExists):
+        await storage.import_disk(source, "raw", "100/vm-100-disk-0.raw")
+    image = tmp_path / "evil.qcow2"
+    for evil in ("backing, absolute", "data file, raw", "one EiB", "table bomb"):
+        image.write_bytes(EVIL[evil].make(tmp_path, source, 1))
+        with pytest.raises(HostFailure, match="image"):
+            await storage.import_disk(image, "qcow2", "100/vm-100-disk-1.raw")
+    image.write_bytes(EVIL["qcow2 as raw"].make(tmp_path, source, 1))
+    with pytest.raises(HostFailure, match="header of qcow2"):
+        await storage.import_disk(image, "raw", "100/vm-100-disk-1.raw")
+    with pytest.raises(HostFailure):
+        await storage.import_disk(tmp_path / "missing", "raw", "100/vm-100-disk-1.raw")
+    assert len(await storage.list()) == 1
+    # A guest's own raw disk may hold anything, and stays what it is.
+    await storage.import_disk(image, "raw", "100/vm-100-disk-1.raw", ours=True)
+    assert (await storage.disk_path("100/vm-100-disk-1.raw")).read_bytes() == image.read_bytes()
+
+
+@pytest.mark.anyio
+async def test_a_small_file_is_written_and_replaced(storage: Made) -> None:
+    await storage.prepare()
+    name = storage.disk_name(100, "cloudinit", "raw")
+    assert name == "100/vm-100-cloudinit.raw"
+    await storage.write_file(name, b"first" * 100)
+    await storage.write_file(name, b"second")
+    assert (await storage.disk_path(name)).read_bytes() == b"second"
+    assert (await storage.info(name)).size == 6
+    with pytest.raises(InvalidParameter):
+        await storage.write_file("100/vm-100-cloudinit.qcow2", b"x")
+    await storage.delete(name)
+    assert list(await storage.list()) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["iso/a.iso", "100/vm-100-disk-0.subvol", "import/a.qcow2", "../vm-100-disk-0.raw"])
+async def test_what_is_no_disk_is_refused(storage: Made, name: str, tmp_path: Path) -> None:
+    await storage.prepare()
+    (tmp_path / "x").write_bytes(b"x" * 512)
+    for call in (
+        storage.allocate_disk(name, SIZE),
+        storage.disk_path(name),
+        storage.resize_disk(name, SIZE),
+        storage.import_disk(tmp_path / "x", "raw", name),
+        storage.write_file(name, b""),
+    ):
+        with pytest.raises(InvalidParameter):
+            await call
+    with pytest.raises(InvalidParameter):
+        storage.disk_name(100, "../x", "raw")
+    with pytest.raises(InvalidParameter):
+        await storage.allocate_disk("100/vm-100-disk-0.raw", 0)

@@ -43,8 +43,7 @@ async def create(path: Path, form: str, size: int, preallocation: Preallocation 
         if form == "raw" and preallocation != "full":
             await asyncio.to_thread(_reserve, target, size, preallocation == "falloc")
             return
-        options = ["-o", f"preallocation={preallocation}"] if preallocation != "off" and form != "vmdk" else []
-        argv = [_PROGRAM, "create", "-q", "-f", form, *options, "/0", str(size)]
+        argv = [_PROGRAM, "create", "-q", "-f", form, *_options(form, preallocation), "/0", str(size)]
         await _run(argv, [(target, True)], size)
 
 
@@ -78,7 +77,7 @@ async def convert(
     """
     with contextlib.nullcontext(source) if isinstance(source, int) else disk_image.opened(source) as opened:
         size = disk_image.check_chain(opened, source_format).virtual_size
-        options = [] if preallocation == "off" or target_format == "vmdk" else ["-o", f"preallocation={preallocation}"]
+        options = _options(target_format, preallocation)
         argv = [_PROGRAM, "convert", "-p", "-f", source_format, "-O", target_format, *options, "/0", "/1"]
         async with _fresh(target) as made:
             await _run(argv, [(opened, False), (made, True)], size, progress)
@@ -97,6 +96,11 @@ async def _fresh(path: Path) -> AsyncIterator[int]:
         raise
     finally:
         os.close(descriptor)
+
+
+def _options(form: str, preallocation: Preallocation) -> list[str]:
+    known = {"qcow2": ("metadata", "falloc", "full"), "raw": ("falloc", "full")}
+    return ["-o", f"preallocation={preallocation}"] if preallocation in known.get(form, ()) else []
 
 
 def _reserve(descriptor: int, size: int, allocate: bool) -> None:

@@ -9,7 +9,11 @@ from bastide.model.record import Record
 from bastide.model.types import StorageId
 
 Content = Literal["images", "rootdir", "vztmpl", "iso", "backup", "snippets", "import", "none"]
-VolumeFormat = Literal["raw", "qcow2", "subvol", "vmdk", "iso", "txz", "tgz", "tzst", "tbz", "snippet"]
+VolumeFormat = Literal[
+    "raw", "qcow2", "subvol", "vmdk", "vdi", "vhdx", "iso", "txz", "tgz", "tzst", "tbz", "snippet"
+]  # fmt: skip
+DiskFormat = Literal["raw", "qcow2", "vmdk"]
+"""What a VM's disk can be."""
 
 
 class StorageConfig(Record):

@@ -3,6 +3,7 @@
     template/cache  template/iso  dump  snippets  import      plain files
     images/<vmid>/vm-<vmid>-disk-<n>.subvol                   a container's file system as a folder
     images/<vmid>/vm-<vmid>-disk-<n>.raw                      the same in a sparse ext4 image, mounted while in use
+    images/<vmid>/vm-<vmid>-disk-<n>.{raw,qcow2,vmdk}         a VM's disk (`dir_disks.py`)
     .incoming  .trash                                         files on their way in and out
 
 Whatever holds guests' files is closed to the host's users: a setuid program in there is not theirs to run.
@@ -13,28 +14,20 @@ import contextlib
 import os
 import secrets
 import stat
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from bastide.base.errors import AlreadyExists, BastideError, HostFailure, InvalidParameter, NotFound, WrongState
-from bastide.base.layout import Layout
+from bastide.base.errors import AlreadyExists, InvalidParameter, NotFound, WrongState
 from bastide.host import filesystems, quota
-from bastide.host.bounded import Bounded
-from bastide.model.storage import Content, StorageConfig, StorageUsage, Volume
+from bastide.model.storage import Content, Volume
 from bastide.storage import sidecars
+from bastide.storage.dir_disks import DISK_FORMATS, DirDisks, disk_size
 from bastide.storage.names import FILE_CONTENTS, FOLDERS, SIDECARS, VolumeName, parse_name
 from bastide.storage.protocol import Capabilities
 
-_RUN = secrets.token_hex(8)
-"""Marks this daemon's files in `.incoming`, so that the next one knows the leftovers."""
-
-_NO_SPACE = StorageUsage(active=False, total=0, used=0, available=0)
 _LOOP_CONTROL = Path("/dev/loop-control")
-_SUPPORTED = frozenset({*FILE_CONTENTS, "images", "rootdir"})
-_PARTIAL_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +38,20 @@ class _View:
     mounted: frozenset[Path]
 
 
-class DirStorage:
-    """A directory storage; FileStorage and ContainerStorage in one."""
-
-    def __init__(self, config: StorageConfig, layout: Layout) -> None:
-        self.config = config
-        self._path = Path(config.path)
-        # Without links, as far as the storage has been asked: to look them up may hang.
-        self._real = self._path
-        self._quotas: filesystems.MountEntry | None = quota.quota_mount(self._real)
-        self._mounts = layout.runtime / "mounts" / config.storage
-        self._host = layout.instance
-        self._bounded = Bounded(f"storage '{config.storage}'")
-        self._locks: dict[str, asyncio.Lock] = {}
+class DirStorage(DirDisks):
+    """A directory storage; FileStorage, ContainerStorage and DiskStorage in one."""
 
     @property
     def capabilities(self) -> Capabilities:
         """What it can do; sizes of folders are enforced where the file system was last seen mounted with quotas."""
         form = self._container_format
         return Capabilities(
-            contents=self.config.contents & _SUPPORTED,
+            contents=self.contents,
             container_format=form,
             enforces_size=form == "raw" or self._quotas is not None,
             shared=self.config.shared,
+            disk_formats=DISK_FORMATS if "images" in self.contents else frozenset(),
+            default_disk_format=self.default_format,
         )
 
     @property
@@ -76,19 +60,6 @@ class DirStorage:
         if self.config.format in ("raw", "subvol"):
             return self.config.format
         return "subvol" if self._quotas is not None or not _LOOP_CONTROL.exists() else "raw"
-
-    async def prepare(self) -> None:
-        """Make the folders and clear away what an earlier daemon left half done. Raises HostFailure."""
-        await self._bounded.call(self._make_folders)
-        for leftover in await self._bounded.call(self._leftovers):
-            await filesystems.remove_tree(leftover)
-
-    async def usage(self) -> StorageUsage:
-        """Space; inactive when the folder is missing, not mounted though it should be, or hangs."""
-        try:
-            return await self._bounded.call(self._measure)
-        except (BastideError, OSError):
-            return _NO_SPACE
 
     async def list(self, content: Content | None = None, vmid: int | None = None) -> Sequence[Volume]:
         """Its volumes, by content and name. Raises HostFailure when the storage does not answer."""
@@ -126,9 +97,7 @@ class DirStorage:
 
     def incoming(self, name: str) -> Path:
         """A fresh path to write a file to that shall become `name`; leftovers go when the next daemon starts."""
-        parsed = parse_name(name)
-        file = parsed.relative.rpartition("/")[2]
-        return self._path / ".incoming" / f"{self._host}.{_RUN}.{secrets.token_hex(4)}.{file}"[-255:]
+        return self._temporary(parse_name(name))
 
     async def publish(self, incoming: Path, name: str) -> Volume:
         """Sync a file and give it its name in one step. Raises AlreadyExists."""
@@ -166,7 +135,7 @@ class DirStorage:
             target = await self._bounded.call(lambda: self._where(parsed))
             if await self._bounded.call(target.exists):
                 raise AlreadyExists(f"volume '{self.config.storage}:{name}' already exists")
-            temporary = self._path / ".incoming" / f"{self._host}.{_RUN}.{secrets.token_hex(4)}.{target.name}"
+            temporary = self._temporary(parsed)
             try:
                 if parsed.format == "raw":
                     if size <= 0:
@@ -225,24 +194,11 @@ class DirStorage:
 
     # What runs in threads, and small helpers.
 
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
-
     def _container_name(self, name: str) -> VolumeName:
         parsed = parse_name(name)
         if parsed.format not in ("subvol", "raw") or parsed.vmid is None or parsed.content in FILE_CONTENTS:
             raise InvalidParameter({"volume": f"'{name}' is not a container's volume"})
         return parsed
-
-    def _where(self, parsed: VolumeName) -> Path:
-        self._bounded.check()
-        path = self._path / parsed.relative
-        for part in (path, *path.parents):
-            if part == self._path:
-                break
-            if part.is_symlink():
-                raise InvalidParameter({"volume": f"'{parsed.text}' leads through a symbolic link"})
-        return path
 
     def _mount_point(self, parsed: VolumeName) -> Path:
         return self._mounts / parsed.text
@@ -254,48 +210,6 @@ class DirStorage:
         for folder in (target, target.parent):
             with contextlib.suppress(OSError):
                 folder.rmdir()
-
-    def _check_mounted(self) -> None:
-        wanted = self.config.is_mountpoint
-        if wanted in (None, "no", "0", "off", "false"):
-            return
-        point = Path(wanted) if wanted is not None and wanted.startswith("/") else self._path
-        if filesystems.mount_at(point) is None:
-            raise HostFailure(f"unable to activate storage '{self.config.storage}': {point} is not mounted")
-
-    def _look(self) -> None:
-        self._real = self._path.resolve()
-        self._quotas = quota.quota_mount(self._real)
-
-    def _make_folders(self) -> None:
-        self._check_mounted()
-        if not self._path.is_dir():
-            if not (self.config.mkdir and self.config.create_base_path):
-                raise HostFailure(f"unable to activate storage '{self.config.storage}': {self._path} does not exist")
-            filesystems.make_folder(self._path, 0o755)
-        self._look()
-        filesystems.make_folder(self._path / ".incoming", 0o700)
-        filesystems.make_folder(self._path / ".trash", 0o700)
-        if self.config.mkdir and self.config.create_subdirs:
-            for content in sorted(self.capabilities.contents):
-                # Containers' roots have to pass `images` to reach what lies in their own folder there.
-                folder = self._path / FOLDERS[cast(Content, content)]
-                filesystems.make_folder(folder, 0o711 if folder.name == "images" else 0o700)
-
-    def _leftovers(self) -> Sequence[Path]:
-        trash = [*(self._path / ".trash").iterdir()]
-        ours = f"{self._host}."
-        incoming = [*(self._path / ".incoming").iterdir()]
-        dead = [path for path in incoming if path.name.startswith(ours) and f".{_RUN}." not in path.name]
-        # Broken downloads are carried on by the next try, for a day.
-        oldest = time.time() - _PARTIAL_SECONDS
-        old = [path for path in incoming if path.name.startswith("partial.") and path.lstat().st_mtime < oldest]
-        return trash + dead + old
-
-    def _measure(self) -> StorageUsage:
-        self._check_mounted()
-        self._look()
-        return StorageUsage(True, *filesystems.space(self._path))
 
     def _scan(self, contents: frozenset[str], vmid: int | None) -> Sequence[Volume]:
         found: dict[str, Volume] = {}
@@ -341,6 +255,8 @@ class DirStorage:
             folder_used = limits[0] if limits else None
         elif parsed.format == "raw" and view.mounts / parsed.text in view.mounted:
             folder_used = filesystems.space(view.mounts / parsed.text)[1]
+        elif parsed.content == "images":
+            size = disk_size(path, parsed.format, size)
         return Volume(
             volid=f"{self.config.storage}:{parsed.text}",
             content=parsed.content,

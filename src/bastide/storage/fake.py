@@ -3,6 +3,7 @@
 For tests of whatever works with storages; faults can be planted in it.
 """
 
+import os
 import secrets
 import shutil
 import time
@@ -13,13 +14,15 @@ from pathlib import Path
 from bastide.base.errors import AlreadyExists, InvalidParameter, NoSpace, NotFound, WrongState
 from bastide.base.layout import Layout
 from bastide.base.units import GIB
-from bastide.model.storage import Content, StorageConfig, StorageUsage, Volume
-from bastide.storage.names import FILE_CONTENTS, VolumeName, parse_name
-from bastide.storage.protocol import Capabilities
+from bastide.host import disk_image
+from bastide.model.storage import Content, DiskFormat, StorageConfig, StorageUsage, Volume
+from bastide.storage import names
+from bastide.storage.names import FILE_CONTENTS, VolumeName, parse_disk_name, parse_name
+from bastide.storage.protocol import Capabilities, Progress
 
 
 class FakeStorage:
-    """FileStorage and ContainerStorage over a scratch folder.
+    """FileStorage, ContainerStorage and DiskStorage over a scratch folder. Disks of any format are plain bytes.
 
     `faults` maps a method's name to an exception that its next call raises; `active_volumes` holds what `activate`
     has handed out; `total` is the space in bytes that sizes of volumes are taken from.
@@ -42,6 +45,7 @@ class FakeStorage:
             container_format="subvol",
             enforces_size=False,
             shared=self.config.shared,
+            disk_formats=frozenset({"raw", "qcow2"} if "images" in self.config.contents else ()),
         )
 
     async def prepare(self) -> None:
@@ -161,6 +165,67 @@ class FakeStorage:
         """Nothing is measured."""
         await self.info(name)
         return None
+
+    def disk_name(self, vmid: int, label: int | str, form: DiskFormat | None = None) -> str:
+        """`100/vm-100-disk-0.raw`, or `100/vm-100-cloudinit.raw`."""
+        return names.disk_name(vmid, label, form or "raw")
+
+    async def allocate_disk(self, name: str, size: int) -> None:
+        """Make an empty disk. Raises AlreadyExists, NoSpace, InvalidParameter."""
+        self._fault("allocate_disk")
+        if size <= 0:
+            raise InvalidParameter({"size": f"a disk cannot have {size} bytes"})
+        await self._new_disk(name, size)
+
+    async def disk_path(self, name: str) -> Path:
+        """The file of a disk. Raises NotFound."""
+        self._fault("disk_path")
+        parse_disk_name(name)
+        await self.info(name)
+        return self.path(name)
+
+    async def resize_disk(self, name: str, size: int) -> None:
+        """Grow a disk. Raises InvalidParameter when it would shrink."""
+        self._fault("resize_disk")
+        path = await self.disk_path(name)
+        await self.resize(name, size)
+        os.truncate(path, max(size, path.stat().st_size))
+
+    async def import_disk(
+        self, source: Path, source_format: str, name: str, progress: Progress | None = None, *, ours: bool = False
+    ) -> None:
+        """Check an image and copy its bytes as they are. Raises AlreadyExists, NoSpace, HostFailure."""
+        self._fault("import_disk")
+        with disk_image.opened(source) as opened:
+            info = (disk_image.check_chain if ours else disk_image.check)(opened, source_format)
+        path = await self._new_disk(name, info.virtual_size)
+        path.write_bytes(source.read_bytes())
+        if progress is not None:
+            progress(100.0)
+
+    async def write_file(self, name: str, data: bytes) -> None:
+        """Make or replace a small raw volume."""
+        self._fault("write_file")
+        parsed = parse_disk_name(name)
+        if parsed.format != "raw":
+            raise InvalidParameter({"volume": f"'{name}' is not a raw volume"})
+        path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        self._keep(parsed, len(data))
+
+    async def _new_disk(self, name: str, size: int) -> Path:
+        parsed = parse_disk_name(name)
+        if name in self._volumes:
+            raise AlreadyExists(f"volume '{self.config.storage}:{name}' already exists")
+        if size > (await self.usage()).available:
+            raise NoSpace(f"storage '{self.config.storage}' is full")
+        path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(size)
+        self._keep(parsed, size)
+        return path
 
     def _fault(self, method: str) -> None:
         fault = self.faults.pop(method, None)

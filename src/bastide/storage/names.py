@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from bastide.base.errors import InvalidParameter
-from bastide.model.storage import Content, VolumeFormat
+from bastide.model.storage import Content, DiskFormat, VolumeFormat
 
 FOLDERS: dict[Content, str] = {
     "vztmpl": "template/cache",
@@ -29,7 +29,7 @@ _SUFFIXES: dict[Content, dict[str, VolumeFormat]] = {
     "vztmpl": _TARBALLS,
     "backup": _TARBALLS,
     "iso": {".iso": "iso", ".img": "iso"},
-    "import": {".qcow2": "qcow2", ".raw": "raw", ".vmdk": "vmdk"},
+    "import": {".qcow2": "qcow2", ".raw": "raw", ".img": "raw", ".vmdk": "vmdk", ".vdi": "vdi", ".vhdx": "vhdx"},
 }
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@~()-]{0,254}", re.ASCII)
 _DISK = re.compile(r"(?P<vmid>[1-9]\d{2,8})/vm-(?P=vmid)-[a-z0-9-]+\.(?P<format>raw|subvol|qcow2|vmdk)", re.ASCII)
@@ -74,6 +74,20 @@ def file_format(content: Content, file: str) -> VolumeFormat | None:
         if file.endswith(suffix) and len(file) > len(suffix):
             return form
     return None
+
+
+def disk_name(vmid: int, label: int | str, form: DiskFormat) -> str:
+    """`100/vm-100-disk-0.qcow2` for a number, `100/vm-100-cloudinit.raw` for a word. Raises InvalidParameter."""
+    name = f"{vmid}/vm-{vmid}-{label if isinstance(label, str) else f'disk-{label}'}.{form}"
+    return parse_disk_name(name).text
+
+
+def parse_disk_name(text: str) -> VolumeName:
+    """Check the name of a VM's disk. Raises InvalidParameter naming `volume`."""
+    parsed = parse_name(text)
+    if parsed.content != "images":
+        raise InvalidParameter({"volume": f"'{text[:200]}' is not a disk of a VM"})
+    return parsed
 
 
 def suffixes(content: Content) -> tuple[str, ...]:

@@ -3,12 +3,15 @@
 A plugin is one file beside this one, known to `registry.py` alone. Callers ask `capabilities`, never the type.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bastide.model.storage import Content, StorageConfig, StorageUsage, Volume, VolumeFormat
+from bastide.model.storage import Content, DiskFormat, StorageConfig, StorageUsage, Volume, VolumeFormat
+
+Progress = Callable[[float], None]
+"""Gets how much of a copy is done, in percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +19,16 @@ class Capabilities:
     """What a configured storage can do on this very host.
 
     `contents`: content types it can hold; `container_format`: the format of new container volumes;
-    `enforces_size`: whether a container volume cannot outgrow its size; `shared`: seen by all nodes.
+    `enforces_size`: whether a container volume cannot outgrow its size; `shared`: seen by all nodes;
+    `disk_formats`: the formats of VMs' disks, none when it holds none; `default_disk_format`: the one of a new disk.
     """
 
     contents: frozenset[str]
     container_format: VolumeFormat
     enforces_size: bool
     shared: bool
+    disk_formats: frozenset[DiskFormat] = frozenset()
+    default_disk_format: DiskFormat = "raw"
 
 
 class Storage(Protocol):
@@ -86,3 +92,38 @@ class ContainerStorage(Storage, Protocol):
 
     async def used(self, name: str) -> int | None:
         """Bytes in use, or None when only a full walk would tell."""
+
+
+class DiskStorage(Storage, Protocol):
+    """A storage that holds VMs' disks. Its files are root's alone: QEMU gets them as open descriptors."""
+
+    def disk_name(self, vmid: int, label: int | str, form: DiskFormat | None = None) -> str:
+        """The name of a disk: `100/vm-100-disk-0.qcow2`, or `100/vm-100-cloudinit.raw` for a word as `label`.
+
+        Without a format the storage's default. Raises InvalidParameter.
+        """
+
+    async def allocate_disk(self, name: str, size: int) -> None:
+        """Make an empty disk of `size` bytes. Raises AlreadyExists, NoSpace, InvalidParameter; leaves nothing then."""
+
+    async def disk_path(self, name: str) -> Path:
+        """The file or device to open, never reached through a link. Raises NotFound, InvalidParameter."""
+
+    async def resize_disk(self, name: str, size: int) -> None:
+        """Grow a disk that nothing has open to `size` bytes; its own size is fine.
+
+        Raises NotFound, InvalidParameter when it would shrink, NotSupported for formats that cannot grow, NoSpace.
+        """
+
+    async def import_disk(
+        self, source: Path, source_format: str, name: str, progress: Progress | None = None, *, ours: bool = False
+    ) -> None:
+        """Copy an image into a new disk, whose format is its name's; it appears whole or not at all.
+
+        `source_format` may be `raw`, `qcow2`, `vmdk`, `vdi`, `vhdx`, `vpc`. An image from outside has to be what it
+        claims; `ours` says that it is a guest's volume, in a raw one of which anything may be written.
+        Raises AlreadyExists, NoSpace, HostFailure when the image is refused.
+        """
+
+    async def write_file(self, name: str, data: bytes) -> None:
+        """Make a small raw volume with that content, or replace it in one step. Raises NoSpace, HostFailure."""

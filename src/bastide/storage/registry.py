@@ -22,7 +22,7 @@ from bastide.model.types import split_list
 from bastide.state.store import ABSENT, Entry, Store
 from bastide.storage.dir import DirStorage
 from bastide.storage.names import FILE_CONTENTS
-from bastide.storage.protocol import ContainerStorage, FileStorage, Storage
+from bastide.storage.protocol import ContainerStorage, DiskStorage, FileStorage, Storage
 
 Driver = Callable[[StorageConfig, Layout], Storage]
 
@@ -93,6 +93,14 @@ class Storages:
         if "rootdir" not in storage.capabilities.contents:
             raise NotSupported(f"storage '{storage_id}' does not support content type 'rootdir'")
         return cast(ContainerStorage, storage)
+
+    async def disks(self, storage_id: str) -> DiskStorage:
+        """A usable storage for VMs' disks. Raises NotFound, WrongState, NotSupported."""
+        storage = await self._usable(storage_id)
+        capabilities = storage.capabilities
+        if "images" not in capabilities.contents or not capabilities.disk_formats:
+            raise NotSupported(f"storage '{storage_id}' does not support content type 'images'")
+        return cast(DiskStorage, storage)
 
     async def resolve(self, volid: str) -> tuple[Storage, str]:
         """The storage and name of a volume id. Raises InvalidParameter, NotFound, WrongState."""

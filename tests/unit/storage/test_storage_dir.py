@@ -14,7 +14,7 @@ from bastide.base.units import MIB
 from bastide.host import filesystems
 from bastide.host.run import run
 from bastide.model.storage import StorageConfig
-from bastide.storage import dir as dir_driver
+from bastide.storage import dir_place
 from bastide.storage.dir import DirStorage
 
 
@@ -80,7 +80,7 @@ async def test_a_new_daemon_clears_what_a_dead_one_left(tmp_path: Path, monkeypa
     await storage.prepare()
     assert ours.exists(), "its own files are still being written"
     assert not trash.exists()
-    monkeypatch.setattr(dir_driver, "_RUN", "another-run")
+    monkeypatch.setattr(dir_place, "_RUN", "another-run")
     await make(tmp_path).prepare()
     assert not ours.exists()
     assert sorted(path.name for path in (tmp_path / "disk/.incoming").iterdir()) == sorted([broken.name, foreign.name])
@@ -193,3 +193,58 @@ async def test_a_folder_that_should_be_a_mount_is_not_filled_without_it(tmp_path
         await storage.prepare()
     assert not (tmp_path / "disk").exists()
     assert not (await storage.usage()).active
+
+
+@pytest.mark.anyio
+async def test_disks_are_roots_alone_and_no_link_leads_to_one(tmp_path: Path) -> None:
+    storage = make(tmp_path, content="images", preallocation="off")
+    await storage.prepare()
+    await storage.allocate_disk("100/vm-100-disk-0.raw", MIB)
+    await storage.write_file("100/vm-100-cloudinit.raw", b"secret")
+    for file in (tmp_path / "disk/images/100").iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert file.stat().st_blocks * 512 <= 4096
+    (tmp_path / "canary").write_text("secret")
+    (tmp_path / "disk/images/100/vm-100-disk-1.raw").symlink_to(tmp_path / "canary")
+    for call in (
+        storage.disk_path("100/vm-100-disk-1.raw"),
+        storage.resize_disk("100/vm-100-disk-1.raw", MIB),
+        storage.write_file("100/vm-100-disk-1.raw", b"overwritten"),
+    ):
+        with pytest.raises(InvalidParameter, match="symbolic link"):
+            await call
+    assert (tmp_path / "canary").read_text() == "secret"
+
+
+@pytest.mark.system
+@pytest.mark.anyio
+async def test_a_qcow2_shows_what_its_guest_sees(tmp_path: Path) -> None:
+    storage = make(tmp_path, content="images,rootdir", format="qcow2")
+    await storage.prepare()
+    assert storage.capabilities.default_disk_format == "qcow2"
+    name = storage.disk_name(100, 0)
+    await storage.allocate_disk(name, 64 * 1024 * MIB)
+    volume = await storage.info(name)
+    assert volume.size == 64 * 1024 * MIB
+    assert volume.used is not None
+    assert MIB < volume.used < 64 * MIB, "its tables are there from the start"
+    (tmp_path / "disk/images" / name).write_bytes(b"no image")
+    assert (await storage.info(name)).size == 8
+
+
+@pytest.mark.system
+@pytest.mark.anyio
+async def test_a_failed_import_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = make(tmp_path, content="images")
+    await storage.prepare()
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(4 * MIB))
+
+    def fail(_source: Path, _target: Path) -> None:
+        raise HostFailure("no")
+
+    monkeypatch.setattr(filesystems, "publish_file", fail)
+    with pytest.raises(HostFailure, match="no"):
+        await storage.import_disk(source, "raw", "100/vm-100-disk-0.qcow2")
+    assert list(await storage.list()) == []
+    assert list((tmp_path / "disk/.incoming").iterdir()) == []
