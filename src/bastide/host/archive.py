@@ -23,6 +23,7 @@ _MAGIC: tuple[tuple[bytes, str, tuple[str, ...]], ...] = (
     (b"\xfd7zXZ\x00", "xz", ("xz", "-q", "-d", "-c", "-T0")),
     (b"\x1f\x8b", "gz", ("gzip", "-q", "-d", "-c")),
     (b"BZh", "bz2", ("bzip2", "-q", "-d", "-c")),
+    (b"\x89LZO\x00\r\n\x1a", "lzo", ("lzop", "-q", "-d", "-c")),
 )
 _PIPE_SIZE = MIB
 _STDERR_LIMIT = 64 * 1024
@@ -44,13 +45,13 @@ class Limits:
 def compression(path: Path) -> str:
     """`zst`, `xz`, `gz` or `bz2` by the file's first bytes. Raises HostFailure for anything else."""
     with _opened(path) as descriptor:
-        return _identify(descriptor)[0]
+        return identify(descriptor)[0]
 
 
 async def check_tar(path: Path) -> None:
     """Make sure that a file is a compressed tar archive by unpacking its first block. Raises HostFailure."""
     with _opened(path) as descriptor:
-        process = await spawn(_identify(descriptor)[1], stdin=descriptor, stdout=PIPE)
+        process = await spawn(identify(descriptor)[1], stdin=descriptor, stdout=PIPE)
     try:
         assert process.stdout is not None  # noqa: S101 - asked for above
         async with asyncio.timeout(60):
@@ -74,7 +75,7 @@ async def stream_archive(
     Raises NoSpace, or HostFailure that says what is wrong with the archive. Cancelling kills both processes.
     """
     with _opened(path) as descriptor, contextlib.ExitStack() as ends:
-        decompressor = _identify(descriptor)[1]
+        decompressor = identify(descriptor)[1]
         allowed = limits.allowed(os.fstat(descriptor).st_size)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         ends.callback(os.close, reading)
@@ -160,7 +161,8 @@ def _last_line(text: str) -> str:
     return lines[-1].strip() if lines else ""
 
 
-def _identify(descriptor: int) -> tuple[str, Sequence[str]]:
+def identify(descriptor: int) -> tuple[str, Sequence[str]]:
+    """What a file is compressed with, and the command that unpacks its standard input. Raises HostFailure."""
     head = os.pread(descriptor, 8, 0)
     for magic, kind, decompressor in _MAGIC:
         if head.startswith(magic):

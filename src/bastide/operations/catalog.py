@@ -1,58 +1,32 @@
-"""Which container templates this host can build, what goes into them, and how their files are named."""
+"""Which images this host can build for containers and for VMs, and how their files are named."""
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
+from bastide.base.errors import NotSupported
 from bastide.host import apt
 from bastide.host.mmdebstrap import Recipe
+from bastide.model.guest import Kind
 from bastide.model.record import Scalar
+from bastide.operations import recipes
 
-_PACKAGES = (
-    *("systemd-sysv", "systemd", "dbus", "libpam-systemd", "tzdata", "procps"),
-    *("iproute2", "iputils-ping", "netbase", "ca-certificates", "openssh-server"),
-    *("less", "nano", "vim-tiny"),
-)
-_UNMERGED = ("bullseye",)
-"""Releases whose /usr may still be apart."""
+Variant = Literal["standard", "cloud"]
 
-_LEAN = (
-    "/usr/share/doc/*",
-    "/usr/share/man/*",
-    "/usr/share/info/*",
-    "/usr/share/locale/*",
-    "/usr/share/lintian/*",
-    "/usr/share/zoneinfo/right/*",
-    "/usr/share/zoneinfo/posix/*",
-)
-_KEPT = ("/usr/share/doc/*/copyright",)
-_HOST_KEYS = (
-    "[Unit]\\nDescription=Make ssh host keys\\nBefore=ssh.service\\n"
-    "ConditionPathExistsGlob=!/etc/ssh/ssh_host_*_key\\n\\n"
-    "[Service]\\nType=oneshot\\nExecStart=/usr/bin/ssh-keygen -A\\n\\n"
-    "[Install]\\nWantedBy=multi-user.target\\n"
-)
-_HOOKS = (
-    """chroot "$1" dpkg-query -W -f='${Package}\\t${Version}\\n' > "$BASTIDE_PACKAGES" """.strip(),
-    f"""printf '{_HOST_KEYS}' > "$1/etc/systemd/system/ssh-host-keys.service" """.strip(),
-    'chroot "$1" systemctl enable systemd-networkd.service ssh-host-keys.service',
-    'chroot "$1" systemctl disable systemd-networkd-wait-online.service',
-    # A container has no say in the kernel's modules; Debian 13's unit fails for it.
-    'chroot "$1" systemctl mask systemd-modules-load.service',
-    'rm -f "$1"/etc/ssh/ssh_host_*_key "$1"/etc/ssh/ssh_host_*_key.pub',
-    'rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap"',
-    'rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"',
-    """printf 'LANG=C.UTF-8\\n' > "$1/etc/default/locale" """.strip(),
-    'rm -rf "$1"/var/cache/apt/*.bin "$1"/var/log/apt/* "$1"/var/log/dpkg.log "$1"/var/log/bootstrap.log',
-)
-_NAME = re.compile(r"(?:local:|build:)?([a-z]+)(?:[-/ ]([0-9.]+|[a-z]+))?(?:-standard)?(?:_.*)?", re.ASCII)
+_NAME = re.compile(r"(?:local:|build:)?([a-z]+)(?:[-/ ]([0-9.]+|[a-z]+))?(?:-(standard|cloud))?(?:_.*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Buildable:
-    """A release whose template this host may be able to build, such as Debian 12."""
+    """An image that this host may be able to build, such as Debian 12 for a VM.
+
+    The variant `cloud` has cloud-init in it; a VM's image is always of that variant.
+    """
 
     distribution: str
     version: str
+    variant: Variant = "standard"
+    kind: Kind = "lxc"
 
     @property
     def codename(self) -> str:
@@ -61,20 +35,31 @@ class Buildable:
 
     @property
     def package(self) -> str:
-        """The name its templates begin with: `debian-12-standard`."""
-        return f"{self.distribution}-{self.version}-standard"
+        """The name its files begin with: `debian-12-standard`."""
+        return f"{self.distribution}-{self.version}-{self.variant}"
+
+    @property
+    def alias(self) -> str:
+        """The name that means it: `debian-12`, or `debian-12-cloud` for a template with cloud-init."""
+        plain = f"{self.distribution}-{self.version}"
+        return self.package if self.kind == "lxc" and self.variant == "cloud" else plain
+
+    @property
+    def content(self) -> Literal["vztmpl", "import"]:
+        """The content type it is kept as."""
+        return "import" if self.kind == "qemu" else "vztmpl"
+
+    def filename(self, version: str, architecture: str) -> str:
+        """Its file: `debian-12-standard_20260101_amd64.tar.zst`."""
+        return f"{self.package}_{version}_{architecture}.{'qcow2' if self.kind == 'qemu' else 'tar.zst'}"
 
     def recipe(self, sources: list[apt.AptSource], architecture: str) -> Recipe:
-        """What mmdebstrap has to make."""
-        return Recipe(
-            codename=self.codename,
-            architecture=architecture,
-            sources=sources,
-            packages=_PACKAGES if self.codename in _UNMERGED else (*_PACKAGES, "usr-is-merged"),
-            excludes=_LEAN,
-            includes=_KEPT,
-            hooks=_HOOKS,
-        )
+        """What mmdebstrap has to make. Raises NotSupported for a VM of a processor that is not amd64."""
+        if self.kind == "lxc":
+            return recipes.container_recipe(self.codename, sources, architecture, cloud=self.variant == "cloud")
+        if architecture != "amd64":
+            raise NotSupported(f"images for VMs are built for amd64 only, and this host is {architecture}")
+        return recipes.vm_recipe(self.distribution, self.codename, sources, architecture)
 
     def entry(self, architecture: str) -> dict[str, Scalar]:
         """Its line in the list of available templates, in Proxmox VE's keys."""
@@ -84,9 +69,9 @@ class Buildable:
             "version": self.version,
             "os": f"{self.distribution}-{self.version}",
             "section": "system",
-            "type": "lxc",
+            "type": self.kind,
             "architecture": architecture,
-            "template": f"{self.package}_{self.version}_{architecture}.tar.zst",
+            "template": self.filename(self.version, architecture),
             "headline": f"{title} {self.version} ({self.codename}), built on this host",
             "description": f"A small {title} {self.version} system, built from this host's own package sources.",
             "source": "host",
@@ -94,19 +79,27 @@ class Buildable:
         }
 
 
-def buildables() -> list[Buildable]:
-    """Every release that the catalog knows."""
-    return [Buildable(name, version) for name, versions in apt.CODENAMES.items() for version in versions]
+def buildables(kind: Kind = "lxc") -> list[Buildable]:
+    """Everything that the catalog knows for a kind of guest."""
+    variants: tuple[Variant, ...] = ("cloud",) if kind == "qemu" else ("standard", "cloud")
+    return [
+        Buildable(name, version, variant, kind)
+        for variant in variants
+        for name, versions in apt.CODENAMES.items()
+        for version in versions
+    ]
 
 
-def find_buildable(name: str) -> Buildable | None:
-    """The release that a name means: `debian-12`, `debian/12`, `debian/bookworm`, `bookworm`, or a template's name."""
+def find_buildable(name: str, kind: Kind = "lxc") -> Buildable | None:
+    """What a name means: `debian-12`, `debian/12`, `debian/bookworm`, `bookworm`, with `-cloud`, or a file's name."""
     match = _NAME.fullmatch(name.strip().lower())
     if match is None:
         return None
-    for one in buildables():
-        if (match[1] == one.distribution and match[2] in (one.version, one.codename)) or (
+    variant = "cloud" if kind == "qemu" else match[3] or "standard"
+    for one in buildables(kind):
+        named = (match[1] == one.distribution and match[2] in (one.version, one.codename)) or (
             match[1] == one.codename and match[2] is None
-        ):
+        )
+        if named and one.variant == variant:
             return one
     return None

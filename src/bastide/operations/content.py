@@ -9,23 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
-from bastide.base.errors import (
-    AlreadyExists,
-    BastideError,
-    HostFailure,
-    InvalidParameter,
-    MethodNotImplemented,
-    NotFound,
-    WrongState,
-)
+from bastide.base.errors import BastideError, HostFailure, InvalidParameter, WrongState
 from bastide.base.ids import Upid, VolumeId
 from bastide.base.units import MIB, parse_size
 from bastide.host.download import Guard, Network, check_url, download
 from bastide.host.filesystems import remove_tree
-from bastide.host.probing import check_file
 from bastide.model.access import Identity
+from bastide.model.guest import Kind
 from bastide.model.record import Scalar
-from bastide.model.storage import Content, Volume
+from bastide.model.storage import Content, DiskFormat, Volume
+from bastide.operations.incoming import RESERVE, accept, free_name, split_compression
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import volumes_of
 from bastide.storage.protocol import FileStorage
@@ -34,7 +27,6 @@ from bastide.tasks.tasks import Task
 Algorithm = Literal["md5", "sha1", "sha224", "sha256", "sha384", "sha512"]
 ALGORITHMS: tuple[Algorithm, ...] = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
 
-_RESERVE = 64 * MIB
 _PROGRESS_SECONDS = 1.0
 
 
@@ -82,22 +74,40 @@ async def annotate(rooms: Rooms, volid: str, notes: str | None = None, protected
 async def create_volume(
     rooms: Rooms, storage_id: str, vmid: int, filename: str, *, size: str, form: str | None = None
 ) -> str:
-    """Allocate an empty container volume and return its id. `size` is in KiB, or has the unit M or G.
+    """Allocate an empty volume and return its id. `size` is in KiB, or has the unit M or G.
 
-    Raises InvalidParameter, AlreadyExists, NoSpace.
+    It is a disk or a container's file system by the kind of the guest; without a guest, by its format.
+    Raises InvalidParameter, AlreadyExists, NoSpace, NotSupported.
     """
-    match = re.fullmatch(rf"vm-{vmid}-[a-z0-9-]+(?:\.(raw|subvol))?", filename, re.ASCII)
+    match = re.fullmatch(rf"vm-{vmid}-[a-z0-9-]+(?:\.(raw|subvol|qcow2|vmdk))?", filename, re.ASCII)
     if match is None:
         raise InvalidParameter({"filename": f"'{filename[:80]}' is not of the form vm-{vmid}-disk-N"})
-    if form not in (None, "raw", "subvol"):
-        raise MethodNotImplemented(f"volumes of the format '{form}' are not built yet")
-    storage = await rooms.storages.containers(storage_id)
-    chosen = match[1] or form or storage.capabilities.container_format
-    if form is not None and chosen != form:
+    if form is not None and match[1] not in (None, form):
         raise InvalidParameter({"format": "does not match the file name"})
-    name = f"{vmid}/{filename if match[1] else f'{filename}.{chosen}'}"
-    await storage.allocate(name, parse_size(size if size[-1] in "MG" else f"{size}K"))
+    chosen = match[1] or form
+    length = parse_size(size if size[-1] in "MG" else f"{size}K")
+    stem = filename.partition(".")[0]
+    if await _for_container(rooms, vmid, chosen):
+        containers = await rooms.storages.containers(storage_id)
+        name = f"{vmid}/{stem}.{chosen or containers.capabilities.container_format}"
+        await containers.allocate(name, length)
+    else:
+        disks = await rooms.storages.disks(storage_id)
+        disk_format = cast(DiskFormat, chosen or disks.capabilities.default_disk_format)
+        if disk_format not in disks.capabilities.disk_formats:
+            raise InvalidParameter({"format": f"storage '{storage_id}' has no disks of the format '{disk_format}'"})
+        name = f"{vmid}/{stem}.{disk_format}"
+        await disks.allocate_disk(name, length)
     return f"{storage_id}:{name}"
+
+
+async def _for_container(rooms: Rooms, vmid: int, form: str | None) -> bool:
+    kind: Kind | None = next((guest.kind for guest in await rooms.guests.list() if guest.vmid == vmid), None)
+    if kind == "lxc" and form in ("qcow2", "vmdk"):
+        raise InvalidParameter({"format": "a container's volume is raw or subvol"})
+    if kind == "qemu" and form == "subvol":
+        raise InvalidParameter({"format": "a VM's disk is raw, qcow2 or vmdk"})
+    return kind == "lxc" or (kind is None and form in (None, "subvol"))
 
 
 async def delete_volume(rooms: Rooms, by: Identity, volid: str) -> Upid:
@@ -122,7 +132,7 @@ async def upload_path(rooms: Rooms, storage_id: str, content: Content, filename:
     Raises NotFound, NotSupported, WrongState, InvalidParameter, AlreadyExists, NoSpace (by the caller's writing).
     """
     storage = await rooms.storages.files(storage_id, content)
-    name = await _free_name(storage, content, filename)
+    name = await free_name(storage, content, split_compression(content, filename)[0])
     return storage.incoming(name)
 
 
@@ -140,7 +150,8 @@ async def upload(
     """Check a spooled file and publish it as a task. The file is gone in the end, whatever happens."""
     try:
         storage = await rooms.storages.files(storage_id, content)
-        name = await _free_name(storage, content, filename)
+        plain, compression = split_compression(content, filename)
+        name = await free_name(storage, content, plain)
         expected = check_checksum(checksum, checksum_algorithm)
     except BaseException:
         spooled.unlink(missing_ok=True)
@@ -154,8 +165,7 @@ async def upload(
                 if found != expected[1]:
                     raise HostFailure(f"checksum mismatch: got '{found}' != expect '{expected[1]}'")
                 task.log(f"checksum verified ({expected[0]})")
-            await check_file(spooled, content, name)
-            await storage.publish(spooled, name)
+            await accept(storage, name, spooled, task, compression)
             task.log("finished file import successfully")
         finally:
             await asyncio.to_thread(spooled.unlink, missing_ok=True)
@@ -184,29 +194,36 @@ async def download_url(
 ) -> Upid:
     """Download a file as a task.
 
-    `allow_private`: the caller has Sys.Modify on `/` and may reach private networks. `allowed_networks` are reached
-    in any case (tests; empty otherwise). Raises InvalidParameter, NotFound, NotSupported, AlreadyExists.
+    `compression`: what the file is unpacked from, where `filename` does not say it; the checksum is that of the file as
+    it is downloaded. `allow_private`: the caller has Sys.Modify on `/` and may reach private networks.
+    `allowed_networks` are reached in any case (tests; empty otherwise). Raises InvalidParameter, NotFound,
+    NotSupported, AlreadyExists.
     """
-    if compression is not None:
-        raise MethodNotImplemented("compression of downloads is not built yet")
     storage = await rooms.storages.files(storage_id, content)
-    name = await _free_name(storage, content, filename)
+    plain, packed = split_compression(content, filename, compression)
+    name = await free_name(storage, content, plain)
     expected = check_checksum(checksum, checksum_algorithm)
     guard = Guard(private=allow_private, networks=tuple(allowed_networks))
     source = Source(check_url(url), expected, verify_certificates, guard)
 
     async def work(task: Task) -> None:
-        await fetch_volume(storage, name, source, task)
+        await fetch_volume(storage, name, source, task, packed)
 
     return await rooms.tasks.start("download", re.sub(r"[^A-Za-z0-9._-]", "_", filename)[:100], by, work)
 
 
-async def fetch_volume(storage: FileStorage, name: str, source: Source, task: Task) -> Volume:
-    """Download, check and publish a file. A broken download is carried on by the next one of the same URL."""
-    content = cast(Content, name.partition("/")[0])
+async def fetch_volume(
+    storage: FileStorage, name: str, source: Source, task: Task, compression: str | None = None
+) -> Volume:
+    """Download, unpack, check and publish a file. A broken download is carried on by the next one of the same URL."""
+    return await accept(storage, name, await fetch_file(storage, name, source, task), task, compression)
+
+
+async def fetch_file(storage: FileStorage, name: str, source: Source, task: Task) -> Path:
+    """Download what shall become the volume `name`, or be made into it; the caller checks and removes the file."""
     key = hashlib.sha256(f"{name}\n{source.url}".encode()).hexdigest()[:40]
     part = storage.incoming(name).with_name(f"partial.{key}")
-    room = (await storage.usage()).available - _RESERVE
+    room = (await storage.usage()).available - RESERVE
     task.log(f"downloading {source.url} to {name}")
     try:
         done = await download(
@@ -225,11 +242,7 @@ async def fetch_volume(storage: FileStorage, name: str, source: Source, task: Ta
     task.log(f"download finished, {done.size} bytes, sha256 {done.sha256}")
     if source.checksum is None:
         task.log("no checksum was given: the content was not verified")
-    try:
-        await check_file(part, content, name)
-        return await storage.publish(part, name)
-    finally:
-        await asyncio.to_thread(part.unlink, missing_ok=True)
+    return part
 
 
 def check_checksum(checksum: str | None, algorithm: str | None) -> tuple[str, str] | None:
@@ -269,19 +282,6 @@ class _Progress:
             self._task.log(f"{done * 100 // total:3d}% {done // MIB} MiB of {total // MIB} MiB")
         else:
             self._task.log(f"{done // MIB} MiB")
-
-
-async def _free_name(storage: FileStorage, content: Content, filename: str) -> str:
-    """The volume name for a new file. Raises InvalidParameter naming `filename`, AlreadyExists."""
-    name = f"{content}/{filename}"
-    try:
-        storage.path(name)
-        volume = await storage.info(name)
-    except InvalidParameter:
-        raise InvalidParameter({"filename": f"'{filename[:100]}' can't be the name of a {content} file"}) from None
-    except NotFound:
-        return name
-    raise AlreadyExists(f"file '{volume.volid}' already exists")
 
 
 async def _refuse_used(rooms: Rooms, volid: str) -> None:

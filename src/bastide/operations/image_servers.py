@@ -16,6 +16,7 @@ from bastide.base.units import MIB
 from bastide.host import apt
 from bastide.host.download import PUBLIC, Guard, check_url, fetch
 from bastide.host.filesystems import make_folder, replace_text
+from bastide.model.guest import Kind
 from bastide.operations import simplestreams
 from bastide.operations.rooms import Rooms
 from bastide.operations.simplestreams import Image
@@ -51,8 +52,8 @@ def server_guard(guard: Guard) -> Guard:
     return replace(guard, private=True)
 
 
-async def find_image(rooms: Rooms, alias: str, guard: Guard = PUBLIC) -> Image:
-    """The image that `SERVER:alias`, or an alias on any server, means. Raises NotFound, HostFailure."""
+async def find_image(rooms: Rooms, alias: str, guard: Guard = PUBLIC, kind: Kind = "lxc") -> Image:
+    """The image for a guest that `SERVER:alias`, or an alias on any server, means. Raises NotFound, HostFailure."""
     server, colon, name = alias.rpartition(":")
     servers = await image_servers(rooms)
     if colon and server not in servers:
@@ -60,7 +61,8 @@ async def find_image(rooms: Rooms, alias: str, guard: Guard = PUBLIC) -> Image:
         raise NotFound(f"no such image server '{server[:60]}' ({known})")
     architecture = await apt.architecture()
     for candidate in [server] if colon else list(servers):
-        found = simplestreams.find(await _images_of(rooms, candidate, servers[candidate], guard), name, architecture)
+        offered = await _images_of(rooms, candidate, servers[candidate], guard, kind)
+        found = simplestreams.find(offered, name, architecture)
         if found is not None:
             return found
     hint = "" if servers else "; no image server is configured"
@@ -68,7 +70,7 @@ async def find_image(rooms: Rooms, alias: str, guard: Guard = PUBLIC) -> Image:
 
 
 async def server_images(rooms: Rooms, guard: Guard = PUBLIC) -> list[tuple[str, Image]]:
-    """What the image servers that answer have: (server, image)."""
+    """What the image servers that answer have for containers: (server, image)."""
     found = []
     for name, url in (await image_servers(rooms)).items():
         with contextlib.suppress(BastideError):  # the list of one server that does not answer is missing, no more
@@ -76,7 +78,7 @@ async def server_images(rooms: Rooms, guard: Guard = PUBLIC) -> list[tuple[str, 
     return found
 
 
-async def _images_of(rooms: Rooms, name: str, url: str, guard: Guard) -> list[Image]:
+async def _images_of(rooms: Rooms, name: str, url: str, guard: Guard, kind: Kind = "lxc") -> list[Image]:
     """A server's images, from its index or from the last hour's copy of it."""
     folder = rooms.layout.state / "image-servers"
     base = url.rstrip("/") + "/"
@@ -84,7 +86,7 @@ async def _images_of(rooms: Rooms, name: str, url: str, guard: Guard) -> list[Im
     index = await _document(folder / f"{name}.index.json", base + simplestreams.INDEX, guard)
     for number, path in enumerate(simplestreams.product_paths(index)[:20]):
         document = await _document(folder / f"{name}.{number}.json", base + path, guard)
-        found += await asyncio.to_thread(simplestreams.images, document, base)
+        found += await asyncio.to_thread(simplestreams.images, document, base, kind)
     return found
 
 

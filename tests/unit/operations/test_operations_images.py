@@ -17,7 +17,7 @@ from bastide.base.errors import BastideError, HostFailure, InvalidParameter, Not
 from bastide.host import apt, mmdebstrap
 from bastide.host.download import Guard
 from bastide.model.access import ROOT
-from bastide.operations import image_servers, images, simplestreams
+from bastide.operations import image_pull, image_servers, images, simplestreams
 from bastide.operations.catalog import find_buildable
 from bastide.operations.rooms import Rooms
 from framework.rooms import TEMPLATE, fake_rooms
@@ -73,7 +73,7 @@ async def test_an_image_is_pulled_by_its_alias(rooms: Rooms, tmp_path: Path) -> 
     with serve(tmp_path / "server") as url:
         await image_servers.set_image_server(rooms, "images", url)
         assert await images.image_volid(rooms, "images:alpine/3.20") is None
-        upid = await images.pull_image(rooms, ROOT, "images:alpine/3.20", allowed_networks=LOOPBACK)
+        upid = await image_pull.pull_image(rooms, ROOT, "images:alpine/3.20", allowed_networks=LOOPBACK)
         status, log = await ended(rooms, upid)
         assert status == "OK", log
         volid = await images.image_volid(rooms, "images:alpine/3.20")
@@ -85,7 +85,7 @@ async def test_an_image_is_pulled_by_its_alias(rooms: Rooms, tmp_path: Path) -> 
         storage, name = await rooms.storages.resolve(volid)
         data = storage.path(name).read_bytes()  # type: ignore[attr-defined]
         assert manifest["sha256"] == hashlib.sha256(data).hexdigest()
-        again = await images.pull_image(rooms, ROOT, "alpine/3.20/amd64", allowed_networks=LOOPBACK)
+        again = await image_pull.pull_image(rooms, ROOT, "alpine/3.20/amd64", allowed_networks=LOOPBACK)
         assert "is there already" in (await ended(rooms, again))[1][0]
         offered = await images.available(rooms, guard=guard)
         alpine = [entry for entry in offered if entry["source"] == "images"]
@@ -93,9 +93,9 @@ async def test_an_image_is_pulled_by_its_alias(rooms: Rooms, tmp_path: Path) -> 
         fetched = await images.fetch_template(rooms, ROOT, "local", str(alpine[0]["template"]), guard=guard)
         assert (await ended(rooms, fetched))[0] == "OK"
         with pytest.raises(NotFound, match="no such image"):
-            await images.pull_image(rooms, ROOT, "images:debian/12", allowed_networks=LOOPBACK)
+            await image_pull.pull_image(rooms, ROOT, "images:debian/12", allowed_networks=LOOPBACK)
         with pytest.raises(NotFound, match="no such image server"):
-            await images.pull_image(rooms, ROOT, "elsewhere:alpine/3.20", allowed_networks=LOOPBACK)
+            await image_pull.pull_image(rooms, ROOT, "elsewhere:alpine/3.20", allowed_networks=LOOPBACK)
 
 
 @pytest.mark.anyio
@@ -105,7 +105,7 @@ async def test_an_altered_image_is_refused(rooms: Rooms, tmp_path: Path) -> None
         path.write_bytes(root_tar({"etc/evil": b"x"}))
     with serve(tmp_path / "server") as url:
         await image_servers.set_image_server(rooms, "images", url)
-        upid = await images.pull_image(rooms, ROOT, "alpine/3.20", allowed_networks=LOOPBACK)
+        upid = await image_pull.pull_image(rooms, ROOT, "alpine/3.20", allowed_networks=LOOPBACK)
         status, _ = await ended(rooms, upid)
     assert status is not None
     assert "checksum mismatch" in status
@@ -119,7 +119,7 @@ async def test_a_server_on_this_host_is_not_asked_without_leave(rooms: Rooms, tm
     with serve(tmp_path / "server") as url:
         await image_servers.set_image_server(rooms, "images", url)
         with pytest.raises(BastideError, match="may not come from"):
-            await images.pull_image(rooms, ROOT, "alpine/3.20")
+            await image_pull.pull_image(rooms, ROOT, "alpine/3.20")
         assert [entry for entry in await images.available(rooms) if entry["source"] == "images"] == []
     with pytest.raises(InvalidParameter):
         await image_servers.set_image_server(rooms, "images", "file:///etc")
