@@ -1,6 +1,6 @@
 """What comes from elsewhere: template lists and downloads, asked for with Sys.AccessNetwork."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -38,6 +38,7 @@ class UrlDownload(StoragePath):
     checksum: Annotated[str | None, Field(pattern=r"^[0-9A-Fa-f]{32,128}$")] = None
     checksum_algorithm: Annotated[ChecksumAlgorithm | None, Field(alias="checksum-algorithm")] = None
     verify_certificates: Annotated[bool | None, Field(alias="verify-certificates")] = None
+    compression: Literal["gz", "lzo", "zst", "bz2", "xz"] | None = None
 
 
 @branch.get("/query-url-metadata", UrlQuery, check=_NETWORK)
@@ -74,6 +75,7 @@ async def download_url(call: Call, p: UrlDownload) -> str:
         url=p.url,
         checksum=p.checksum,
         checksum_algorithm=p.checksum_algorithm,
+        compression=p.compression,
         verify_certificates=p.verify_certificates is not False,
         allow_private=await call.may("/", "Sys.Modify"),
     )

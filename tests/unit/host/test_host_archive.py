@@ -16,6 +16,8 @@ import pytest
 from bastide.base.errors import HostFailure, NoSpace
 from bastide.host.archive import Limits, check_tar, compression, stream_archive
 from bastide.host.probing import check_file
+from bastide.model.storage import Content
+from framework.evil_images import qcow2, vmdk
 
 
 def tar_bytes(files: dict[str, bytes]) -> bytes:
@@ -119,11 +121,6 @@ async def test_a_link_in_the_archives_place_is_not_followed(tmp_path: Path) -> N
         await stream_archive(tmp_path / "link.tar.gz", unpack(tmp_path / "root"))
 
 
-def _qcow2(backing: int = 0, incompatible: int = 0) -> bytes:
-    head = b"QFI\xfb" + (3).to_bytes(4, "big") + backing.to_bytes(8, "big") + (10).to_bytes(4, "big")
-    return head.ljust(72, b"\0") + incompatible.to_bytes(8, "big") + bytes(100)
-
-
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("name", "data", "fine"),
@@ -131,19 +128,27 @@ def _qcow2(backing: int = 0, incompatible: int = 0) -> bytes:
         ("a.iso", bytes(32768) + b"\x01CD001\x01", True),
         ("a.iso", bytes(40000), False),
         ("a.iso", b"", False),
-        ("a.qcow2", _qcow2(), True),
-        ("a.qcow2", _qcow2(backing=104), False),
-        ("a.qcow2", _qcow2(incompatible=4), False),
+        ("a.qcow2", qcow2(), True),
+        ("a.qcow2", qcow2(backing=b"/etc/shadow"), False),
+        ("a.qcow2", qcow2(incompatible=4), False),
         ("a.qcow2", b"QFI\xfb", False),
         ("a.raw", bytes(512), True),
-        ("a.raw", _qcow2(backing=104), False),
+        ("a.raw", qcow2(backing=b"/etc/shadow"), False),
         ("a.vmdk", b'# Disk DescriptorFile\nRW 1 FLAT "/etc/shadow" 0\n', False),
-        ("a.vmdk", b"KDMV" + bytes(508), True),
+        ("a.vmdk", vmdk('createType="monolithicSparse"'), True),
+        ("a.vmdk", b"KDMV" + bytes(508), False),
+        ("a.img", bytes(512), True),
+        ("a.img", qcow2(), False),
+        ("a.vdi", bytes(512), False),
+        ("a.vhdx", bytes(512), False),
+        ("b.img", bytes(512), True),
+        ("b.img", qcow2(), False),
+        ("b.iso", qcow2()[:32768] + b"\x01CD001\x01", False),
     ],
 )
 async def test_files_are_what_their_names_say(name: str, data: bytes, fine: bool, tmp_path: Path) -> None:
     (tmp_path / "spooled").write_bytes(data)
-    content = "iso" if name.endswith(".iso") else "import"
+    content: Content = "iso" if name.endswith(".iso") or name.startswith("b.") else "import"
     if fine:
         await check_file(tmp_path / "spooled", content, name)
     else:
