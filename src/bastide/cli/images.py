@@ -1,4 +1,4 @@
-"""`image`: what containers are made from. An image is a container template on a storage."""
+"""`image`: what guests are made from. An image is a container's template or a VM's disk image on a storage."""
 
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ app = typer.Typer(help="List, build, pull and remove images.", no_args_is_help=T
 app.add_typer(image_servers.app, name="server")
 
 Storage = Annotated[str, typer.Option(metavar="STORAGE", help="Where to keep it.", autocompletion=completing.storages)]
+Vm = Annotated[bool, typer.Option("--vm", help="For a VM instead of a container.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the task's UPID and return.")]
 
 
@@ -24,8 +25,23 @@ def list_images(ctx: typer.Context) -> None:
     if session.json:
         output.emit_json(rows)
         return
-    columns = [output.Column("image"), output.Column("size", "right"), output.Column("made"), output.Column("volume")]
-    cells = [(image_name(row), output.size(row.get("size")), output.moment(_made(row)), row["volid"]) for row in rows]
+    columns = [
+        output.Column("image"),
+        output.Column("kind"),
+        output.Column("size", "right"),
+        output.Column("made"),
+        output.Column("volume"),
+    ]
+    cells = [
+        (
+            image_name(row),
+            "VM" if row.get("type") == "qemu" else "CT",
+            output.size(row.get("size")),
+            output.moment(_made(row)),
+            row["volid"],
+        )
+        for row in rows
+    ]
     output.table(columns, cells, empty=f"no images; make one with: bastide image build{session.root_option} debian-12")
 
 
@@ -38,13 +54,20 @@ def _made(row: dict[str, Any]) -> float | None:
 def build(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="debian-12 ...", show_default=False)],
+    *,
+    vm: Vm = False,
     storage: Storage = "local",
+    force: Annotated[bool, typer.Option("--force", help="Even when there is one of the last days.")] = False,
     no_wait: NoWait = False,
 ) -> None:
-    """Build an image from this host's own package sources."""
+    """Build an image from this host's own package sources.
+
+    With --vm a disk image with cloud-init, otherwise a container's template; debian-12-cloud is a template with it.
+    """
     session: Session = ctx.obj
-    upid = session.client().post("/bastide/images/build", {"name": name, "storage": storage})
-    _finish(session, upid, name, f"building {name}", no_wait=no_wait)
+    params = {"name": name, "storage": storage, "kind": _kind(vm), "force": force or None}
+    upid = session.client().post("/bastide/images/build", params)
+    _finish(session, upid, name, f"building {name}", vm=vm, no_wait=no_wait)
 
 
 @app.command()
@@ -54,36 +77,44 @@ def pull(
         str, typer.Argument(metavar="URL|ALIAS", help="https://... or a name such as alpine/3.20.", show_default=False)
     ],
     *,
+    vm: Vm = False,
     storage: Storage = "local",
     checksum: Annotated[str | None, typer.Option(metavar="HEX", help="What it must have.")] = None,
     algorithm: Annotated[str | None, typer.Option("--checksum-algorithm", metavar="NAME", help="sha256 ...")] = None,
     no_wait: NoWait = False,
 ) -> None:
-    """Download an image, from a URL or by its name on an image server."""
+    """Download an image, from a URL or by its name on an image server.
+
+    A disk image may be qcow2, raw, vmdk, vdi or vhdx and compressed; the name in a URL tells it from a template.
+    """
     session: Session = ctx.obj
     params = {
         "source": source,
+        "kind": _kind(vm),
         "storage": storage,
         "checksum": checksum,
         "checksum-algorithm": algorithm or ("sha256" if checksum else None),
     }
-    _finish(
-        session, session.client().post("/bastide/images/pull", params), source, f"pulling {source}", no_wait=no_wait
-    )
+    upid = session.client().post("/bastide/images/pull", params)
+    _finish(session, upid, source, f"pulling {source}", vm=vm, no_wait=no_wait)
 
 
 @app.command("rm")
 def remove(
     ctx: typer.Context,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", autocompletion=completing.images, show_default=False)],
+    vm: Vm = False,
 ) -> None:
-    """Delete images. Guests made from them stay."""
+    """Delete images. Guests made from them stay.
+
+    A name that means a container's template and a VM's disk image is the template's, unless --vm is given.
+    """
     from bastide.cli.storage import delete_volume  # noqa: PLC0415 - only this command needs it
 
     session: Session = ctx.obj
     done = []
     for image in images:
-        volume = find(session, image)
+        volume = find(session, image, _kind(vm))
         if volume is None:
             raise NotFound(f"image '{image}' does not exist: bastide image ls{session.root_option} shows those that do")
         delete_volume(session, volume)
@@ -91,9 +122,13 @@ def remove(
     output.emit_json(done, only_if=session.json)
 
 
-def _finish(session: Session, upid: Any, name: str, title: str, *, no_wait: bool) -> None:
+def _kind(vm: bool) -> str | None:
+    return "qemu" if vm else None
+
+
+def _finish(session: Session, upid: Any, name: str, title: str, *, vm: bool, no_wait: bool) -> None:
     progress.finish(session, upid, title, no_wait=no_wait)
-    volume = None if no_wait else find(session, name)
+    volume = None if no_wait else find(session, name, _kind(vm))
     if session.json:
         output.emit_json({"upid": upid, "volid": volume})
     elif no_wait or volume:
@@ -106,44 +141,51 @@ def known(session: Session) -> list[dict[str, Any]]:
     return rows
 
 
-def find(session: Session, image: str) -> str | None:
-    """The newest volume that a name means (`debian-12`, a file's name, a volume id, a URL); None when there is none."""
+def find(session: Session, image: str, kind: str | None = None) -> str | None:
+    """The newest volume that a name means (`debian-12`, a file's name, a volume id, a URL); None when there is none.
+
+    `kind` is `lxc` or `qemu`, the kind of guest that it is for; without one, a container's comes first.
+    """
     if "://" in image:
-        rows = [row for row in known(session) if image == row.get("source") or _file_of(image) == row.get("name")]
+        plain = image.partition("?")[0].partition("#")[0]
+        rows = [
+            row
+            for row in known(session)
+            if (row.get("source") in (image, plain) or row.get("name") == plain.rpartition("/")[2])
+            and kind in (None, row.get("type", kind))
+        ]
     else:
-        rows = session.client().get("/bastide/images", name=image)
+        rows = session.client().get("/bastide/images", name=image, type=kind)
     return str(rows[0]["volid"]) if rows else None
 
 
-def _file_of(url: str) -> str:
-    return url.partition("?")[0].partition("#")[0].rpartition("/")[2]
-
-
-def obtain(session: Session, image: str, storage: str) -> str:
-    """The volume of an image, which is built or pulled when it is not there yet."""
-    volume = find(session, image)
+def obtain(session: Session, image: str, storage: str, *, vm: bool = False) -> str:
+    """The volume of an image, which is built or pulled when it is not there yet; a VM's disk image with `vm`."""
+    kind = "qemu" if vm else "lxc"
+    volume = find(session, image, kind)
     if volume is not None:
         return volume
-    if ":vztmpl/" in image:
+    if ":vztmpl/" in image or ":import/" in image:
         raise NotFound(f"volume '{image}' does not exist: bastide image ls{session.root_option} shows those that do")
-    upid, title = _begin(session, image, storage)
+    upid, title = _begin(session, image, storage, _kind(vm))
     try:
         progress.follow(session, upid, title, leave=False)
     except KeyboardInterrupt:
         progress.cancel(session, upid)
         raise
-    volume = find(session, image)
+    volume = find(session, image, kind)
     if volume is None:
         raise NotFound(f"image '{image}' does not exist after its task; bastide task log '{upid}' tells what it did")
     return volume
 
 
-def _begin(session: Session, image: str, storage: str) -> tuple[str, str]:
+def _begin(session: Session, image: str, storage: str, kind: str | None) -> tuple[str, str]:
     """Start to build or to pull an image: its task and what to call that."""
     client, buildable = session.client(), ""
+    wanted = {"storage": storage, "kind": kind}
     if "://" not in image:
         try:
-            return str(client.post("/bastide/images/build", {"name": image, "storage": storage})), f"building {image}"
+            return str(client.post("/bastide/images/build", {"name": image, **wanted})), f"building {image}"
         except NotSupported as error:
             buildable = str(error)
         except InvalidParameter as error:
@@ -151,6 +193,6 @@ def _begin(session: Session, image: str, storage: str) -> tuple[str, str]:
             if not buildable:
                 raise
     try:
-        return str(client.post("/bastide/images/pull", {"source": image, "storage": storage})), f"pulling {image}"
+        return str(client.post("/bastide/images/pull", {"source": image, **wanted})), f"pulling {image}"
     except NotFound as error:
         raise NotFound(f"{error}\n{buildable}".strip()) from None
