@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NotFound
+from bastide.base.errors import HostFailure, NotFound
 from bastide.base.ids import Upid
 from bastide.base.units import MIB
 from bastide.host import disk_image, qemu_img
@@ -20,6 +20,7 @@ from bastide.model.guest import Kind
 from bastide.model.storage import Content
 from bastide.operations.content import Source, check_checksum, download_url, fetch_file, fetch_volume
 from bastide.operations.image_servers import find_image, server_guard
+from bastide.operations.incoming import RESERVE, free_name
 from bastide.operations.manifests import remove_manifest, write_manifest
 from bastide.operations.rooms import Rooms
 from bastide.operations.simplestreams import Image
@@ -30,7 +31,6 @@ DISK_SUFFIXES = (".qcow2", ".img", ".raw", ".vmdk", ".vdi", ".vhdx", ".vhd")
 """What the name of a disk image ends with, as cloud images are published."""
 
 _BOOT_SIGNATURE = b"\x55\xaa"  # at 510: a partition table, protective where it is GPT
-_RESERVE = 256 * MIB
 
 
 async def pull_image(
@@ -93,7 +93,8 @@ async def _pull_alias(
 ) -> Upid:
     content: Content = "import" if image.kind == "qemu" else "vztmpl"
     files = await rooms.storages.files(storage, content)
-    name = _disk_name(filename) if filename and image.kind == "qemu" else f"{content}/{filename or image.filename}"
+    file = filename or image.filename
+    name = f"{content}/{_disk_file(file) if image.kind == 'qemu' else file}"
     files.path(name)
 
     async def work(task: Task) -> None:
@@ -121,16 +122,7 @@ async def _pull_alias(
 
 async def _pull_disk(rooms: Rooms, by: Identity, storage: str, file: str, source: Source) -> Upid:
     files = await rooms.storages.files(storage, "import")
-    name = _disk_name(file)
-    try:
-        files.path(name)
-        volume = await files.info(name)
-    except InvalidParameter:
-        raise InvalidParameter({"filename": f"'{file[:100]}' can't be the name of a disk image"}) from None
-    except NotFound:
-        volume = None
-    if volume is not None:
-        raise AlreadyExists(f"file '{volume.volid}' already exists")
+    name = await free_name(files, "import", _disk_file(file))
 
     async def work(task: Task) -> None:
         # What a URL asks for, or proves who asks, is nobody else's to read.
@@ -141,12 +133,12 @@ async def _pull_disk(rooms: Rooms, by: Identity, storage: str, file: str, source
     return await rooms.tasks.start("download", re.sub(r"[^A-Za-z0-9._-]", "_", file)[:100], by, work)
 
 
-def _disk_name(file: str) -> str:
+def _disk_file(file: str) -> str:
     for suffix in SUFFIXES:
         file = file.removesuffix(suffix)
     for suffix in DISK_SUFFIXES:
         file = file.removesuffix(suffix)
-    return f"import/{file}.qcow2"
+    return f"{file}.qcow2"
 
 
 async def _fetch_disk(files: FileStorage, name: str, source: Source, task: Task, manifest: dict[str, Any]) -> None:
@@ -182,7 +174,7 @@ async def _unpacked(files: FileStorage, name: str, part: Path, made: list[Path],
     task.log("unpacking")
     target = files.incoming(name)
     made.append(target)
-    room = (await files.usage()).available - _RESERVE
+    room = (await files.usage()).available - RESERVE
     await unpack_file(part, target, max(room, MIB))
     return target
 
