@@ -20,7 +20,7 @@ from bastide.guest.lxc.host import HostFeatures
 from bastide.guest.lxc.render import render_config
 from bastide.guest.protocol import ContainerPlan, IdMap
 from bastide.model.container import ContainerConfig
-from bastide.operations import plan as plans
+from bastide.operations.ct import plan as plans
 from framework.api import Api, call
 from framework.rooms import TEMPLATE
 

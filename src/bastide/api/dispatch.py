@@ -4,6 +4,7 @@ The permission is decided on the values as the record read them (`vmid= 100` is 
 learns which of them are wrong. A body is not read before the caller is known, except at the login.
 """
 
+import re
 from collections.abc import Mapping
 
 from starlette.requests import HTTPConnection, Request
@@ -25,7 +26,10 @@ from bastide.base.errors import (
     PermissionDenied,
 )
 from bastide.model.access import Identity
+from bastide.model.guest import Kind
 from bastide.model.record import Record
+
+_GUEST_PATH = re.compile(r"/nodes/\{node\}/(lxc|qemu)/\{vmid\}")
 
 
 class Endpoint:
@@ -69,6 +73,7 @@ class Endpoint:
             raise fault or InvalidParameter({})
         _refuse_other_spellings(params, connection.path_params)
         self._check_node(params)
+        await self._check_guest(params)
         route.refuse_unbuilt(params, caller)
         return Call(self._services, caller, connection, dict(connection.path_params)), params
 
@@ -93,6 +98,13 @@ class Endpoint:
         name = getattr(params, "node", None)
         if name is not None and name not in (self._services.node, "localhost"):
             raise NotFound(f"no such cluster node '{name}'")
+
+    async def _check_guest(self, params: Record) -> None:
+        """Raise NotFound for a guest that does not exist, or is of the other kind than the path says."""
+        found = _GUEST_PATH.match(self._route.path)
+        if found is not None:
+            kind: Kind = "lxc" if found[1] == "lxc" else "qemu"
+            await self._services.rooms.guests.get(getattr(params, "vmid", 0), kind)
 
 
 async def authorize(services: Services, route: Route, caller: Identity, values: dict[str, parameters.Text]) -> None:

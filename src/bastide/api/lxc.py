@@ -5,15 +5,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bastide.api import lxc_permissions
-from bastide.api.fields import Consolidation, GraphQuery, GuestPath, NodePath, TimeFrame, WithDigest
+from bastide.api.fields import FeatureQuery, GuestGraph, GuestPath, GuestSeries, NodePath, WithDigest
 from bastide.api.graphs import picture
+from bastide.api.guest_permissions import check_volume
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call, NotBuilt
 from bastide.base.errors import InvalidParameter
 from bastide.model.container import ContainerConfig, ContainerOptions
 from bastide.model.record import Multiline
 from bastide.model.types import ConfigKeys, PoolId, StorageId, VolumeIdText, split_list
-from bastide.operations import configure, create, destroy, inspect, resize
+from bastide.operations import destroy, inspect
+from bastide.operations.ct import configure, create, resize
+from bastide.operations.pending import pending_rows
 
 _AUDIT = ("perm", "/vms/{vmid}", ("VM.Audit",))
 
@@ -66,24 +69,6 @@ class Resize(GuestPath, WithDigest):
     size: Annotated[str, Field(pattern=r"^\+?\d{1,15}(\.\d{1,6})?[KMGT]?$")]
 
 
-class FeatureQuery(GuestPath):
-    """A capability."""
-
-    feature: Literal["snapshot", "clone", "copy"]
-    snapname: Annotated[str | None, Field(max_length=40)] = None
-
-
-class GuestSeries(GuestPath):
-    """Which part of a guest's time series."""
-
-    timeframe: TimeFrame
-    cf: Consolidation | None = None
-
-
-class GuestGraph(GuestPath, GraphQuery):
-    """A picture of a guest's time series."""
-
-
 @branch.get("", NodePath, user="all")
 async def list_containers(call: Call, _p: NodePath) -> list[dict[str, Any]]:
     """The containers on which the caller has VM.Audit."""
@@ -127,7 +112,7 @@ async def read_index(_call: Call, _p: GuestPath) -> list[dict[str, str]]:
 @branch.delete("/{vmid}", ContainerDelete, check=("perm", "/vms/{vmid}", ("VM.Allocate",)))
 async def delete_container(call: Call, p: ContainerDelete) -> str:
     """Remove a container with its volumes, and the grants on it."""
-    upid = await destroy.destroy_container(call.rooms, call.identity, p.vmid, force=bool(p.force))
+    upid = await destroy.destroy_guest(call.rooms, call.identity, p.vmid, force=bool(p.force))
     return str(upid)
 
 
@@ -162,7 +147,7 @@ async def change_config(call: Call, p: ConfigChange) -> None:
 @branch.get("/{vmid}/pending", GuestPath, check=_AUDIT)
 async def read_pending(call: Call, p: GuestPath) -> list[dict[str, Any]]:
     """Each option with what it is, what waits for the next start, and what will be deleted."""
-    return [dict(row) for row in configure.pending(await call.rooms.guests.get(p.vmid))]
+    return [dict(row) for row in pending_rows(await call.rooms.guests.get(p.vmid))]
 
 
 @branch.put("/{vmid}/resize", Resize, check=("perm", "/vms/{vmid}", ("VM.Config.Disk",), "any", 1))
@@ -215,6 +200,6 @@ async def _check_create(call: Call, p: ContainerCreate, options: ContainerOption
         await call.require(f"/vms/{p.vmid}", "VM.Allocate")
     if not options.unprivileged:
         await lxc_permissions.check_privileged(call)
-    await lxc_permissions.check_volume(call, p.ostemplate)
+    await check_volume(call, p.ostemplate)
     await call.require(f"/storage/{p.storage or 'local'}", "Datastore.AllocateSpace")
     await lxc_permissions.check_options(call, p.vmid, options, pool=p.pool, unprivileged=bool(options.unprivileged))

@@ -7,8 +7,9 @@ from pydantic import Field
 from bastide.api.fields import GuestPath
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call, NotBuilt
-from bastide.base.errors import PermissionDenied
-from bastide.operations import inspect, power
+from bastide.api.shutdowns import end_shutdowns
+from bastide.operations import inspect
+from bastide.operations.ct import power
 
 _POWER = ("perm", "/vms/{vmid}", ("VM.PowerMgmt",))
 _LONGEST = 24 * 3600
@@ -65,7 +66,7 @@ async def start(call: Call, p: Start) -> str:
 async def stop(call: Call, p: Stop) -> str:
     """Kill every process of a container at once; with `overrule-shutdown` a shutdown at work is ended first."""
     if p.overrule_shutdown:
-        await _end_shutdowns(call, p.vmid)
+        await end_shutdowns(call, p.vmid, "vzshutdown")
     return str(await power.stop(call.rooms, call.identity, p.vmid))
 
 
@@ -92,13 +93,3 @@ async def suspend(call: Call, p: GuestPath) -> str:
 async def resume(call: Call, p: GuestPath) -> str:
     """Let a frozen container go on."""
     return str(await power.resume(call.rooms, call.identity, p.vmid))
-
-
-async def _end_shutdowns(call: Call, vmid: int) -> None:
-    """End running shutdown tasks of the guest: one's own, or with Sys.Modify on the node all."""
-    every = await call.may(f"/nodes/{call.rooms.node}", "Sys.Modify")
-    for record in await call.rooms.tasks.list(vmid=vmid, typefilter="vzshutdown", source="active"):
-        if not every and record.upid.user != str(call.identity):
-            raise PermissionDenied(f"Permission check failed (/nodes/{call.rooms.node}, Sys.Modify)")
-        await call.rooms.tasks.stop(record.upid)
-        await call.rooms.tasks.wait(record.upid)

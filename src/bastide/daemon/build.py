@@ -10,7 +10,9 @@ from bastide.access.access import Access
 from bastide.base.errors import WrongState
 from bastide.base.layout import Layout
 from bastide.daemon.settings import Asked, Settings, load
+from bastide.guest.engines import Engines
 from bastide.guest.lxc.engine import LxcEngine
+from bastide.guest.qemu.engine import QemuEngine
 from bastide.guest.registry import Guests
 from bastide.host.filesystems import mounts_within, unmount
 from bastide.metrics.sampler import MeasuredStorage, Sampler
@@ -31,7 +33,8 @@ class House:
 
     settings: Settings
     rooms: Rooms
-    engine: LxcEngine
+    containers: LxcEngine
+    vms: QemuEngine
     network: NatNetwork
     store: SqliteStore
 
@@ -51,7 +54,8 @@ async def build(layout: Layout, asked: Asked) -> House:
 
 
 def _assemble(layout: Layout, store: SqliteStore, settings: Settings) -> House:
-    engine = LxcEngine(layout)
+    containers, vms = LxcEngine(layout), QemuEngine(layout)
+    engines = Engines(containers, vms)
     network = NatNetwork(
         layout,
         settings.bridge,
@@ -70,7 +74,7 @@ def _assemble(layout: Layout, store: SqliteStore, settings: Settings) -> House:
     sampler = Sampler(
         layout,
         settings.node,
-        engine,
+        engines,
         list_guests=guests.list,
         list_storages=list_storages,
         disk_used=disk_used,
@@ -82,13 +86,13 @@ def _assemble(layout: Layout, store: SqliteStore, settings: Settings) -> House:
         tasks=Tasks(store, layout, settings.node),
         locks=GuestLocks(store),
         guests=guests,
-        containers=engine,
+        engines=engines,
         storages=storages,
         network=network,
         sampler=sampler,
         access=Access(store, settings.node, layout),
     )
-    return House(settings, rooms, engine, network, store)
+    return House(settings, rooms, containers, vms, network, store)
 
 
 async def purge(layout: Layout) -> None:
@@ -102,7 +106,8 @@ async def purge(layout: Layout) -> None:
             if await house.rooms.guests.list():
                 raise WrongState("guests exist: remove them first, or use down --purge --force")
             await house.network.stop(purge=True)
-            await house.engine.purge()
+            await house.vms.purge()
+            await house.containers.purge()
         finally:
             house.rooms.sampler.close()
             await house.store.close()

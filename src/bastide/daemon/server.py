@@ -25,6 +25,7 @@ from bastide.host.links import primary_address
 from bastide.model.access import ROOT
 from bastide.operations.autostart import start_all, stop_all
 from bastide.operations.recover import recover
+from bastide.operations.vm.agent import thaw_forgotten
 from bastide.operations.watch import watch_stops
 
 _log = logging.getLogger("bastide")
@@ -44,6 +45,7 @@ async def run_daemon(layout: Layout, asked: Asked) -> None:
         await house.rooms.tasks.shutdown()
         await house.rooms.network.stop(purge=False)
         await house.rooms.access.close()
+        await house.vms.close()
         house.rooms.sampler.close()
         await house.store.close()
 
@@ -53,8 +55,10 @@ async def _prepare(house: House) -> None:
     rooms = house.rooms
     for problem in await rooms.storages.start():
         _log.error("storage: %s", problem)
-    await house.engine.prepare()
+    await house.containers.prepare()
+    await house.vms.prepare()
     await recover(rooms)
+    await thaw_forgotten(rooms)
     try:
         await rooms.network.start()
     except HostFailure as error:

@@ -4,10 +4,11 @@ import asyncio
 
 from bastide.base.errors import AlreadyExists, Conflict, NotFound
 from bastide.base.ids import VMID_MAX, VMID_MIN
-from bastide.model.guest import Guest
+from bastide.model.guest import Guest, Kind
 from bastide.state.store import ABSENT, Entry, Store
 
 _PREFIX = "guest/"
+_FOLDERS: dict[Kind, str] = {"lxc": "lxc", "qemu": "qemu-server"}
 
 
 class Guests:
@@ -22,12 +23,15 @@ class Guests:
         self._parsed: dict[int, Guest] = {}
         self.numbering = asyncio.Lock()
 
-    async def get(self, vmid: int) -> Guest:
-        """The guest's record. Raises NotFound in Proxmox's words."""
+    async def get(self, vmid: int, kind: Kind | None = None) -> Guest:
+        """The guest's record, if it is of the asked kind. Raises NotFound, in Proxmox's words where a kind is asked."""
         entry = await self._store.get(f"{_PREFIX}{vmid}")
-        if entry is None:
-            raise NotFound(f"Configuration file 'nodes/{self._node}/lxc/{vmid}.conf' does not exist")
-        return self._parse(entry)
+        guest = None if entry is None else self._parse(entry)
+        if guest is not None and kind in (None, guest.kind):
+            return guest
+        if kind is None:
+            raise NotFound(f"a guest {vmid} does not exist; `bastide ls` shows the guests")
+        raise NotFound(f"Configuration file 'nodes/{self._node}/{_FOLDERS[kind]}/{vmid}.conf' does not exist")
 
     async def find(self, name: str) -> Guest:
         """A guest by its vmid or its name. Raises NotFound, or Conflict when two guests bear the name."""
@@ -53,8 +57,9 @@ class Guests:
         try:
             entry = await self._store.put(f"{_PREFIX}{guest.vmid}", guest.to_json(), ABSENT)
         except Conflict:
+            there = await self.get(guest.vmid)
             raise AlreadyExists(
-                f"unable to create CT {guest.vmid} - CT {guest.vmid} already exists on node '{self._node}'"
+                f"unable to create {guest.title} - {there.title} already exists on node '{self._node}'"
             ) from None
         return self._parse(entry)
 

@@ -7,6 +7,7 @@ value in the series is the mean over that minute, not a snapshot of the last ten
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ INTERVAL = 10.0
 
 MINUTE = 60.0
 
+_DISK = re.compile(r"(ide|sata|scsi|virtio)\d+", re.ASCII)
 _log = logging.getLogger(__name__)
 
 
@@ -325,25 +327,38 @@ class Sampler:
 
 
 def guest_cpus(guest: Guest) -> float:
-    """Processors a container may use: its limit, else its cores, else all of the machine's."""
+    """Processors a guest may use: its limit, else its cores (a VM's virtual ones), else all of the machine's."""
     limit = float(guest.config.get("cpulimit", 0))
+    if guest.kind == "qemu":
+        sockets = int(guest.config.get("sockets", guest.config.get("smp", 1)))
+        every = sockets * int(guest.config.get("cores", 1))
+        return limit or min(int(guest.config.get("vcpus", every)), every)
     cores = int(guest.config.get("cores", 0))
     return limit or cores or facts.cpu_count()
 
 
 def guest_memory(guest: Guest) -> int:
     """Memory limit in bytes."""
-    return int(guest.config.get("memory", 512)) * MIB
+    return int(str(guest.config.get("memory", 512)).removeprefix("current=")) * MIB
 
 
 def guest_disk(guest: Guest) -> int | None:
-    """Size of the root file system in bytes, or None when it has no limit."""
-    for part in str(guest.config.get("rootfs", "")).split(","):
+    """Size of the root file system or of a VM's first disk in bytes, or None when it has no limit."""
+    for part in str(guest.config.get(_root_key(guest), "")).split(","):
         key, _, value = part.partition("=")
         if key == "size":
             with contextlib.suppress(ValueError):
                 return parse_size(value)
     return None
+
+
+def _root_key(guest: Guest) -> str:
+    """The option that holds what the guest boots from: the first disk of its boot order, else the first disk."""
+    if guest.kind == "lxc":
+        return "rootfs"
+    disks = [key for key, value in guest.config.items() if _DISK.fullmatch(key) and "media=cdrom" not in str(value)]
+    order = str(guest.config.get("boot", "")).partition("order=")[2].split(";")
+    return next((key for key in [*order, str(guest.config.get("bootdisk", "")), *sorted(disks)] if key in disks), "")
 
 
 def _node_counters() -> rates.NodeCounters:

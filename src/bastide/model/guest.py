@@ -10,6 +10,8 @@ from typing import Any, Literal, Self
 from bastide.model.record import Scalar
 
 Kind = Literal["lxc", "qemu"]
+TASK_PREFIX: dict[Kind, str] = {"lxc": "vz", "qemu": "qm"}
+"""What the types of a guest's tasks begin with: `vzstart`, `qmstart`."""
 
 
 class GuestState(StrEnum):
@@ -25,7 +27,7 @@ class Guest:
     """A guest's record: its configuration in Proxmox's text form, and changes that wait for the next start.
 
     `pending` holds new values, `removed` the keys to delete at the next start. `first_id` is the host's number of an
-    unprivileged container's root. `revision` is the store's compare-and-swap number of the record as read (0: not
+    unprivileged container's root, or of the user that a VM's processes run as. `revision` is the store's compare-and-swap number of the record as read (0: not
     stored yet).
     """
 
@@ -43,6 +45,11 @@ class Guest:
         """The host name, or Proxmox's stand-in for a guest without one."""
         fallback = f"CT{self.vmid}" if self.kind == "lxc" else f"VM {self.vmid}"
         return str(self.config.get("hostname" if self.kind == "lxc" else "name", fallback))
+
+    @property
+    def title(self) -> str:
+        """What messages call it: `CT 100`, `VM 101`."""
+        return f"{'CT' if self.kind == 'lxc' else 'VM'} {self.vmid}"
 
     @property
     def wanted_config(self) -> dict[str, Scalar]:

@@ -199,7 +199,12 @@ class VmOptions(Record):
 
 
 class VmConfig(VmOptions):
-    """A stored VM: its options, with what an absent one means. The defaults are Proxmox VE's."""
+    """A stored VM: its options, with what an absent one means. The defaults are Proxmox VE's.
+
+    `meta` notes the making (`ctime=<seconds since the epoch>`).
+    """
+
+    meta: Annotated[str | None, Field(max_length=512)] = None
 
     @property
     def memory_mib(self) -> int:

@@ -7,15 +7,16 @@ removed bridge is repaired by the next `start`, and while the daemon runs by its
 import asyncio
 import hashlib
 import logging
+from collections.abc import Mapping
 from ipaddress import IPv4Interface, IPv6Interface
 
 from bastide.base.errors import BastideError, HostFailure, InvalidParameter, NotSupported
 from bastide.base.layout import Layout
 from bastide.host import links, netevents, nftables, sysctl
-from bastide.model.container import NetworkInterface
+from bastide.model.guest import Kind
 from bastide.network import forwarding, nft, ports
 from bastide.network.nameservice import NameService
-from bastide.network.protocol import ManagedBridge
+from bastide.network.protocol import ManagedBridge, Port
 from bastide.network.subnets import seed_of
 
 _log = logging.getLogger(__name__)
@@ -67,11 +68,11 @@ class NatNetwork:
             await links.with_netlink(self._remove_bridge)
             self._ruleset = ""
 
-    def host_interface(self, vmid: int, index: int) -> str:
+    def host_interface(self, vmid: int, index: int, kind: Kind = "lxc") -> str:
         """See `ports.host_interface`."""
-        return ports.host_interface(self._layout, vmid, index)
+        return ports.host_interface(self._layout, vmid, index, kind)
 
-    async def check(self, nic: NetworkInterface) -> None:
+    async def check(self, nic: Port) -> None:
         """Raise InvalidParameter naming `bridge`, `tag`, `trunks`, `mtu` or `ip` when the host cannot serve it."""
         ports.check(nic)
         if nic.bridge == self._managed.name:
@@ -79,11 +80,11 @@ class NatNetwork:
                 if (getattr(nic, field) or "").partition("/")[0] == str(own.ip):
                     raise InvalidParameter({field: f"{own.ip} is the address of bridge '{nic.bridge}' itself"})
 
-    async def connect(self, vmid: int, index: int, nic: NetworkInterface) -> None:
+    async def connect(self, vmid: int, index: int, nic: Port, kind: Kind = "lxc") -> None:
         """Bring the host end of `net<index>` into the asked state. Raises NotFound without it, HostFailure."""
-        await self._ports.connect(self.host_interface(vmid, index), nic)
+        await self._ports.connect(self.host_interface(vmid, index, kind), nic)
 
-    async def register(self, vmid: int, name: str, nics: dict[int, NetworkInterface]) -> None:
+    async def register(self, vmid: int, name: str, nics: Mapping[int, Port]) -> None:
         """Make the guest's name resolve, and keep its addresses for it."""
         await self._names.register(vmid, name, nics)
 

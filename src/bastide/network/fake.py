@@ -1,13 +1,14 @@
 """A network without a kernel: bridges are names, host ends are records. For tests and for trying things out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 
 from bastide.base.errors import InvalidParameter, NotFound
 from bastide.base.layout import Layout
-from bastide.model.container import NetworkInterface
+from bastide.model.guest import Kind
 from bastide.network import names, ports
-from bastide.network.protocol import ManagedBridge
+from bastide.network.protocol import ManagedBridge, Port
 
 _IPV4 = IPv4Interface("10.77.0.1/24")
 _IPV6 = IPv6Interface("fd77::1/64")
@@ -27,10 +28,10 @@ class FakeNetwork:
     ipv6: IPv6Interface = _IPV6
     bridges: set[str] = field(default_factory=set)
     vlan_bridges: set[str] = field(default_factory=set)
-    ends: dict[str, NetworkInterface | None] = field(default_factory=dict)
+    ends: dict[str, Port | None] = field(default_factory=dict)
     names: dict[int, str | None] = field(default_factory=dict)
     leases: dict[str, str] = field(default_factory=dict)
-    registered: dict[int, dict[int, NetworkInterface]] = field(default_factory=dict)
+    registered: dict[int, dict[int, Port]] = field(default_factory=dict)
     strict: bool = False
     running: bool = False
 
@@ -45,11 +46,11 @@ class FakeNetwork:
             for records in (self.names, self.leases, self.registered):
                 records.clear()
 
-    def host_interface(self, vmid: int, index: int) -> str:
+    def host_interface(self, vmid: int, index: int, kind: Kind = "lxc") -> str:
         """As the real network names it."""
-        return ports.host_interface(self.layout, vmid, index)
+        return ports.host_interface(self.layout, vmid, index, kind)
 
-    async def check(self, nic: NetworkInterface) -> None:
+    async def check(self, nic: Port) -> None:
         """Raise InvalidParameter naming `bridge`, `tag` or `ip`."""
         if nic.bridge is None:
             return
@@ -63,14 +64,14 @@ class FakeNetwork:
         if nic.bridge == self.bridge and (nic.ip or "").partition("/")[0] == str(self.ipv4.ip):
             raise InvalidParameter({"ip": f"{self.ipv4.ip} is the address of bridge '{self.bridge}' itself"})
 
-    async def connect(self, vmid: int, index: int, nic: NetworkInterface) -> None:
+    async def connect(self, vmid: int, index: int, nic: Port, kind: Kind = "lxc") -> None:
         """Note what the host end was connected to."""
-        name = self.host_interface(vmid, index)
+        name = self.host_interface(vmid, index, kind)
         if self.strict and name not in self.ends:
             raise NotFound(f"interface '{name}' does not exist")
         self.ends[name] = nic
 
-    async def register(self, vmid: int, name: str, nics: dict[int, NetworkInterface]) -> None:
+    async def register(self, vmid: int, name: str, nics: Mapping[int, Port]) -> None:
         """Note the guest's name, and lease an address to each interface on the managed bridge that asks by DHCP."""
         taken = [label for owner, label in self.names.items() if owner != vmid and label]
         self.names[vmid] = names.label_of(name, taken, vmid)

@@ -10,7 +10,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
 
 from bastide.base.errors import InvalidParameter
-from bastide.model.container import NetworkInterface
+from bastide.network.protocol import Port
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _HWADDR = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", re.ASCII)
@@ -122,7 +122,7 @@ def label_of(name: str, taken: Iterable[str], vmid: int) -> str | None:
     return None
 
 
-def render_hosts(label: str | None, nics: Mapping[int, NetworkInterface], bridge: str) -> str:
+def render_hosts(label: str | None, nics: Mapping[int, Port], bridge: str) -> str:
     """A hosts(5) file: the guest's static addresses, those on the managed bridge or, without any there, all."""
     if label is None:
         return ""
@@ -132,7 +132,7 @@ def render_hosts(label: str | None, nics: Mapping[int, NetworkInterface], bridge
     return "".join(f"{address} {_checked(label)}\n" for address in static)
 
 
-def render_dhcp_hosts(label: str | None, nics: Mapping[int, NetworkInterface], bridge: str) -> str:
+def render_dhcp_hosts(label: str | None, nics: Mapping[int, Port], bridge: str) -> str:
     """A `--dhcp-hostsdir` file: what the guest's hardware addresses get.
 
     A static address is kept for its guest; a DHCP client gets the guest's name. Only the first interface that asks by

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from bastide.base.layout import Layout
 from bastide.host import dnsmasq, resolved, sysctl
-from bastide.model.container import NetworkInterface
 from bastide.network import names
-from bastide.network.protocol import ManagedBridge
+from bastide.network.protocol import ManagedBridge, Port
 
 _LOG_LIMIT = 4 * 1024 * 1024
 _log = logging.getLogger(__name__)
@@ -68,7 +67,7 @@ class NameService:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         self._service.log.unlink(missing_ok=True)
 
-    async def register(self, vmid: int, name: str, nics: Mapping[int, NetworkInterface]) -> None:
+    async def register(self, vmid: int, name: str, nics: Mapping[int, Port]) -> None:
         """Write the guest's names and reservations; dnsmasq reads them again when they changed."""
         async with self._lock:
             taken = self._owners()

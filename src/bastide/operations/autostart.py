@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Collection
 from bastide.base.errors import BastideError
 from bastide.base.ids import Upid
 from bastide.model.access import Identity
-from bastide.model.container import ContainerConfig, Startup
+from bastide.model.container import Startup
 from bastide.model.guest import Guest, GuestState
-from bastide.operations import power
+from bastide.operations.ct import power as ct_power
 from bastide.operations.rooms import Rooms
+from bastide.operations.vm import power as vm_power
 from bastide.tasks.tasks import Task
 
 _LAST = 2**31
@@ -25,10 +26,11 @@ async def start_all(rooms: Rooms, by: Identity, *, vmids: Collection[int] | None
     async def work(task: Task) -> None:
         for guest in await _chosen(rooms, vmids):
             wanted = force or guest.config.get("onboot")
-            if not wanted or rooms.containers.state(guest.vmid) is not GuestState.STOPPED:
+            if not wanted or rooms.engine(guest).state(guest.vmid) is not GuestState.STOPPED:
                 continue
-            task.log(f"starting CT {guest.vmid}")
-            if await _ended_well(rooms, task, guest, power.start(rooms, by, guest.vmid)):
+            task.log(f"starting {guest.title}")
+            start = ct_power.start if guest.kind == "lxc" else vm_power.start
+            if await _ended_well(rooms, task, guest, start(rooms, by, guest.vmid)):
                 await asyncio.sleep(_startup(guest).up or 0)
 
     return await rooms.tasks.start("startall", "", by, work)
@@ -49,12 +51,13 @@ async def stop_all(
 
     async def work(task: Task) -> None:
         for guest in reversed(await _chosen(rooms, vmids)):
-            if guest.vmid not in rooms.containers.running():
+            if guest.vmid not in rooms.engines.running():
                 continue
             seconds = _startup(guest).down or timeout
-            task.log(f"shutting down CT {guest.vmid} (within {seconds} seconds)")
-            shutdown = power.shutdown(rooms, by, guest.vmid, timeout=seconds, force_stop=force_stop)
-            await _ended_well(rooms, task, guest, shutdown)
+            task.log(f"shutting down {guest.title} (within {seconds} seconds)")
+            shutdown = ct_power.shutdown if guest.kind == "lxc" else vm_power.shutdown
+            ended = shutdown(rooms, by, guest.vmid, timeout=seconds, force_stop=force_stop)
+            await _ended_well(rooms, task, guest, ended)
 
     return await rooms.tasks.start("stopall", "", by, work)
 
@@ -65,7 +68,7 @@ async def _ended_well(rooms: Rooms, task: Task, guest: Guest, begun: Awaitable[U
     except BastideError as error:
         status = str(error)
     if status != "OK" and not status.startswith("WARNINGS"):
-        task.warn(f"CT {guest.vmid}: {status}")
+        task.warn(f"{guest.title}: {status}")
         return False
     return True
 
@@ -76,7 +79,7 @@ async def _chosen(rooms: Rooms, vmids: Collection[int] | None) -> list[Guest]:
 
 
 def _startup(guest: Guest) -> Startup:
-    return ContainerConfig.parse(guest.config).startup or Startup()
+    return Startup.model_validate(str(guest.config.get("startup", "")))
 
 
 def _order(guest: Guest) -> tuple[int, int]:

@@ -1,19 +1,19 @@
-"""Removing a container with everything that belongs to it."""
+"""Removing a guest of either kind with everything that belongs to it."""
 
 from dataclasses import replace
 
 from bastide.base.errors import Locked, WrongState
 from bastide.base.ids import Upid
 from bastide.model.access import Identity
-from bastide.model.guest import Guest, GuestState
+from bastide.model.guest import TASK_PREFIX, Guest, GuestState
 from bastide.operations import pools
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import delete_volumes, volumes_of
 from bastide.tasks.tasks import Task
 
 
-async def destroy_container(rooms: Rooms, by: Identity, vmid: int, *, force: bool = False) -> Upid:
-    """Delete a stopped container and its volumes as a task; `force` stops it first.
+async def destroy_guest(rooms: Rooms, by: Identity, vmid: int, *, force: bool = False) -> Upid:
+    """Delete a stopped guest and its volumes as a task; `force` stops it first.
 
     Raises NotFound; WrongState when it runs or is protected; Locked. From the moment the record says `destroyed`
     the deletion is final: a crash in the middle is carried on at the next start of the daemon.
@@ -25,25 +25,26 @@ async def destroy_container(rooms: Rooms, by: Identity, vmid: int, *, force: boo
         async with rooms.locks.hold(vmid, task.upid, "destroy"):
             guest = await rooms.guests.get(vmid)
             _refuse(rooms, guest, force=force)
-            if rooms.containers.state(vmid) is not GuestState.STOPPED:
-                await rooms.containers.stop(vmid)
+            if rooms.engine(guest).state(vmid) is not GuestState.STOPPED:
+                await rooms.engine(guest).stop(vmid)
             guest = await rooms.guests.update(replace(guest, config={**guest.config, "lock": "destroyed"}))
             await erase(rooms, guest, task)
 
-    return await rooms.tasks.start("vzdestroy", str(vmid), by, work)
+    return await rooms.tasks.start(f"{TASK_PREFIX[guest.kind]}destroy", str(vmid), by, work)
 
 
 async def erase(rooms: Rooms, guest: Guest, task: Task | None) -> None:
-    """Remove volumes, names, grants and the record of a stopped container. Safe to repeat.
+    """Remove volumes, names, grants and the record of a stopped guest. Safe to repeat.
 
     Raises WrongState when a volume cannot be removed; the record stays then, so that nothing is orphaned.
     """
-    await rooms.containers.cleanup(guest.vmid)
+    await rooms.engine(guest).cleanup(guest.vmid)
     problems = await delete_volumes(rooms, volumes_of(guest))
     if problems:
         raise WrongState("; ".join(problems))
     if task is not None:
-        task.log(f"removed the volumes of CT {guest.vmid}")
+        task.log(f"removed the volumes of {guest.title}")
+    await rooms.store.delete(f"cloudinit/{guest.vmid}")
     await rooms.network.forget(guest.vmid)
     await pools.forget_guest(rooms, guest.vmid)
     # A later guest of the same vmid must not inherit the rights on this one.
@@ -53,8 +54,8 @@ async def erase(rooms: Rooms, guest: Guest, task: Task | None) -> None:
 
 def _refuse(rooms: Rooms, guest: Guest, *, force: bool) -> None:
     if guest.config.get("protection"):
-        raise WrongState(f"can't remove CT {guest.vmid} - protection mode enabled")
+        raise WrongState(f"can't remove {guest.title} - protection mode enabled")
     if guest.config.get("lock") not in (None, "destroyed"):
-        raise Locked(f"CT is locked ({guest.config['lock']})")
-    if rooms.containers.state(guest.vmid) is not GuestState.STOPPED and not force:
-        raise WrongState(f"CT {guest.vmid} is running - destroy refused; stop it first, or use force")
+        raise Locked(f"{guest.title.partition(' ')[0]} is locked ({guest.config['lock']})")
+    if rooms.engine(guest).state(guest.vmid) is not GuestState.STOPPED and not force:
+        raise WrongState(f"{guest.title} is running - destroy refused; stop it first, or use force")

@@ -23,7 +23,7 @@ from bastide.base.errors import (
 )
 from bastide.host import attached, guestroot
 from bastide.model.guest import Guest, GuestState
-from bastide.operations import plan
+from bastide.operations.ct import plan
 from bastide.operations.rooms import Rooms
 
 CHUNK = 256 * 1024

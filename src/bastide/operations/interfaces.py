@@ -1,9 +1,10 @@
-"""Network interfaces in a configuration: hardware addresses for new ones, and whether the host can serve them."""
+"""Network interfaces of both kinds of guest: hardware addresses for new ones, and whether the host can serve them."""
 
 import secrets
+from collections.abc import Mapping
 
 from bastide.base.errors import InvalidParameter
-from bastide.model.container import ContainerConfig, ContainerOptions
+from bastide.network.protocol import Port
 from bastide.operations.rooms import Rooms
 
 
@@ -14,22 +15,12 @@ def random_hwaddr() -> str:
     return ":".join(f"{octet:02X}" for octet in octets)
 
 
-def with_hardware_addresses(options: ContainerOptions, before: ContainerConfig | None = None) -> ContainerOptions:
-    """The options with an address for every interface: its earlier one, or a new one."""
-    nics = {}
-    for index, nic in options.net.items():
-        known = before.net.get(index) if before else None
-        address = nic.hwaddr or (known.hwaddr if known else None) or random_hwaddr()
-        nics[index] = nic.model_copy(update={"hwaddr": address, "type": "veth"})
-    return options.model_copy(update={"net": nics})
-
-
-async def check_interfaces(rooms: Rooms, options: ContainerOptions) -> None:
+async def check_interfaces(rooms: Rooms, ports: Mapping[int, Port]) -> None:
     """Raise InvalidParameter naming every `net<n>` that this host cannot serve."""
     errors = {}
-    for index, nic in options.net.items():
+    for index, port in ports.items():
         try:
-            await rooms.network.check(nic)
+            await rooms.network.check(port)
         except InvalidParameter as error:
             errors[f"net{index}"] = "; ".join(error.errors.values())
     if errors:

@@ -32,8 +32,8 @@ async def recover(rooms: Rooms) -> None:
 async def _remove(rooms: Rooms, guest: Guest) -> None:
     _log.warning("guest %d was half made or half removed: removing it", guest.vmid)
     try:
-        if rooms.containers.state(guest.vmid) is not GuestState.STOPPED:
-            await rooms.containers.stop(guest.vmid)
+        if rooms.engine(guest).state(guest.vmid) is not GuestState.STOPPED:
+            await rooms.engine(guest).stop(guest.vmid)
         await erase(rooms, guest, None)
     except BastideError as error:
         _log.error("guest %d could not be removed: %s", guest.vmid, error)

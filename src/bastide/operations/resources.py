@@ -20,7 +20,7 @@ _LIVE = ("cpu", "mem", "netin", "netout", "diskread", "diskwrite")
 
 async def guest_rows(rooms: Rooms, guests: Sequence[Guest]) -> list[dict[str, Any]]:
     """A row for each guest, in their order."""
-    running = rooms.containers.running()
+    running = rooms.engines.running()
     pool_of = {vmid: pool.poolid for pool in await pools.list_pools(rooms) for vmid in pool.guests}
     rows = []
     for guest in guests:
@@ -112,7 +112,7 @@ def _figures(rooms: Rooms, guest: Guest) -> dict[str, Any]:
     now = time.time()
     figures: dict[str, Any] = {
         "status": "running",
-        "uptime": max(0, int(now - (rooms.containers.started_at(guest.vmid) or now))),
+        "uptime": max(0, int(now - (rooms.engine(guest).started_at(guest.vmid) or now))),
     }
     sampled = rooms.sampler.sampled(guest)
     if sampled is not None:

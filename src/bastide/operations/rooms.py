@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 from bastide.access.access import Access
 from bastide.base.layout import Layout
-from bastide.guest.protocol import ContainerEngine
+from bastide.guest.engines import Engines
+from bastide.guest.protocol import ContainerEngine, Engine
 from bastide.guest.registry import Guests
+from bastide.guest.vm_protocol import VmEngine
 from bastide.metrics.sampler import Sampler
+from bastide.model.guest import Guest
 from bastide.network.protocol import Network
 from bastide.state.store import Store
 from bastide.storage.registry import Storages
@@ -24,8 +27,22 @@ class Rooms:
     tasks: Tasks
     locks: GuestLocks
     guests: Guests
-    containers: ContainerEngine
+    engines: Engines
     storages: Storages
     network: Network
     sampler: Sampler
     access: Access
+
+    @property
+    def containers(self) -> ContainerEngine:
+        """The engine of containers."""
+        return self.engines.containers
+
+    @property
+    def vms(self) -> VmEngine:
+        """The engine of VMs."""
+        return self.engines.vms
+
+    def engine(self, guest: Guest) -> Engine:
+        """The engine of a guest of either kind, for what both have in common."""
+        return self.engines.of(guest.kind)

@@ -1,6 +1,7 @@
 """Volumes of a guest: from `STORAGE:GiB` in a configuration to an allocated volume, and back."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bastide.base import propstring, units
@@ -8,10 +9,13 @@ from bastide.base.errors import InvalidParameter, NotFound
 from bastide.base.ids import VolumeId
 from bastide.model.container import ContainerConfig, ContainerOptions, MountPoint, RootFs
 from bastide.model.guest import Guest
+from bastide.model.record import Scalar
 from bastide.operations.rooms import Rooms
 from bastide.storage.registry import Storages
 
 _NEW_VOLUME = re.compile(r"([A-Za-z][A-Za-z0-9._-]*):(\d{1,7}(?:\.\d{1,3})?)", re.ASCII)
+_VOLUME_KEY = re.compile(r"rootfs|efidisk0|tpmstate0|(mp|unused|ide|sata|scsi|virtio)\d+", re.ASCII)
+_OWNER = re.compile(r"(?:vm|base|subvol|basevol)-(\d+)-", re.ASCII)
 _DISK_NUMBER = re.compile(r"-disk-(\d+)")
 
 
@@ -38,15 +42,24 @@ def volume_of(mount: RootFs | MountPoint) -> VolumeId | None:
 
 def volumes_of(guest: Guest) -> list[VolumeId]:
     """Every volume that belongs to the guest: in use, waiting for the next start, or unused."""
-    found: dict[VolumeId, None] = {}
-    for source in (guest.config, guest.pending):
-        for key, value in source.items():
-            if not re.fullmatch(r"rootfs|(mp|unused)\d+", key):
-                continue
-            text = str(value).partition(",")[0].removeprefix("volume=")
-            if not text.startswith("/"):
-                found[VolumeId.parse(text)] = None
-    return list(found)
+    named = [owned_volumes(source, guest.vmid) for source in (guest.config, guest.pending)]
+    return [VolumeId.parse(text) for text in dict.fromkeys([*named[0].values(), *named[1].values()])]
+
+
+def owned_volumes(config: Mapping[str, Scalar], vmid: int) -> dict[str, str]:
+    """{key: volume id} of what a configuration names of the guest's own.
+
+    Bind mounts, files of others (ISO images) and devices of the host are left out.
+    """
+    found = {}
+    for key, value in config.items():
+        if _VOLUME_KEY.fullmatch(key):
+            parts = propstring.parse(str(value), "file")
+            volume = parts.get("file") or parts.get("volume", "")
+            owner = _OWNER.match(re.split("[:/]", volume)[-1])
+            if not volume.startswith("/") and owner is not None and int(owner[1]) == vmid:
+                found[key] = volume
+    return found
 
 
 async def plan_volumes(
@@ -108,12 +121,11 @@ async def allocate_volume(rooms: Rooms, volume: NewVolume) -> None:
 
 
 async def delete_volumes(rooms: Rooms, volumes: list[VolumeId]) -> list[str]:
-    """Deactivate and delete volumes; what cannot be deleted is returned as sentences, the rest is gone."""
+    """Delete volumes, of either kind of guest; what cannot be deleted is returned as sentences, the rest is gone."""
     problems = []
     for volid in volumes:
         try:
-            storage = await rooms.storages.containers(volid.storage)
-            await storage.deactivate(volid.name)
+            storage = await rooms.storages.get(volid.storage)
             await storage.delete(volid.name)
         except NotFound:
             continue
@@ -123,7 +135,9 @@ async def delete_volumes(rooms: Rooms, volumes: list[VolumeId]) -> list[str]:
 
 
 async def used_by(storages: Storages, guest: Guest) -> int | None:
-    """Bytes that a guest's root file system takes, or None where the storage cannot tell cheaply."""
+    """Bytes that a container's root file system takes, or None where the storage cannot tell cheaply."""
+    if guest.kind != "lxc":
+        return None
     text = propstring.parse(str(guest.config.get("rootfs", "")), "volume").get("volume")
     if not text:
         return None

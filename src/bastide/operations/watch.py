@@ -5,9 +5,10 @@ import logging
 
 from bastide.base.errors import BastideError, NotFound
 from bastide.model.guest import GuestState
-from bastide.operations.plan import deactivate
-from bastide.operations.power import tidy_stopped
+from bastide.operations.ct.plan import deactivate
+from bastide.operations.ct.power import tidy_stopped
 from bastide.operations.rooms import Rooms
+from bastide.operations.vm import power as vm_power
 
 _log = logging.getLogger(__name__)
 _INTERVAL = 1.0
@@ -15,13 +16,13 @@ _INTERVAL = 1.0
 
 async def watch_stops(rooms: Rooms) -> None:
     """Run for the daemon's life. The engine's set of running guests is kept by events, so a look costs nothing."""
-    before, stopped = rooms.containers.running(), set(rooms.containers.ended())
+    before, stopped = rooms.engines.running(), set(rooms.engines.ended())
     while True:
         for vmid in list(stopped):
             if await _release(rooms, vmid):
                 stopped.discard(vmid)
         await asyncio.sleep(_INTERVAL)
-        now = rooms.containers.running()
+        now = rooms.engines.running()
         stopped |= before - now
         before = now
 
@@ -30,8 +31,12 @@ async def _release(rooms: Rooms, vmid: int) -> bool:
     """Tidy up after a stopped guest; False when it must be tried again."""
     try:
         async with rooms.locks.hold(vmid, "watch", "tidy", deadline=0):
-            if rooms.containers.state(vmid) is GuestState.STOPPED:
-                guest = await rooms.guests.get(vmid)
+            guest = await rooms.guests.get(vmid)
+            if rooms.engine(guest).state(vmid) is not GuestState.STOPPED:
+                return True
+            if guest.kind == "qemu":
+                await vm_power.tidy_stopped(rooms, guest, None)
+            else:
                 await tidy_stopped(rooms, guest, None)
                 await deactivate(rooms, guest)
     except NotFound:

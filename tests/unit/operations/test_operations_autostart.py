@@ -9,7 +9,7 @@ from bastide.guest.fake import FakeEngine
 from bastide.model.access import ROOT
 from bastide.model.container import ContainerOptions
 from bastide.operations import autostart
-from bastide.operations.create import create_container
+from bastide.operations.ct.create import create_container
 from framework.rooms import TEMPLATE, fake_rooms
 
 pytestmark = pytest.mark.anyio

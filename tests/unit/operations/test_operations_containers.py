@@ -11,11 +11,12 @@ from bastide.base.ids import Upid
 from bastide.guest.fake import FakeEngine
 from bastide.model.access import ROOT
 from bastide.model.container import ContainerOptions
-from bastide.operations import configure, pools, power
-from bastide.operations.create import Credentials, create_container
-from bastide.operations.destroy import destroy_container
+from bastide.operations import pools
+from bastide.operations.ct import configure, power
+from bastide.operations.ct.create import Credentials, create_container
+from bastide.operations.destroy import destroy_guest
 from bastide.operations.recover import recover
-from bastide.operations.resize import resize_volume
+from bastide.operations.ct.resize import resize_volume
 from bastide.operations.rooms import Rooms
 from bastide.operations.watch import watch_stops
 from framework.rooms import TEMPLATE, fake_rooms
@@ -56,9 +57,9 @@ async def test_create_start_stop_destroy(rooms: Rooms) -> None:
     assert "lock" not in guest.config
     assert rooms.containers.running() == {100}
     with pytest.raises(WrongState, match="is running"):
-        await destroy_container(rooms, ROOT, 100)
+        await destroy_guest(rooms, ROOT, 100)
     assert await _end(rooms, await power.stop(rooms, ROOT, 100)) == "OK"
-    assert await _end(rooms, await destroy_container(rooms, ROOT, 100)) == "OK"
+    assert await _end(rooms, await destroy_guest(rooms, ROOT, 100)) == "OK"
     assert await rooms.guests.list() == []
     assert await _volumes(rooms) == []
     assert await rooms.locks.list() == []
@@ -167,7 +168,7 @@ async def test_a_new_volume_that_is_reverted_is_not_lost(rooms: Rooms) -> None:
     guest = await rooms.guests.get(100)
     assert dict(guest.pending) == {}
     assert str(guest.config["unused0"]).endswith("disk-2.subvol")
-    assert await _end(rooms, await destroy_container(rooms, ROOT, 100, force=True)) == "OK"
+    assert await _end(rooms, await destroy_guest(rooms, ROOT, 100, force=True)) == "OK"
     assert await _volumes(rooms) == []
 
 
@@ -247,5 +248,5 @@ async def test_pools(rooms: Rooms) -> None:
     assert (await pools.get_pool(rooms, "prod")).guests == frozenset()
     with pytest.raises(BastideError, match="not empty"):
         await pools.delete_pool(rooms, "test")
-    assert await _end(rooms, await destroy_container(rooms, ROOT, 100)) == "OK"
+    assert await _end(rooms, await destroy_guest(rooms, ROOT, 100)) == "OK"
     await pools.delete_pool(rooms, "test")

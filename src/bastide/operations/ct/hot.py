@@ -8,7 +8,7 @@ from dataclasses import replace
 from bastide.model.container import ContainerConfig, NetworkInterface
 from bastide.model.guest import Guest
 from bastide.model.record import Scalar
-from bastide.operations.plan import container_plan, mount_plan
+from bastide.operations.ct.plan import container_plan, mount_plan
 from bastide.operations.rooms import Rooms
 
 _RECORD_ONLY = {"description", "tags", "onboot", "startup", "protection", "hookscript", "cmode", "lock", "template"}

@@ -9,9 +9,9 @@ from bastide.model.access import Identity
 from bastide.model.container import ContainerConfig
 from bastide.model.guest import Guest, GuestState
 from bastide.operations import hooks
+from bastide.operations.ct.plan import container_plan, deactivate
 from bastide.operations.interfaces import check_interfaces
 from bastide.operations.pending import apply_pending
-from bastide.operations.plan import container_plan, deactivate
 from bastide.operations.rooms import Rooms
 from bastide.tasks.tasks import Task
 
@@ -102,7 +102,7 @@ async def start_locked(rooms: Rooms, guest: Guest, task: Task) -> None:
         raise WrongState(f"CT {guest.vmid} already running")
     guest = await apply_pending(rooms, guest, task)
     config = ContainerConfig.parse(guest.config)
-    await check_interfaces(rooms, config)
+    await check_interfaces(rooms, config.net)
     try:
         await hooks.run_hook(rooms, guest, "pre-start", task)
         plan = await container_plan(rooms, guest)

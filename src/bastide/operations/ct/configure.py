@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
 
 from bastide.base.errors import Conflict, InvalidParameter
 from bastide.base.ids import VolumeId
@@ -10,11 +9,12 @@ from bastide.model.access import Identity
 from bastide.model.container import ContainerConfig, ContainerOptions
 from bastide.model.guest import Guest, GuestState
 from bastide.model.record import Scalar
-from bastide.operations import hot
-from bastide.operations.interfaces import check_interfaces, with_hardware_addresses
-from bastide.operations.pending import keep_unused, volumes_in
+from bastide.operations.ct import hot
+from bastide.operations.ct.interfaces import with_hardware_addresses
+from bastide.operations.interfaces import check_interfaces
+from bastide.operations.pending import keep_unused, reverted, with_changes
 from bastide.operations.rooms import Rooms
-from bastide.operations.volumes import allocate_volume, delete_volumes, plan_volumes, volumes_of
+from bastide.operations.volumes import allocate_volume, delete_volumes, owned_volumes, plan_volumes, volumes_of
 
 _NOT_REMOVABLE = {"rootfs", "unprivileged", "arch", "ostype"}
 
@@ -40,7 +40,7 @@ async def update_config(
             raise Conflict("detected modified configuration - file changed by other user? Try again.")
         removed = _check_deletions(guest, delete)
         changes = with_hardware_addresses(changes, ContainerConfig.parse(guest.wanted_config))
-        await check_interfaces(rooms, changes)
+        await check_interfaces(rooms, changes.net)
         config, volumes = await plan_volumes(rooms, vmid, changes, volumes_of(guest))
         _check_changes(guest, config)
         doomed = [VolumeId.parse(str(guest.config[key])) for key in removed if key.startswith("unused")]
@@ -49,9 +49,10 @@ async def update_config(
         undo.push_async_callback(delete_volumes, rooms, [volume.volid for volume in volumes])
         for volume in volumes:
             await allocate_volume(rooms, volume)
-        owned = {*volumes_in(guest.config), *volumes_in(guest.pending)} - {str(volid) for volid in doomed}
-        guest = await _applied(rooms, _reverted(guest, revert), config.to_text(), removed, undo)
-        guest = guest.with_config(keep_unused(sorted(owned), guest.config, volumes_in(guest.pending)))
+        owned = {str(volid) for volid in volumes_of(guest)} - {str(volid) for volid in doomed}
+        guest = await _applied(rooms, reverted(guest, revert), config.to_text(), removed, undo)
+        waiting = owned_volumes(guest.pending, vmid).values()
+        guest = guest.with_config(keep_unused(sorted(owned), guest.config, vmid, waiting))
         guest = await rooms.guests.update(guest)
         undo.pop_all()
         await delete_volumes(rooms, doomed)
@@ -62,21 +63,6 @@ def shown_config(guest: Guest, *, current: bool = False) -> dict[str, Scalar]:
     """The configuration as `GET config` answers it: with pending values unless `current`, and the digest."""
     config = dict(guest.config) if current else guest.wanted_config
     return {**config, "digest": guest.digest}
-
-
-def pending(guest: Guest) -> list[dict[str, Scalar]]:
-    """Rows of {key, value, pending, delete}: what is set, what waits, and what will be deleted."""
-    rows = []
-    for key in sorted({*guest.config, *guest.pending, *guest.removed}):
-        row: dict[str, Scalar] = {"key": key}
-        if key in guest.config:
-            row["value"] = guest.config[key]
-        if key in guest.pending:
-            row["pending"] = guest.pending[key]
-        if key in guest.removed:
-            row["delete"] = 1
-        rows.append(row)
-    return rows
 
 
 def _check_deletions(guest: Guest, delete: Iterable[str]) -> list[str]:
@@ -104,28 +90,10 @@ def _check_changes(guest: Guest, config: ContainerConfig) -> None:
             raise InvalidParameter({f"net{index}": f"another interface is named '{nic.name}' already"})
 
 
-def _reverted(guest: Guest, revert: Iterable[str]) -> Guest:
-    keys = set(revert)
-    return replace(
-        guest,
-        pending={key: value for key, value in guest.pending.items() if key not in keys},
-        removed=tuple(key for key in guest.removed if key not in keys),
-    )
-
-
 async def _applied(
     rooms: Rooms, guest: Guest, values: Mapping[str, Scalar], removed: list[str], undo: AsyncExitStack
 ) -> Guest:
     """The record with the changes: in `config` what takes effect now, in `pending` what must wait."""
     if rooms.containers.state(guest.vmid) is GuestState.STOPPED:
-        now = {*values, *removed}
-    else:
-        now = await hot.apply(rooms, guest, values, removed, undo)
-    config = {key: value for key, value in guest.config.items() if key not in removed or key not in now}
-    config.update({key: value for key, value in values.items() if key in now})
-    touched = {*values, *removed}
-    pending = {key: value for key, value in guest.pending.items() if key not in touched}
-    pending.update({key: values[key] for key in values if key not in now and guest.config.get(key) != values[key]})
-    gone = [key for key in guest.removed if key not in touched]
-    gone += [key for key in removed if key not in now and key in guest.config]
-    return replace(guest, config=config, pending=pending, removed=tuple(gone))
+        return with_changes(guest, values, removed, {*values, *removed})
+    return with_changes(guest, values, removed, await hot.apply(rooms, guest, values, removed, undo))

@@ -5,6 +5,7 @@ OpenStack's network_data.json schema (cloudbase-init reads it), qm.conf(5) for `
 """
 
 import hashlib
+import io
 import ipaddress
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,6 @@ from typing import Any, Literal
 import yaml
 
 from bastide.base.errors import InvalidParameter
-from bastide.guest.qemu import iso9660
 
 NOCLOUD_LABEL = "cidata"
 CONFIG_DRIVE_LABEL = "config-2"
@@ -74,9 +74,28 @@ def documents(seed: Seed, form: Form = "nocloud") -> dict[str, str]:
 
 
 def iso(texts: Mapping[str, str], form: Form = "nocloud") -> bytes:
-    """The ISO image with the documents; the same documents give the same bytes."""
+    """The ISO image with the documents: Joliet and Rock Ridge names, labelled as the reader expects it."""
+    # Loaded at the first use: most calls of the daemon's make no drive.
+    import pycdlib  # noqa: PLC0415
+
+    image = pycdlib.PyCdlib()
     label = CONFIG_DRIVE_LABEL if form == "configdrive2" else NOCLOUD_LABEL
-    return iso9660.image(label, {path: text.encode() for path, text in texts.items()})
+    image.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=label)
+    made: dict[str, str] = {"": ""}
+    for number, (path, text) in enumerate(sorted(texts.items())):
+        folder, _, name = path.rpartition("/")
+        for depth in range(folder.count("/") + 1 if folder else 0):
+            above = "/".join(folder.split("/")[: depth + 1])
+            if above not in made:
+                made[above] = f"{made[above.rpartition('/')[0]]}/D{len(made)}"
+                image.add_directory(made[above], rr_name=above.rpartition("/")[2], joliet_path=f"/{above}")
+        data = text.encode()
+        place = f"{made[folder]}/F{number}.;1"
+        image.add_fp(io.BytesIO(data), len(data), place, rr_name=name, joliet_path=f"/{path}")
+    result = io.BytesIO()
+    image.write_fp(result)
+    image.close()
+    return result.getvalue()
 
 
 def user_data(seed: Seed) -> str:

@@ -14,9 +14,11 @@ from bastide.model.access import Identity
 from bastide.model.container import ContainerConfig, ContainerOptions, RootFs
 from bastide.model.guest import Guest
 from bastide.model.record import Scalar
-from bastide.operations import pools, power
-from bastide.operations.interfaces import check_interfaces, with_hardware_addresses
-from bastide.operations.plan import activate, container_plan, deactivate
+from bastide.operations import pools
+from bastide.operations.ct import power
+from bastide.operations.ct.interfaces import with_hardware_addresses
+from bastide.operations.ct.plan import activate, container_plan, deactivate
+from bastide.operations.interfaces import check_interfaces
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import NewVolume, allocate_volume, delete_volumes, plan_volumes
 from bastide.tasks.tasks import Task
@@ -56,7 +58,7 @@ async def create_container(
     if pool is not None:
         await pools.get_pool(rooms, pool)
     options = _with_defaults(options, storage)
-    await check_interfaces(rooms, options)
+    await check_interfaces(rooms, options.net)
     config, volumes = await plan_volumes(rooms, vmid, options, [])
     async with rooms.guests.numbering:
         guest = await rooms.guests.create(

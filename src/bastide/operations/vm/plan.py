@@ -1,0 +1,90 @@
+"""From a VM's record to the plan that an engine starts: volumes as paths with their formats, names, addresses."""
+
+import uuid
+from pathlib import Path
+from typing import cast
+
+from bastide.base.errors import InvalidParameter
+from bastide.base.ids import VolumeId
+from bastide.guest.vm_protocol import PlannedDisk, VmPlan
+from bastide.host import pci
+from bastide.model.guest import Guest
+from bastide.model.vm import VmConfig
+from bastide.model.vm_disks import Drive, Volume
+from bastide.operations.rooms import Rooms
+from bastide.operations.vm import ports
+from bastide.operations.vm.volumes import is_block_device
+from bastide.storage.protocol import FileStorage
+
+_CDROM = Path("/dev/cdrom")
+
+
+async def vm_plan(rooms: Rooms, guest: Guest) -> VmPlan:
+    """Everything the engine needs to start the VM. Raises InvalidParameter naming the key that cannot be fulfilled."""
+    config = VmConfig.parse(guest.config)
+    if guest.first_id is None:
+        raise InvalidParameter({"vmid": f"VM {guest.vmid} has no user id"})
+    return VmPlan(
+        vmid=guest.vmid,
+        name=guest.name,
+        config=config,
+        disks=[await planned_disk(rooms, key, volume) for key, volume in config.volumes()],
+        taps={index: rooms.network.host_interface(guest.vmid, index, "qemu") for index in config.net},
+        uid=guest.first_id,
+        machine=rooms.vms.pin_machine(config),
+        uuid=_uuid(rooms, guest, config),
+        vmgenid=config.vmgenid if config.vmgenid not in (None, "0", "1") else None,
+        pci=_pci(config),
+        bridge_mtu={index: mtu for index, nic in config.net.items() if nic.mtu == 1 and (mtu := ports.mtu(nic))},
+        keymap=config.keyboard,
+    )
+
+
+async def planned_disk(rooms: Rooms, key: str, volume: Volume) -> PlannedDisk:
+    """One volume with the file to open."""
+    try:
+        return await _planned(rooms, key, volume)
+    except InvalidParameter as error:
+        raise InvalidParameter({key: "; ".join(error.errors.values())}) from None
+
+
+async def _planned(rooms: Rooms, key: str, volume: Volume) -> PlannedDisk:
+    cdrom = isinstance(volume, Drive) and volume.is_cdrom
+    read_only = cdrom or bool(getattr(volume, "ro", False))
+    if volume.file == "none":
+        return PlannedDisk(key, volume, None, read_only=True)
+    if volume.file == "cdrom" or volume.file.startswith("/"):
+        path = _CDROM if volume.file == "cdrom" else Path(volume.file)
+        if not path.exists():
+            raise InvalidParameter({key: f"'{path}' does not exist on this host"})
+        device = is_block_device(path)
+        form = "raw" if device or volume.format not in ("qcow2", "vmdk") else volume.format
+        return PlannedDisk(key, volume, path, form, read_only=read_only, device=device)
+    volid = VolumeId.parse(volume.file)
+    storage = await rooms.storages.get(volid.storage)
+    found = await storage.info(volid.name)
+    if found.content in ("images", "rootdir"):
+        path = await (await rooms.storages.disks(volid.storage)).disk_path(volid.name)
+    else:
+        path = cast(FileStorage, storage).path(volid.name)
+    form = found.format if found.format in ("qcow2", "vmdk") else "raw"
+    return PlannedDisk(key, volume, path, form, found.size, read_only)
+
+
+def _uuid(rooms: Rooms, guest: Guest, config: VmConfig) -> str:
+    if config.smbios1 is not None and config.smbios1.uuid is not None:
+        return config.smbios1.uuid
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{rooms.layout.instance}/{guest.vmid}"))
+
+
+def _pci(config: VmConfig) -> dict[int, list[str]]:
+    """The functions of each passed device."""
+    found: dict[int, list[str]] = {}
+    for index, device in config.hostpci.items():
+        if device.host is None:
+            raise InvalidParameter({f"hostpci{index}": "a mapping is not built: name the device by its address"})
+        try:
+            found[index] = pci.expand(device.host)
+        except InvalidParameter as error:
+            raise InvalidParameter({f"hostpci{index}": "; ".join(error.errors.values())}) from None
+    return found

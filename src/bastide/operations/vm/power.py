@@ -1,0 +1,180 @@
+"""Starting and stopping VMs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from bastide.base.errors import DeadlineExceeded, Locked, WrongState
+from bastide.base.ids import Upid
+from bastide.model.access import Identity
+from bastide.model.guest import Guest, GuestState
+from bastide.model.vm import VmConfig
+from bastide.operations import hooks
+from bastide.operations.interfaces import check_interfaces
+from bastide.operations.pending import apply_pending
+from bastide.operations.rooms import Rooms
+from bastide.operations.vm import cloudinit
+from bastide.operations.vm.plan import vm_plan
+from bastide.operations.vm.ports import ports
+from bastide.tasks.tasks import Task
+
+_SHUTDOWN_SECONDS = 60.0
+_START_SECONDS = 30.0
+
+
+async def start(rooms: Rooms, by: Identity, vmid: int, *, timeout: float | None = None) -> Upid:
+    """Start a VM, within `timeout` seconds. Raises NotFound; WrongState when it runs already."""
+
+    async def work(rooms: Rooms, guest: Guest, task: Task) -> None:
+        limit = timeout or max(_START_SECONDS, VmConfig.parse(guest.config).memory_mib / 256)
+        try:
+            async with asyncio.timeout(limit):
+                await start_locked(rooms, guest, task)
+        except TimeoutError:
+            raise DeadlineExceeded(f"VM {vmid} did not start within {limit:g} seconds") from None
+
+    guest = await rooms.guests.get(vmid, "qemu")
+    if rooms.vms.state(vmid) is not GuestState.STOPPED:
+        raise WrongState(f"VM {vmid} already running")
+    if guest.config.get("template"):
+        raise WrongState(f"you can't start VM {vmid}: it is a template")
+    return await _task(rooms, by, vmid, "qmstart", work)
+
+
+async def stop(rooms: Rooms, by: Identity, vmid: int) -> Upid:
+    """End a VM's process at once, as by pulling the plug."""
+    return await _task(rooms, by, vmid, "qmstop", stop_locked)
+
+
+async def shutdown(
+    rooms: Rooms, by: Identity, vmid: int, *, timeout: float = _SHUTDOWN_SECONDS, force_stop: bool = False
+) -> Upid:
+    """Ask a VM to halt within `timeout` seconds; then pull the plug with `force_stop`, else fail."""
+
+    async def work(rooms: Rooms, guest: Guest, task: Task) -> None:
+        await _halt(rooms, guest, task, timeout, force_stop=force_stop)
+
+    return await _task(rooms, by, vmid, "qmshutdown", work)
+
+
+async def reboot(rooms: Rooms, by: Identity, vmid: int, *, timeout: float | None = None) -> Upid:
+    """Shut a VM down and start it again, with its pending changes."""
+
+    async def work(rooms: Rooms, guest: Guest, task: Task) -> None:
+        await _halt(rooms, guest, task, timeout or _SHUTDOWN_SECONDS, force_stop=False)
+        await start_locked(rooms, await rooms.guests.get(guest.vmid), task)
+
+    return await _task(rooms, by, vmid, "qmreboot", work)
+
+
+async def reset(rooms: Rooms, by: Identity, vmid: int) -> Upid:
+    """Press a VM's reset button."""
+
+    async def work(rooms: Rooms, guest: Guest, _task: Task) -> None:
+        _require_running(rooms, guest)
+        await rooms.vms.reset(guest.vmid)
+
+    return await _task(rooms, by, vmid, "qmreset", work)
+
+
+async def suspend(rooms: Rooms, by: Identity, vmid: int) -> Upid:
+    """Stop a VM's virtual CPUs."""
+
+    async def work(rooms: Rooms, guest: Guest, _task: Task) -> None:
+        _require_running(rooms, guest)
+        await rooms.vms.pause(guest.vmid)
+
+    return await _task(rooms, by, vmid, "qmpause", work)
+
+
+async def resume(rooms: Rooms, by: Identity, vmid: int) -> Upid:
+    """Let a paused VM go on: one that was suspended, slept, or stopped at an input/output error."""
+
+    async def work(rooms: Rooms, guest: Guest, _task: Task) -> None:
+        _require_running(rooms, guest)
+        status = await rooms.vms.status(guest.vmid)
+        if status is not None and status.state == "suspended":
+            await rooms.vms.wake(guest.vmid)
+        else:
+            await rooms.vms.resume(guest.vmid)
+
+    return await _task(rooms, by, vmid, "qmresume", work)
+
+
+async def start_locked(rooms: Rooms, guest: Guest, task: Task) -> None:
+    """Start a VM whose lock the task holds; leaves nothing of it when that fails."""
+    if rooms.vms.state(guest.vmid) is not GuestState.STOPPED:
+        raise WrongState(f"VM {guest.vmid} already running")
+    guest = await apply_pending(rooms, guest, task)
+    config = VmConfig.parse(guest.config)
+    cards = ports(config)
+    await check_interfaces(rooms, cards)
+    rooms.vms.check(config)
+    accelerator, why = rooms.vms.accelerator
+    if accelerator == "tcg" and config.kvm is not False:
+        # Not a warning of the task's: clients take any end but OK for a failure.
+        task.log(f"warning: without KVM the VM is emulated and slow: {why}")
+    try:
+        await hooks.run_hook(rooms, guest, "pre-start", task)
+        await cloudinit.write_drive(rooms, guest)
+        plan = await vm_plan(rooms, guest)
+        await rooms.network.register(guest.vmid, guest.name, cards)
+        await rooms.vms.start(plan)
+        for index, card in cards.items():
+            await rooms.network.connect(guest.vmid, index, card, "qemu")
+    except BaseException:
+        await asyncio.shield(_undo_start(rooms, guest, task))
+        raise
+    await hooks.run_hook(rooms, guest, "post-start", task)
+
+
+async def _undo_start(rooms: Rooms, guest: Guest, task: Task) -> None:
+    if rooms.vms.state(guest.vmid) is not GuestState.STOPPED:
+        await rooms.vms.stop(guest.vmid)
+    await tidy_stopped(rooms, guest, task)
+
+
+async def stop_locked(rooms: Rooms, guest: Guest, task: Task) -> None:
+    """End a VM whose lock the task holds."""
+    _require_running(rooms, guest)
+    await hooks.run_hook(rooms, guest, "pre-stop", task)
+    await rooms.vms.stop(guest.vmid)
+    await tidy_stopped(rooms, guest, task)
+
+
+async def tidy_stopped(rooms: Rooms, guest: Guest, task: Task | None) -> None:
+    """What follows every stop, also one from inside, once: apply what waited, run the hook."""
+    if await rooms.vms.cleanup(guest.vmid):
+        guest = await apply_pending(rooms, guest, task)
+        await hooks.run_hook(rooms, guest, "post-stop", task)
+
+
+async def _halt(rooms: Rooms, guest: Guest, task: Task, timeout: float, *, force_stop: bool) -> None:
+    _require_running(rooms, guest)
+    if rooms.vms.state(guest.vmid) is GuestState.PAUSED:
+        await rooms.vms.resume(guest.vmid)
+    await hooks.run_hook(rooms, guest, "pre-stop", task)
+    if not await rooms.vms.shutdown(guest.vmid, timeout):
+        if not force_stop:
+            raise DeadlineExceeded(f"VM {guest.vmid} did not shut down within {timeout:g} seconds")
+        task.warn(f"VM {guest.vmid} did not shut down within {timeout:g} seconds: stopping it")
+        await rooms.vms.stop(guest.vmid)
+    await tidy_stopped(rooms, guest, task)
+
+
+def _require_running(rooms: Rooms, guest: Guest) -> None:
+    if rooms.vms.state(guest.vmid) is GuestState.STOPPED:
+        raise WrongState(f"VM {guest.vmid} not running")
+
+
+async def _task(
+    rooms: Rooms, by: Identity, vmid: int, kind: str, act: Callable[[Rooms, Guest, Task], Awaitable[None]]
+) -> Upid:
+    async def work(task: Task) -> None:
+        async with rooms.locks.hold(vmid, task.upid, kind.removeprefix("qm")):
+            guest = await rooms.guests.get(vmid)
+            if guest.config.get("lock"):
+                raise Locked(f"VM is locked ({guest.config['lock']})")
+            await act(rooms, guest, task)
+
+    await rooms.guests.get(vmid, "qemu")
+    return await rooms.tasks.start(kind, str(vmid), by, work)

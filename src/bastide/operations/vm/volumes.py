@@ -1,0 +1,217 @@
+"""Volumes of a VM: from `STORAGE:GiB` or an image in its options to a volume that is made."""
+
+import re
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bastide.base import units
+from bastide.base.errors import InvalidParameter, NotFound
+from bastide.base.ids import VolumeId
+from bastide.host import disk_image
+from bastide.model.storage import Volume as StoredVolume
+from bastide.model.vm import VmConfig, VmOptions
+from bastide.model.vm_disks import EfiDisk, TpmState, Volume
+from bastide.operations.rooms import Rooms
+from bastide.operations.volumes import parse_request
+from bastide.tasks.tasks import Task
+
+Purpose = Literal["disk", "efi", "tpm", "cloudinit"]
+
+CLOUDINIT = re.compile(r"vm-\d+-cloudinit\b", re.ASCII)
+"""What the name of a configuration drive's volume holds."""
+
+_TPM_SIZE = 4 * units.MIB
+_DISK_NUMBER = re.compile(r"-disk-(\d+)")
+_CLOUDINIT_REQUEST = re.compile(r"([A-Za-z][A-Za-z0-9._-]*):cloudinit", re.ASCII)
+_SUFFIXES = {"img": "raw", "raw": "raw", "qcow2": "qcow2", "vmdk": "vmdk", "vdi": "vdi", "vhdx": "vhdx", "vhd": "vpc"}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """An image to make a disk from. `form` is its format in QEMU's name, `ours` that it is some guest's disk."""
+
+    path: Path
+    form: str
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewDisk:
+    """A volume to make: `size` in bytes, or what `source` holds."""
+
+    key: str
+    volid: VolumeId
+    size: int
+    purpose: Purpose
+    source: ImageSource | None = None
+
+
+async def plan_disks(
+    rooms: Rooms, vmid: int, options: VmOptions, taken: Iterable[VolumeId]
+) -> tuple[VmConfig, list[NewDisk]]:
+    """Give every requested volume of `options` a name that `taken` does not hold.
+
+    Returns the options with volume ids in place of the requests, and what to make.
+    Raises InvalidParameter naming the key, NotFound for a storage that is not there.
+    """
+    numbers = {int(match[1]) for volid in taken if (match := _DISK_NUMBER.search(volid.name))}
+    values = options.to_text()
+    new: list[NewDisk] = []
+    for index, unused in options.unused.items():
+        await _check_existing(rooms, vmid, f"unused{index}", Volume(file=unused.file))
+    for key, volume in options.volumes():
+        try:
+            planned = await _plan(rooms, vmid, key, volume, numbers)
+        except InvalidParameter as error:
+            raise InvalidParameter({key: "; ".join(error.errors.values())}) from None
+        if planned is None:
+            await _check_existing(rooms, vmid, key, volume)
+            continue
+        new.append(planned)
+        changes = {"file": str(planned.volid), "import_from": None, "format": None}
+        sized = {"size": units.format_size(planned.size) if planned.size else None}
+        values[key] = str(volume.model_copy(update=changes | sized))
+    return VmConfig.parse(values), new
+
+
+async def _plan(rooms: Rooms, vmid: int, key: str, volume: Volume, numbers: set[int]) -> NewDisk | None:
+    """What to make for one key; None when it names something that is there."""
+    cloud = _CLOUDINIT_REQUEST.fullmatch(volume.file)
+    if cloud is not None:
+        storage = await rooms.storages.disks(cloud[1])
+        return NewDisk(key, VolumeId(cloud[1], storage.disk_name(vmid, "cloudinit", "raw")), 0, "cloudinit")
+    request = parse_request(volume.file)
+    if request is None:
+        if volume.import_from is not None:
+            raise InvalidParameter({key: "'import-from' needs a new volume: write STORAGE:0"})
+        return None
+    storage = await rooms.storages.disks(request[0])
+    purpose = _purpose(volume)
+    source = await _source(rooms, volume.import_from) if volume.import_from else None
+    size = _TPM_SIZE if purpose == "tpm" else request[1]
+    if size == 0 and source is None and purpose == "disk":
+        raise InvalidParameter({key: "a disk of size 0: write STORAGE:GiB"})
+    form = "raw" if purpose != "disk" else volume.format or storage.capabilities.default_disk_format
+    if form not in ("raw", "qcow2", "vmdk") or form not in storage.capabilities.disk_formats:
+        known = ", ".join(sorted(storage.capabilities.disk_formats))
+        raise InvalidParameter({key: f"storage '{request[0]}' has no disks of the format '{form}': use {known}"})
+    number = next(n for n in range(len(numbers) + 1) if n not in numbers)
+    numbers.add(number)
+    volid = VolumeId(request[0], storage.disk_name(vmid, number, form))
+    return NewDisk(key, volid, 0 if source is not None or purpose == "efi" else size, purpose, source)
+
+
+def _purpose(volume: Volume) -> Purpose:
+    if isinstance(volume, EfiDisk):
+        return "efi"
+    return "tpm" if isinstance(volume, TpmState) else "disk"
+
+
+async def _source(rooms: Rooms, text: str) -> ImageSource:
+    """The image that `import-from` names: a volume, or a path that the API admits for root alone."""
+    if text.startswith("/"):
+        path = Path(text)
+        if not path.is_file():
+            raise InvalidParameter({"import-from": f"'{text[:200]}' is not a file"})
+        form = disk_image.detect(path) or _SUFFIXES.get(path.suffix.lower().removeprefix("."), "raw")
+        return ImageSource(path, form)
+    storage, name = await rooms.storages.resolve(text)
+    volume = await storage.info(name)
+    if volume.content == "import":
+        return ImageSource(_file(storage, name), volume.format)
+    if volume.content == "images" and volume.format in ("raw", "qcow2", "vmdk"):
+        return ImageSource(
+            await (await rooms.storages.disks(text.partition(":")[0])).disk_path(name), volume.format, ours=True
+        )
+    raise InvalidParameter({"import-from": f"'{text[:200]}' is not a disk image (STORAGE:import/FILE or a VM's disk)"})
+
+
+def _file(storage: object, name: str) -> Path:
+    """The path of a plain file on a storage. Raises InvalidParameter when the storage holds none."""
+    path: Callable[[str], Path] | None = getattr(storage, "path", None)
+    if path is None:
+        raise InvalidParameter({"volume": f"'{name[:200]}' is not a file"})
+    return path(name)
+
+
+async def _check_existing(rooms: Rooms, vmid: int, key: str, volume: Volume) -> None:
+    """Raise InvalidParameter unless the VM may use what the option names."""
+    if volume.file in ("none", "cdrom"):
+        if getattr(volume, "media", None) != "cdrom":
+            raise InvalidParameter({key: f"'{volume.file}' is for CD-ROM drives: add media=cdrom"})
+        return
+    if volume.file.startswith("/"):
+        if not Path(volume.file).exists():
+            raise InvalidParameter({key: f"'{volume.file[:200]}' does not exist on this host"})
+        return
+    volid = VolumeId.parse(volume.file)
+    try:
+        found = await (await rooms.storages.get(volid.storage)).info(volid.name)
+    except NotFound as error:
+        raise InvalidParameter({key: str(error)}) from None
+    if found.content == "iso":
+        if getattr(volume, "media", None) != "cdrom":
+            raise InvalidParameter({key: f"'{volid}' is an ISO image: add media=cdrom"})
+    elif found.content != "images" or found.vmid != vmid:
+        raise InvalidParameter({key: f"volume '{volid}' does not belong to VM {vmid}"})
+
+
+async def make_disk(rooms: Rooms, disk: NewDisk, config: VmConfig, task: Task | None) -> StoredVolume | None:
+    """Make a planned disk; what it is then. The configuration drive is written elsewhere: None.
+
+    Raises AlreadyExists, NoSpace, InvalidParameter for an image that is refused; leaves nothing when it fails.
+    """
+    if disk.purpose == "cloudinit":
+        return None
+    storage = await rooms.storages.disks(disk.volid.storage)
+    source = disk.source
+    if disk.purpose == "efi" and source is None:
+        source = ImageSource(rooms.vms.efi_variables(config), "raw", ours=True)
+    if source is None:
+        await storage.allocate_disk(disk.volid.name, disk.size)
+    else:
+        if task is not None:
+            task.log(f"importing '{source.path.name}' ({source.form}) as '{disk.volid}'")
+        await storage.import_disk(source.path, source.form, disk.volid.name, _progress(task), ours=source.ours)
+    made = await storage.info(disk.volid.name)
+    if task is not None:
+        task.log(f"{disk.key}: '{disk.volid}', {units.format_size(made.size)}")
+    return made
+
+
+def _progress(task: Task | None) -> Callable[[float], None]:
+    """Logs every tenth part of an import."""
+    logged = 0
+
+    def tell(percent: float) -> None:
+        nonlocal logged
+        if task is not None and int(percent) // 10 > logged:
+            logged = int(percent) // 10
+            task.log(f"{logged * 10:3d}%")
+
+    return tell
+
+
+def with_size(config: VmConfig, key: str, size: int) -> VmConfig:
+    """The configuration with a volume's size in its option."""
+    volume = dict(config.volumes())[key]
+    return VmConfig.parse({**config.to_text(), key: str(volume.model_copy(update={"size": units.format_size(size)}))})
+
+
+def cloudinit_drive(config: VmConfig) -> tuple[str, VolumeId] | None:
+    """The key and volume of the configuration drive."""
+    for key, drive in config.drives():
+        if CLOUDINIT.search(drive.file):
+            return key, VolumeId.parse(drive.file)
+    return None
+
+
+def is_block_device(path: Path) -> bool:
+    """Whether a path is a block device of the host's."""
+    try:
+        return stat.S_ISBLK(path.stat().st_mode)
+    except OSError:
+        return False
