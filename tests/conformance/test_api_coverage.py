@@ -18,7 +18,7 @@ BRANCHES = (
 
 NOT_YET = (
     # branches with issues of their own
-    r"/nodes/{node}/(qemu|vzdump|firewall|disks|ceph|sdn|apt|services|certificates|capabilities|hardware|scan|replication)",
+    r"/nodes/{node}/(qemu|vzdump|firewall|disks|ceph|sdn|apt|services|certificates|scan|replication)",
     r"/cluster/(ha|sdn|firewall|backup|backup-info|ceph|acme|config|jobs|mapping|metrics|notifications|replication|log|bulk-action|qemu)",
     r"/access/(tfa|openid)",
     r"/access/users/{userid}/(tfa|unlock-tfa)",

@@ -18,7 +18,7 @@ from bastide.api.answers import failure
 from bastide.api.dispatch import Endpoint, not_implemented
 from bastide.api.errors import problem_of
 from bastide.api.openapi import document
-from bastide.api.routing import Route
+from bastide.api.routing import Route, named
 from bastide.api.services import Services
 
 PREFIXES = ("/api2/json", "/api2/extjs")
@@ -73,6 +73,8 @@ class _OneMethod(HttpRoute):
         match, child = super().matches(scope)
         if match.name == "PARTIAL":
             return type(match).NONE, {}
+        if "path_params" in child:
+            child["path_params"] = named(child["path_params"])
         return match, child
 
 

@@ -75,8 +75,8 @@ async def list_nodes(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
 @branch.get("/{node}", NodePath, user="all")
 async def read_index(_call: Call, _p: NodePath) -> list[dict[str, str]]:
     """Node index."""
-    return index("name", "aplinfo", "lxc", "network", "query-url-metadata", "rrddata", "status", "storage", "tasks",
-                 "time", "version")  # fmt: skip
+    return index("name", "aplinfo", "capabilities", "hardware", "lxc", "network", "query-url-metadata", "rrddata",
+                 "status", "storage", "tasks", "time", "version")  # fmt: skip
 
 
 @branch.get("/{node}/version", NodePath, user="all")

@@ -8,7 +8,8 @@
 `app.py` mounts every branch below both wire formats; `openapi.py` reads the same data.
 """
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -123,8 +124,13 @@ class Route:
 
     @property
     def pattern(self) -> str:
-        """The path as the router wants it: a volume id may hold slashes, so it takes the rest of the path."""
-        return self.path.replace("{volume}", "{volume:path}")
+        """The path as the router wants it: a volume id may hold slashes, so it takes the rest of the path.
+
+        A placeholder's name may hold no `-` there: `__` stands for it, and `named` undoes that.
+        """
+        return re.sub(r"\{[^}]+\}", lambda found: found[0].replace("-", "__"), self.path).replace(
+            "{volume}", "{volume:path}"
+        )
 
     def permissions(self) -> dict[str, Any] | None:
         """The permission in the reference's form; None means root@pam alone."""
@@ -194,6 +200,11 @@ class Branch:
             return handler
 
         return keep
+
+
+def named(path_parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What the router found in a path, by the names in the route's own path."""
+    return {name.replace("__", "-"): value for name, value in path_parameters.items()}
 
 
 def _lists(value: Any) -> Any:

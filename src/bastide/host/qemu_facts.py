@@ -28,6 +28,16 @@ _CPU_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?", re.ASCII)
 
 MachineType = Literal["q35", "i440fx"]
 
+_V2 = frozenset({"cx16", "lahf-lm", "pni", "popcnt", "sse4.1", "sse4.2", "ssse3"})
+_V3 = _V2 | {"aes", "abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"}
+LEVELS: Mapping[str, frozenset[str]] = {
+    "x86-64-v2": _V2,
+    "x86-64-v2-AES": _V2 | {"aes"},
+    "x86-64-v3": _V3,
+    "x86-64-v4": _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+}
+"""The CPU types that are no models of QEMU's: the flags that each has beyond x86-64 (x86-64 psABI, 3.1.1)."""
+
 
 @dataclass(frozen=True, slots=True)
 class MachineVersion:
@@ -73,8 +83,9 @@ class NumaNode:
 
 @dataclass(frozen=True, slots=True)
 class Emulator:
-    """What one QEMU binary answers. `flags` are CPU properties that it knows, `devices` names for `-device`.
+    """What one QEMU binary answers. `devices` are names for `-device`.
 
+    `flags` are the CPU properties that it knows, `offered` those that it can give a guest on this host.
     `types` holds the other kinds of objects that a guest may need (`chardev-spicevmc`, `memory-backend-memfd`).
     """
 
@@ -84,6 +95,7 @@ class Emulator:
     cpu_models: tuple[CpuModel, ...]
     flags: frozenset[str]
     devices: frozenset[str]
+    offered: frozenset[str] = frozenset()
     types: frozenset[str] = frozenset()
     commands: frozenset[str] = frozenset()
 
@@ -262,6 +274,7 @@ def parse_emulator(binary: Path, answers: Sequence[Any]) -> Emulator:
         ),
         flags=frozenset(name for name, value in properties.items() if isinstance(value, bool)),
         devices=_names(devices),
+        offered=frozenset(name for name, value in properties.items() if value is True),
         types=_names(types or []),
         commands=_names(commands or []),
     )

@@ -71,6 +71,7 @@ def test_answers_are_shaped() -> None:
         "pc-i440fx-7.2", "pc-q35-7.2", "pc-q35-4.0.1", "pc-q35-2.12", "pc-q35-2.4",
     ]  # fmt: skip
     assert emulator.flags == {"aes", "pcid"}
+    assert emulator.offered == {"aes"}
     assert emulator.spice
     assert [(model.name, model.unavailable) for model in emulator.cpu_models] == [
         ("Haswell", ("hle", "rtm")),
