@@ -67,3 +67,21 @@ class WithDigest(Record):
     """A change that may be refused when the configuration is newer than what the caller read."""
 
     digest: Digest | None = None
+
+
+class FeatureQuery(GuestPath):
+    """A capability of a guest."""
+
+    feature: Literal["snapshot", "clone", "copy"]
+    snapname: Annotated[str | None, Field(max_length=40)] = None
+
+
+class GuestSeries(GuestPath):
+    """Which part of a guest's time series."""
+
+    timeframe: TimeFrame
+    cf: Consolidation | None = None
+
+
+class GuestGraph(GuestPath, GraphQuery):
+    """A picture of a guest's time series."""

@@ -7,9 +7,9 @@ locks) is root@pam's alone, whatever roles others have; a token is never root@pa
 import re
 from collections.abc import Iterable
 
+from bastide.api.guest_permissions import Place, check_bridge, check_volume, root_only
 from bastide.api.routing import Call
-from bastide.base.errors import InvalidParameter, PermissionDenied
-from bastide.base.ids import VolumeId
+from bastide.base.errors import InvalidParameter
 from bastide.model.container import ContainerOptions, Features, MountPoint, RootFs
 
 _PRIVILEGE: dict[str, str] = {
@@ -49,15 +49,16 @@ async def check_options(
     """
     if call.is_root:
         return
+    place = Place(call, vmid, pool)
     given = {name for name in ContainerOptions.model_fields if getattr(options, name) not in (None, {})}
     deleted = {stem(key) for key in removed}
     for name in sorted(given | deleted):
         if name in _ROOT_ONLY:
-            raise PermissionDenied(f"Permission check failed ({_ROOT_ONLY[name]})")
+            raise root_only(_ROOT_ONLY[name])
         if name == "features":
-            await _check_features(call, vmid, pool, options.features, before, unprivileged=unprivileged)
+            await _check_features(place, options.features, before, unprivileged=unprivileged)
         else:
-            await _on_guest(call, vmid, pool, _PRIVILEGE.get(name, _OTHER))
+            await place.require(_PRIVILEGE.get(name, _OTHER))
     for key, mount in _mounts(options):
         await _check_mount(call, vmid, key, mount.volume)
     for index, volume in options.unused.items():
@@ -71,68 +72,20 @@ async def check_privileged(call: Call) -> None:
     await call.require("/", "Sys.Modify")
 
 
-async def check_bridge(call: Call, bridge: str | None, tag: int | None = None, trunks: str | None = None) -> None:
-    """Raise PermissionDenied unless the caller may use the bridge, and there the VLANs."""
-    if bridge is None:
-        return
-    base = f"/sdn/zones/localnetwork/{bridge}"
-    vlans = [str(tag)] if tag is not None else []
-    vlans += (trunks or "").split(";") if trunks else []
-    if vlans:
-        for vlan in vlans:
-            await call.require(f"{base}/{vlan}", "SDN.Use")
-    else:
-        await call.require(base, "SDN.Use")
-
-
-async def check_volume(call: Call, volid: str, vmid: int | None = None) -> None:
-    """Raise PermissionDenied unless the caller may use an existing volume (for the guest `vmid`)."""
-    if call.is_root:
-        return
-    volume = VolumeId.parse(volid)
-    storage, name = await call.rooms.storages.resolve(volid)
-    info = await storage.info(name)
-    path = f"/storage/{volume.storage}"
-    if info.content in ("iso", "vztmpl", "import"):
-        await call.require(path, "Datastore.AllocateSpace", "Datastore.Audit", any_of=True)
-    elif info.vmid is not None and info.vmid == vmid:
-        return
-    elif info.content == "backup" and info.vmid is not None:
-        await call.require(path, "Datastore.AllocateSpace")
-        await call.require(f"/vms/{info.vmid}", "VM.Backup")
-    elif info.content in ("images", "rootdir") and info.vmid is not None:
-        await call.require(path, "Datastore.Audit")
-        await call.require(f"/vms/{info.vmid}", "VM.Config.Disk")
-    else:
-        await call.require(path, "Datastore.Allocate")
-
-
-async def _on_guest(call: Call, vmid: int, pool: str | None, *privileges: str) -> None:
-    if pool is not None and await call.may(f"/pool/{pool}", *privileges):
-        return
-    await call.require(f"/vms/{vmid}", *privileges)
-
-
 async def _check_features(
-    call: Call,
-    vmid: int,
-    pool: str | None,
+    place: Place,
     features: Features | None,
     before: ContainerOptions | None,
     *,
     unprivileged: bool,
 ) -> None:
     if not unprivileged:
-        raise PermissionDenied(
-            "Permission check failed (changing feature flags for privileged container is only allowed for root@pam)"
-        )
+        raise root_only("changing feature flags for privileged container is only allowed for root@pam")
     old = (before.features.to_text() if before is not None and before.features else {}) | {"nesting": 0}
     new = (features.to_text() if features else {}) | {"nesting": 0}
     if {key: value for key, value in old.items() if value} != {key: value for key, value in new.items() if value}:
-        raise PermissionDenied(
-            "Permission check failed (changing feature flags (except nesting) is only allowed for root@pam)"
-        )
-    await _on_guest(call, vmid, pool, "VM.Allocate")
+        raise root_only("changing feature flags (except nesting) is only allowed for root@pam")
+    await place.require("VM.Allocate")
 
 
 def _mounts(options: ContainerOptions) -> list[tuple[str, RootFs | MountPoint]]:
@@ -144,7 +97,7 @@ def _mounts(options: ContainerOptions) -> list[tuple[str, RootFs | MountPoint]]:
 
 async def _check_mount(call: Call, vmid: int, key: str, volume: str) -> None:
     if volume.startswith("/"):
-        raise PermissionDenied("Permission check failed (mount point type bind is only allowed for root@pam)")
+        raise root_only("mount point type bind is only allowed for root@pam")
     fresh = _NEW_VOLUME.fullmatch(volume)
     if fresh:
         await call.require(f"/storage/{fresh[1]}", "Datastore.AllocateSpace")
