@@ -1,6 +1,8 @@
 """Consoles: ours (`/bastide/guests/{guest}/console`) and Proxmox VE's `termproxy`, `vncproxy`, `vncwebsocket`."""
 
-from typing import Annotated, Any
+import asyncio
+import secrets
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -11,23 +13,29 @@ from bastide.api.websocket import SocketChannel, while_allowed
 from bastide.base.errors import MethodNotImplemented
 from bastide.model.record import Record
 from bastide.operations import execute
-from bastide.operations.console import Consoles
+from bastide.operations.console import Consoles, Screen
 
 branch = Branch("")
 
 _CHECK = ("perm", "/vms/{vmid}", ("VM.Console",))
+_PASSWORD_LENGTH = 8  # all that RFB's authentication looks at (RFC 6143, 7.2.2)
 
 
 class Console(Record):
-    """A guest's console. `tty`: 0 is /dev/console, 2 and up that virtual terminal, 1 (or none) what `cmode` says."""
+    """A guest's console.
+
+    `tty` of a container: 0 is /dev/console, 2 and up that virtual terminal, 1 (or none) what `cmode` says. `serial` of
+    a VM: that serial port, none the one that is its display, or its first.
+    """
 
     guest: GuestName
     tty: Annotated[int, Field(ge=0, le=6)] = 1
+    serial: Annotated[int | None, Field(ge=0, le=3)] = None
     cols: Columns | None = None
     rows: Columns | None = None
 
 
-class VncProxy(GuestPath):
+class ContainerVncProxy(GuestPath):
     """What a VNC terminal would look like."""
 
     websocket: bool | None = None
@@ -35,8 +43,27 @@ class VncProxy(GuestPath):
     height: Annotated[int | None, Field(ge=16, le=2160)] = None
 
 
+class TermProxy(GuestPath):
+    """Which serial port."""
+
+    serial: Literal["serial0", "serial1", "serial2", "serial3"] | None = None
+
+
+class VncProxy(GuestPath):
+    """How the screen is shown: always over a WebSocket, with a password of its own or with none."""
+
+    websocket: bool | None = None
+    generate_password: Annotated[bool | None, Field(alias="generate-password")] = None
+
+
+class SpiceProxy(GuestPath):
+    """Where a SPICE client would connect to."""
+
+    proxy: Annotated[str | None, Field(max_length=255)] = None
+
+
 class VncWebsocket(GuestPath):
-    """The terminal that `termproxy` offered."""
+    """What `termproxy` or `vncproxy` offered."""
 
     port: Annotated[int, Field(ge=5900, le=5999)]
     vncticket: Annotated[str, Field(max_length=512)]
@@ -53,33 +80,76 @@ async def attach(call: Call, p: Console) -> None:
     """Attach to the guest's console; the frames are those of `exec`."""
     guest = await guest_for_console(call, p.guest)
     terminal = execute.terminal_of(p.cols, p.rows)
+    tty = p.serial if guest.kind == "qemu" else None if p.tty == 1 else p.tty
     channel = SocketChannel(call.websocket)
-    async with consoles(call).open(call.rooms, guest, None if p.tty == 1 else p.tty, terminal) as session:
+    async with consoles(call).open(call.rooms, guest, tty, terminal) as console:
         await channel.accept()
-        await while_allowed(call, guest.vmid, execute.join(session, channel))
+        await while_allowed(call, guest.vmid, console.join(channel))
     await channel.close()
 
 
 @branch.post("/nodes/{node}/lxc/{vmid}/termproxy", GuestPath, check=_CHECK)
-async def termproxy(call: Call, p: GuestPath) -> dict[str, Any]:
+async def offer_terminal(call: Call, p: GuestPath) -> dict[str, Any]:
     """Offer a terminal of the container; the ticket is good for one use within 30 seconds."""
-    guest = await call.rooms.guests.get(p.vmid)
-    offer, upid = await consoles(call).offer(call.rooms, guest, call.identity)
-    ticket = await call.access.issue_console_ticket(call.identity, f"/vms/{p.vmid}", offer.port)
-    return {"port": offer.port, "ticket": ticket, "user": offer.user, "upid": str(upid)}
+    return await _offer(call, p.vmid, None)
 
 
-@branch.post("/nodes/{node}/lxc/{vmid}/vncproxy", VncProxy, check=_CHECK)
-async def vncproxy(_call: Call, p: VncProxy) -> None:
+@branch.post("/nodes/{node}/qemu/{vmid}/termproxy", TermProxy, check=_CHECK)
+async def offer_serial_port(call: Call, p: TermProxy) -> dict[str, Any]:
+    """Offer a serial port of the VM as a terminal; the ticket is good for one use within 30 seconds."""
+    return await _offer(call, p.vmid, None if p.serial is None else int(p.serial.removeprefix("serial")))
+
+
+@branch.post("/nodes/{node}/lxc/{vmid}/vncproxy", ContainerVncProxy, check=_CHECK)
+async def offer_picture(_call: Call, p: ContainerVncProxy) -> None:
     """A terminal as a VNC picture."""
     raise MethodNotImplemented(
         f"Method 'POST /nodes/{p.node}/lxc/{p.vmid}/vncproxy' not implemented: use termproxy, which gives a terminal"
     )
 
 
+@branch.post("/nodes/{node}/qemu/{vmid}/vncproxy", VncProxy, check=_CHECK)
+async def offer_screen(call: Call, p: VncProxy) -> dict[str, Any]:
+    """Offer the VM's screen to a VNC client; the ticket is good for one use within 30 seconds.
+
+    Nothing listens on the port, with `websocket` or without: the client comes to `vncwebsocket`.
+    """
+    password = secrets.token_urlsafe(_PASSWORD_LENGTH)[:_PASSWORD_LENGTH] if p.generate_password else None
+    answer = await _offer(call, p.vmid, Screen(password))
+    certificate = call.rooms.layout.state / "api.pem"
+    answer["cert"] = await asyncio.to_thread(lambda: certificate.read_text() if certificate.exists() else "")
+    return answer if password is None else {**answer, "password": password}
+
+
+@branch.post("/nodes/{node}/qemu/{vmid}/spiceproxy", SpiceProxy, check=_CHECK)
+async def offer_spice(_call: Call, p: SpiceProxy) -> None:
+    """The VM's screen for a SPICE client."""
+    raise MethodNotImplemented(
+        f"Method 'POST /nodes/{p.node}/qemu/{p.vmid}/spiceproxy' not implemented: VMs have no SPICE server here; "
+        "use vncproxy"
+    )
+
+
 @branch.websocket("/nodes/{node}/lxc/{vmid}/vncwebsocket", VncWebsocket, check=_CHECK)
-async def vncwebsocket(call: Call, p: VncWebsocket) -> None:
+async def open_terminal(call: Call, p: VncWebsocket) -> None:
     """Open the terminal that `termproxy` offered, once."""
+    await _serve(call, p)
+
+
+@branch.websocket("/nodes/{node}/qemu/{vmid}/vncwebsocket", VncWebsocket, check=_CHECK)
+async def open_console(call: Call, p: VncWebsocket) -> None:
+    """Open the terminal or the screen (RFB in binary frames) that `termproxy` or `vncproxy` offered, once."""
+    await _serve(call, p)
+
+
+async def _offer(call: Call, vmid: int, what: Screen | int | None) -> dict[str, Any]:
+    guest = await call.rooms.guests.get(vmid)
+    offer, upid = await consoles(call).offer(call.rooms, guest, call.identity, what)
+    ticket = await call.access.issue_console_ticket(call.identity, f"/vms/{vmid}", offer.port)
+    return {"port": offer.port, "ticket": ticket, "user": offer.user, "upid": str(upid)}
+
+
+async def _serve(call: Call, p: VncWebsocket) -> None:
     guest = await call.rooms.guests.get(p.vmid)
     await call.access.use_console_ticket(p.vncticket, call.identity, f"/vms/{p.vmid}", p.port)
     offer = consoles(call).take(p.vmid, str(call.identity), p.port)

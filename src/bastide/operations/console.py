@@ -1,23 +1,24 @@
-"""Consoles of guests, and terminals in the browser the way Proxmox VE offers them.
+"""Consoles of guests, and terminals and screens in the browser the way Proxmox VE offers them.
 
 `Consoles.offer` begins a task and binds a port number (a label: nothing listens there) to a guest and a user; whoever
-comes with the ticket for it within half a minute gets the terminal, once. The browser's terminal speaks a stream of
-its own, which may be cut into frames anywhere: `0:LEN:data` is input, `1:COLS:ROWS:` a size, `2` a ping; what comes
-back is the plain output.
+comes with the ticket for it within half a minute gets the terminal or the screen, once. The browser's terminal speaks
+a stream of its own, which may be cut into frames anywhere: `0:LEN:data` is input, `1:COLS:ROWS:` a size, `2` a ping;
+what comes back is the plain output. A screen is the bytes of RFB (RFC 6143) both ways.
 """
 
 import asyncio
 import contextlib
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from bastide.base.errors import AuthenticationFailed, DeadlineExceeded, HostFailure, WrongState
 from bastide.base.ids import Upid
 from bastide.guest.protocol import Terminal
 from bastide.host import attached
 from bastide.model.access import Identity
-from bastide.model.guest import Guest
+from bastide.model.guest import Guest, GuestState
 from bastide.operations import execute
 from bastide.operations.execute import Channel, Session
 from bastide.operations.rooms import Rooms
@@ -33,19 +34,60 @@ _LOGIN_LIMIT = 1024
 _LOGIN_DEADLINE = 10.0
 _INPUT_LIMIT = 64 * 1024
 _NUMBER_LIMIT = 6
+_SERIAL_PORTS = 4
 _FIRST_SIZE = Terminal()
 # The guest's own login shell; the text holds nothing from outside.
 _SHELL = ["/bin/sh", "-c", "cd; if [ -x /bin/bash ]; then exec /bin/bash -l; fi; exec /bin/sh -l"]
 
 
+class Console(Protocol):
+    """An open console, to be joined to one client."""
+
+    async def join(self, channel: Channel) -> None:
+        """Copy between it and the client, in the frames of `execute`, until either ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """A terminal that a process of the host's holds for the guest."""
+
+    session: Session
+
+    async def join(self, channel: Channel) -> None:
+        await execute.join(self.session, channel)
+
+
+@dataclass(frozen=True, slots=True)
+class _SerialPort:
+    """A serial port of a VM: bytes without a size, an end of input or an exit code."""
+
+    port: attached.Descriptor
+
+    async def join(self, channel: Channel) -> None:
+        await pump(self.port, _Typing(channel))
+        with contextlib.suppress(OSError):
+            await channel.send(bytes([execute.EXIT]) + b"0")
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What a client of RFB is to be shown. With a password it has to prove that it knows its first 8 characters."""
+
+    password: str | None = None
+
+
 @dataclass(eq=False, slots=True)
 class Offer:
-    """A terminal that waits for its client, or has it. `init` is the guest's first process: another run is another."""
+    """A console that waits for its client, or has it. `init` is the guest's first process: another run is another.
+
+    `what` is a screen, or the number of a terminal as `Consoles.open` takes it.
+    """
 
     vmid: int
     user: str
     port: int
     init: int | None
+    what: Screen | int | None = None
     taken: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
@@ -59,23 +101,30 @@ class Consoles:
         self._ttys: set[tuple[int, int]] = set()
 
     @contextlib.asynccontextmanager
-    async def open(self, rooms: Rooms, guest: Guest, tty: int | None, terminal: Terminal) -> AsyncIterator[Session]:
-        """A guest's console: tty 0 is /dev/console, 1 and up the virtual terminals, None what its `cmode` says.
+    async def open(self, rooms: Rooms, guest: Guest, tty: int | None, terminal: Terminal) -> AsyncIterator[Console]:
+        """A guest's console. Of a container tty 0 is /dev/console, 1 and up the virtual terminals; of a VM the number
+        of a serial port. None is what the options say.
 
         Raises WrongState, HostFailure.
         """
+        if guest.kind == "qemu":
+            require_screen(rooms, guest)
+            port = attached.Descriptor(await rooms.vms.serial(guest.vmid, serial_port(guest, tty)))
+            with contextlib.closing(port):
+                yield _SerialPort(port)
+            return
         execute.require_running(rooms, guest)
         if tty is None and guest.config.get("cmode") == "shell":
             shell = execute.command_of(_SHELL, tty=True)
             with contextlib.closing(await execute.execute(rooms, guest, shell, terminal)) as session:
-                yield session
+                yield _Process(session)
             return
         chosen = self._choose(guest) if tty is None else tty
         _check(guest, chosen)
         with self._hold(guest.vmid, chosen):
             process, master = await rooms.containers.console(guest.vmid, chosen, terminal)
             with contextlib.closing(Session(process, attached.Descriptor(master))) as session:
-                yield session
+                yield _Process(session)
 
     def _choose(self, guest: Guest) -> int:
         """The first virtual terminal that has no client, or /dev/console."""
@@ -85,7 +134,7 @@ class Consoles:
         return next((tty for tty in range(1, count + 1) if (guest.vmid, tty) not in self._ttys), 1)
 
     @contextlib.contextmanager
-    def _hold(self, vmid: int, tty: int):  # type: ignore[no-untyped-def]
+    def _hold(self, vmid: int, tty: int) -> Iterator[None]:
         added = (vmid, tty) not in self._ttys
         self._ttys.add((vmid, tty))
         try:
@@ -94,16 +143,25 @@ class Consoles:
             if added:
                 self._ttys.discard((vmid, tty))
 
-    async def offer(self, rooms: Rooms, guest: Guest, by: Identity) -> tuple[Offer, Upid]:
-        """Offer a terminal of a running guest; a task lasts as long as it does. Raises WrongState."""
-        execute.require_running(rooms, guest)
+    async def offer(
+        self, rooms: Rooms, guest: Guest, by: Identity, what: Screen | int | None = None
+    ) -> tuple[Offer, Upid]:
+        """Offer a terminal or the screen of a running guest; a task lasts as long as it does. Raises WrongState."""
+        if guest.kind == "qemu":
+            require_screen(rooms, guest)
+            if not isinstance(what, Screen):
+                serial_port(guest, what)
+        else:
+            execute.require_running(rooms, guest)
         port = next((port for port in PORTS if port not in self._offers), None)
         if port is None:
             raise HostFailure("all console ports are in use: close a terminal and try again")
-        offer = self._offers[port] = Offer(guest.vmid, str(by), port, rooms.containers.init_pid(guest.vmid))
+        init = rooms.engine(guest).init_pid(guest.vmid)
+        offer = self._offers[port] = Offer(guest.vmid, str(by), port, init, what)
 
         async def work(task: Task) -> None:
-            task.log(f"starting terminal proxy for CT {guest.vmid} on port {port}")
+            kind = "vnc" if isinstance(what, Screen) else "terminal"
+            task.log(f"starting {kind} proxy for {guest.title} on port {port}")
             try:
                 await self._last(offer)
             finally:
@@ -133,28 +191,91 @@ class Consoles:
         return offer
 
     async def serve(self, rooms: Rooms, guest: Guest, offer: Offer, channel: Channel, ticket: str) -> None:
-        """Join a client that took an offer to its terminal, until it goes, the shell ends or the task is stopped.
+        """Join a client that took an offer to what it was offered, until it goes, the other side ends or the task is
+        stopped.
 
-        The client says `user:ticket` once more before anything of the guest is shown to it.
+        The client of a terminal says `user:ticket` once more before anything of the guest is shown to it.
         Raises AuthenticationFailed when it does not.
         """
         try:
+            if isinstance(offer.what, Screen):
+                self._require_same_run(rooms, guest, offer)
+                with contextlib.closing(
+                    attached.Descriptor(await rooms.vms.vnc(guest.vmid, offer.what.password))
+                ) as screen:
+                    await _until(offer.stopped, pump(screen, channel))
+                return
             rest = await _login(channel, f"{offer.user}:{ticket}")
-            if rooms.containers.init_pid(guest.vmid) != offer.init:
-                raise WrongState(f"CT {guest.vmid} was restarted since the terminal was offered")
-            async with self.open(rooms, guest, None, _FIRST_SIZE) as session:
+            self._require_same_run(rooms, guest, offer)
+            async with self.open(rooms, guest, offer.what, _FIRST_SIZE) as console:
                 browser = _Browser(channel, rest)
                 await channel.send(b"OK")
-                joined = asyncio.create_task(execute.join(session, browser))
-                stopped = asyncio.create_task(offer.stopped.wait())
-                try:
-                    await asyncio.wait({joined, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    joined.cancel()
-                    stopped.cancel()
-                    await asyncio.gather(joined, stopped, return_exceptions=True)
+                await _until(offer.stopped, console.join(browser))
         finally:
             offer.closed.set()
+
+    def _require_same_run(self, rooms: Rooms, guest: Guest, offer: Offer) -> None:
+        if rooms.engine(guest).init_pid(guest.vmid) != offer.init:
+            raise WrongState(f"{guest.title} was restarted since the console was offered")
+
+
+def require_screen(rooms: Rooms, guest: Guest) -> None:
+    """Raise WrongState unless the VM runs; one that is paused has its consoles too."""
+    if rooms.vms.state(guest.vmid) is GuestState.STOPPED:
+        raise WrongState(f"VM {guest.vmid} not running")
+
+
+def serial_port(guest: Guest, number: int | None) -> int:
+    """The serial port of a VM that is meant: this one, or else the one that is its display, or else its first.
+
+    Raises WrongState when the VM has no such port.
+    """
+    there = [port for port in range(_SERIAL_PORTS) if guest.config.get(f"serial{port}") == "socket"]
+    if number is None:
+        display = str(guest.config.get("vga", "")).removeprefix("type=").partition(",")[0]
+        number = next((port for port in there if display == f"serial{port}"), there[0] if there else None)
+    if number is None:
+        raise WrongState("unable to find a serial interface: add one (serial0: socket) and start the VM again")
+    if number not in there:
+        raise WrongState(f"VM {guest.vmid} has no serial port 'serial{number}' (serial{number}: socket)")
+    return number
+
+
+async def pump(descriptor: attached.Descriptor, channel: Channel) -> None:
+    """Copy bytes both ways, neither side faster than the other takes them, until either ends."""
+
+    async def to_client() -> None:
+        while data := await descriptor.read():
+            await channel.send(data)
+
+    async def from_client() -> None:
+        while (data := await channel.receive()) is not None:
+            await descriptor.write(data)
+
+    tasks = [asyncio.create_task(to_client()), asyncio.create_task(from_client())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        # An OSError says that one side is gone, which is an end like any other.
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception) and not isinstance(result, OSError):
+            raise result
+
+
+async def _until(stopped: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work until it ends or the event comes. Raises what the work raises."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+    if not working.cancelled():
+        working.result()
 
 
 def _check(guest: Guest, tty: int) -> None:
@@ -258,3 +379,21 @@ class _Browser:
         """Send output; the exit code is not part of the stream."""
         if frame[0] != execute.EXIT:
             await self._channel.send(frame[1:])
+
+
+class _Typing:
+    """A channel of plain bytes over one of `execute`'s frames: what is typed, and what is shown."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def receive(self) -> bytes | None:
+        """What is typed next, or None when the client is gone."""
+        while (frame := await self._channel.receive()) is not None:
+            if len(frame) > 1 and frame[0] == execute.INPUT:
+                return frame[1:]
+        return None
+
+    async def send(self, data: bytes) -> None:
+        """Show bytes."""
+        await self._channel.send(bytes([execute.OUTPUT]) + data)
