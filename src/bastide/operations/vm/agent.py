@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bastide.base.errors import BastideError, HostFailure, InvalidParameter, WrongState
+from bastide.base.errors import BastideError, DeadlineExceeded, HostFailure, InvalidParameter, WrongState
 from bastide.model.guest import GuestState
 from bastide.model.vm import VmConfig
 from bastide.operations.rooms import Rooms
@@ -30,6 +30,13 @@ async def ask(
     if not VmConfig.parse(guest.config).agent_enabled:
         raise WrongState("No QEMU guest agent configured")
     return await rooms.vms.ask(vmid, command, arguments, deadline=deadline)
+
+
+async def tell(rooms: Rooms, vmid: int, command: str, *, deadline: float = 5) -> None:
+    """A command that the agent does not answer when it works: shutdown and suspend. Raises as `ask` without an agent."""
+    await ask(rooms, vmid, "guest-ping")
+    with contextlib.suppress(DeadlineExceeded, WrongState):
+        await ask(rooms, vmid, command, deadline=deadline)
 
 
 async def execute(rooms: Rooms, vmid: int, argv: Sequence[str], data: bytes | None = None) -> int:
