@@ -203,27 +203,33 @@ class Host:
 
     def template(self) -> str:
         """The volume id of a Debian 12 template, built once on this machine."""
-        found = self._template_in_store()
+        return self._image("vztmpl", CACHE, self.root / "state/storage/template/cache", "lxc")
+
+    def vm_image(self) -> str:
+        """The volume id of a Debian 12 disk image for VMs, built once on this machine."""
+        return self._image("import", CACHE / "import", self.root / "state/storage/import", "qemu")
+
+    def _image(self, content: str, cache: Path, folder: Path, kind: str) -> str:
+        found = self._image_in_store(content)
         if found:
             return found
-        CACHE.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True)
         with (CACHE / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            cached = sorted(CACHE.glob("debian-12*.tar.zst"))
-            target = self.root / "state/storage/template/cache"
+            cached = [file for file in cache.glob("debian-12*") if not file.name.endswith(".json")]
             if cached:
-                for file in CACHE.glob("debian-12*"):
-                    shutil.copy2(file, target / file.name)
+                for file in cache.glob("debian-12*"):
+                    shutil.copy2(file, folder / file.name)
             else:
-                self.wait(self.post("/bastide/images/build", name=IMAGE), 600)
-                for file in target.glob("debian-12*"):
-                    shutil.copy2(file, CACHE / file.name)
-        found = self._template_in_store()
-        assert found, "no template was built"
+                self.wait(self.post("/bastide/images/build", name=IMAGE, kind=kind), 900)
+                for file in folder.glob("debian-12*"):
+                    shutil.copy2(file, cache / file.name)
+        found = self._image_in_store(content)
+        assert found, "no image was built"
         return found
 
-    def _template_in_store(self) -> str | None:
-        rows = self.get(f"/nodes/{self.node}/storage/local/content", content="vztmpl")
+    def _image_in_store(self, content: str) -> str | None:
+        rows = self.get(f"/nodes/{self.node}/storage/local/content", content=content)
         return next((row["volid"] for row in rows if "debian-12" in row["volid"]), None)
 
     def create(self, *, start: bool = False, **options: Any) -> int:
