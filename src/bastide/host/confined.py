@@ -1,8 +1,9 @@
 """A helper process that becomes a VM's process: an own user, an own root, own control groups, and no right at all.
 
-`confined` makes the argument list. The program (QEMU, swtpm) runs with the uid that it is given, in a mount namespace
-whose root holds the host's programs and libraries, /sys and the few devices that it needs, read-only but for the
-devices; its /proc shows its own user's processes alone. It inherits what it works with as open descriptors.
+`start` starts it; it is nobody's child, so that it outlives the daemon. The program (QEMU, swtpm) runs with the uid
+that it is given, in a mount namespace whose root holds the host's programs and libraries, /sys and the few devices that
+it needs, read-only but for the devices; its /proc shows its own user's processes alone. It inherits what it works with
+as open descriptors.
 
 Sources: unshare(2), pivot_root(2), setpriv(1), proc(5) for `hidepid` and `subset`, setrlimit(2).
 """
@@ -11,12 +12,15 @@ import json
 import os
 import resource
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bastide.host import confine, syscalls
+from bastide.base.errors import HostFailure
+from bastide.host import confine, processes, syscalls
+from bastide.host.run import kill_group, spawn
 
 _SOURCE = str(Path(__file__).parents[2])
 _HELPER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from bastide.host.confined import main; main()"
@@ -39,9 +43,23 @@ class Walls:
     locked_memory: bool = False
 
 
-def confined(argv: Sequence[str], walls: Walls) -> list[str]:
-    """The argument list that runs `argv` (an absolute program) within the walls. Descriptors keep their numbers."""
-    return [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, json.dumps(asdict(walls)), *argv]
+async def start(argv: Sequence[str], walls: Walls, *, log: int, inherit: Sequence[int] = ()) -> processes.Handle:
+    """Run `argv` (an absolute program) within the walls. What it says goes to the descriptor `log`.
+
+    The descriptors in `inherit` keep their numbers. Returns when the process is there, before the program runs: whether
+    it does is seen from its end. Raises HostFailure.
+    """
+    helper = [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, json.dumps(asdict(walls)), *argv]
+    process = await spawn(helper, stdout=PIPE, stderr=log, pass_fds=inherit, cwd=Path("/"))
+    try:
+        told = await process.stdout.read() if process.stdout is not None else b""
+        await process.wait()
+        return processes.Handle(int(told))
+    except (ValueError, ProcessLookupError):
+        raise HostFailure(f"{argv[0]} ended at once") from None
+    finally:
+        if process.returncode is None:
+            await kill_group(process)
 
 
 def run(walls: Mapping[str, Any], argv: list[str]) -> None:
@@ -95,8 +113,14 @@ def _new_root(devices: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Do what the arguments say; a failure is one line on standard error and the exit code 125."""
+    """Tell the process id on standard output, and go on in that process; a failure is one line on standard error."""
     walls, *argv = sys.argv[1:]
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        os._exit(0)
+    os.setsid()
+    os.dup2(2, 1)
     try:
         run(json.loads(walls), argv)
     except (OSError, ValueError) as error:

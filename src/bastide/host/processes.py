@@ -103,3 +103,20 @@ class Handle:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+async def ended(handle: Handle) -> None:
+    """Return once a process has ended; nothing is asked meanwhile. Several may wait for the same one."""
+    # A descriptor of its own: the loop allows one reader a descriptor, and the handle may be closed meanwhile.
+    try:
+        descriptor = os.dup(handle.fd)
+    except OSError:
+        return
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    try:
+        loop.add_reader(descriptor, over.set)
+        await over.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)

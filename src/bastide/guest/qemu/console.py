@@ -1,0 +1,110 @@
+"""Screens and ports of a VM.
+
+A screen needs no password: `vnc` hands QEMU one end of a socket pair, and whoever holds the other end has been let in
+already (RFB security type None). With a password QEMU asks for it by RFB's VNC authentication, whose eight characters
+and DES protect nothing that a single-use ticket and TLS do not; it is there for viewers that insist.
+"""
+
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from bastide.base.errors import HostFailure, WrongState
+from bastide.guest.qemu.agent import Agent
+from bastide.guest.qemu.runtime import Vm
+from bastide.host import unix_sockets
+from bastide.host.qmp import CHANGE_DEADLINE
+
+_PICTURE_LIMIT = 64 * 1024 * 1024
+_SCREEN_DEADLINE = 10.0
+
+
+class Console(Agent):
+    """The `VmConsole` part of the engine."""
+
+    async def serial(self, vmid: int, port: int) -> int:
+        """A connected descriptor to `serial<port>`. Raises WrongState without one, and when somebody else has it."""
+        vm = self._runtime.require(vmid)
+        name = f"serial{port}"
+        path = self._runtime.socket(vmid, name)
+        if not path.exists():
+            raise WrongState(f"VM {vmid} has no serial port {name} with a socket")
+        async with vm.changing:
+            ports = await vm.monitor.execute("query-chardev")
+            here = next((one for one in ports if one.get("label") == name), None)
+            if here is None or not str(here.get("filename", "")).startswith("disconnected:"):
+                raise WrongState(f"{name} of VM {vmid} is in use by another console")
+            try:
+                return unix_sockets.connect(path).detach()
+            except OSError as error:
+                raise HostFailure(f"cannot connect to {name} of VM {vmid}: {error.strerror or error}") from error
+
+    async def vnc(self, vmid: int, password: str | None = None) -> int:
+        """A connected descriptor that speaks RFB with the guest's screen; a password is RFB's, of 8 characters."""
+        vm = self._runtime.require(vmid)
+        if password is not None:
+            await vm.monitor.execute("set_password", {"protocol": "vnc", "password": password})
+        ours, qemus = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        with qemus, contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
+            await hand_over(vm, qemus.fileno(), "vnc", skipauth=password is None)
+            undo.pop_all()
+        return ours.detach()
+
+    async def screenshot(self, vmid: int) -> bytes:
+        """The screen as PNG."""
+        vm = self._runtime.require(vmid)
+        memory = os.memfd_create("screen", os.MFD_CLOEXEC)
+        try:
+            # QEMU takes a descriptor of a set only for the very access that it wants.
+            writing = os.open(f"/proc/self/fd/{memory}", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                async with descriptor_set(vm, writing, "screen") as number:
+                    await vm.monitor.execute(
+                        "screendump", {"filename": f"/dev/fdset/{number}", "format": "png"}, deadline=_SCREEN_DEADLINE
+                    )
+            finally:
+                os.close(writing)
+            size = os.fstat(memory).st_size
+            if size > _PICTURE_LIMIT:
+                raise HostFailure(f"the picture of VM {vmid}'s screen is larger than {_PICTURE_LIMIT >> 20} MiB")
+            return os.pread(memory, size, 0)
+        finally:
+            os.close(memory)
+
+    async def send_keys(self, vmid: int, keys: Sequence[str]) -> None:
+        """Press keys together (QKeyCode names)."""
+        pressed = [{"type": "qcode", "data": key} for key in keys]
+        await self._runtime.require(vmid).monitor.execute("send-key", {"keys": pressed})
+
+    async def monitor(self, vmid: int, line: str) -> str:
+        """Run a command of QEMU's human monitor and return what it prints."""
+        vm = self._runtime.require(vmid)
+        answer = await vm.monitor.execute("human-monitor-command", {"command-line": line}, deadline=CHANGE_DEADLINE)
+        return str(answer)
+
+
+async def hand_over(vm: Vm, descriptor: int, protocol: str, *, skipauth: bool) -> None:
+    """Give a client's connection to QEMU's `vnc` or `spice` server. Raises HostFailure."""
+    name = f"client-{secrets.token_hex(8)}"
+    await vm.monitor.execute_with(descriptor, "getfd", {"fdname": name})
+    try:
+        await vm.monitor.execute("add_client", {"protocol": protocol, "fdname": name, "skipauth": skipauth})
+    except BaseException:
+        with contextlib.suppress(HostFailure):
+            await vm.monitor.execute("closefd", {"fdname": name})
+        raise
+
+
+@asynccontextmanager
+async def descriptor_set(vm: Vm, descriptor: int, opaque: str) -> AsyncIterator[int]:
+    """The number of a set in QEMU (`/dev/fdset/N`) that holds the descriptor while entered."""
+    number = int((await vm.monitor.execute_with(descriptor, "add-fd", {"opaque": opaque}))["fdset-id"])
+    try:
+        yield number
+    finally:
+        with contextlib.suppress(HostFailure):
+            await vm.monitor.execute("remove-fd", {"fdset-id": number})
