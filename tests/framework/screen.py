@@ -19,7 +19,7 @@ def read_text(png: bytes) -> list[str]:
     """The lines on the screen; a cell that is no character is `?`, and so is all of a picture."""
     with Image.open(io.BytesIO(png)) as image:
         grey = image.convert("L")
-    width = 9 if grey.width % 9 == 0 and grey.width % 8 != 0 or grey.width == 720 else 8
+    width = 9 if (grey.width % 9 == 0 and grey.width % 8 != 0) or grey.width == 720 else 8
     return [
         "".join(_character(grey, column * width, row * _HEIGHT) for column in range(grey.width // width)).rstrip()
         for row in range(grey.height // _HEIGHT)
