@@ -1,0 +1,339 @@
+"""A VM engine without VMs: a first-class driver for tests and for trying the API without root.
+
+It keeps what a real engine would ask QEMU, and fails on demand: `fail_next["start"] = error`.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from bastide.base.errors import BastideError, InvalidParameter, NotSupported, WrongState
+from bastide.base.units import MIB
+from bastide.guest.vm_protocol import VmPlan, VmStatus
+from bastide.model.guest import Address, GuestState, Usage
+from bastide.model.vm import VmConfig
+
+Listener = Callable[[int, str, Mapping[str, Any]], Awaitable[None]]
+
+
+@dataclass
+class _Running:
+    plan: VmPlan
+    started: float
+    status: VmStatus
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class FakeVmEngine:
+    """In-memory VMs.
+
+    `told` holds what was asked of a running VM, as tuples of the action, the vmid and the arguments. `answers` maps a
+    command of the agent's to its answer, or to the error that it raises; without any the guest has no agent. `peers`
+    are the other ends of the consoles that were opened.
+    """
+
+    def __init__(self) -> None:
+        self.guests: dict[int, _Running] = {}
+        self.fail_next: dict[str, BastideError] = {}
+        self.told: list[tuple[Any, ...]] = []
+        self.answers: dict[str, Any] = {}
+        self.peers: list[socket.socket] = []
+        self.stale: set[int] = set()
+        self.refused: dict[str, str] = {}
+        self.listeners: list[Listener] = []
+
+    @property
+    def accelerator(self) -> tuple[Literal["kvm", "tcg"], str | None]:
+        """See VmEngine."""
+        return "tcg", "there are no VMs in this engine"
+
+    def _maybe_fail(self, action: str) -> None:
+        error = self.fail_next.pop(action, None)
+        if error is not None:
+            raise error
+
+    def _guest(self, vmid: int) -> _Running:
+        try:
+            return self.guests[vmid]
+        except KeyError:
+            raise WrongState(f"VM {vmid} not running") from None
+
+    def _note(self, action: str, vmid: int, *arguments: Any) -> _Running:
+        self._maybe_fail(action)
+        guest = self._guest(vmid)
+        self.told.append((action, vmid, *arguments))
+        return guest
+
+    async def emit(self, vmid: int, event: str, data: Mapping[str, Any] | None = None) -> None:
+        """Tell the listeners of an event, as QEMU would cause it."""
+        for listener in self.listeners:
+            await listener(vmid, event, data or {})
+
+    def set_status(self, vmid: int, **changes: Any) -> None:
+        """Change what `status` and `known_status` say."""
+        guest = self._guest(vmid)
+        guest.status = replace(guest.status, **changes)
+
+    # lifecycle
+
+    def state(self, vmid: int) -> GuestState:
+        """See Look."""
+        guest = self.guests.get(vmid)
+        if guest is None:
+            return GuestState.STOPPED
+        return GuestState.RUNNING if guest.status.state in ("running", "suspended") else GuestState.PAUSED
+
+    def running(self) -> frozenset[int]:
+        """See Look."""
+        return frozenset(self.guests)
+
+    def init_pid(self, vmid: int) -> int | None:
+        """See Look."""
+        return os.getpid() if vmid in self.guests else None
+
+    def started_at(self, vmid: int) -> float | None:
+        """See Look."""
+        return self.guests[vmid].started if vmid in self.guests else None
+
+    async def start(self, plan: VmPlan, *, paused: bool = False) -> None:
+        """See VmLifecycle."""
+        self._maybe_fail("start")
+        if plan.vmid in self.guests:
+            raise WrongState(f"VM {plan.vmid} already running")
+        state = "prelaunch" if paused or plan.config.freeze else "running"
+        status = VmStatus(
+            state, "tcg", plan.machine, "0.0.0", balloon=plan.config.memory_bytes, vcpus=plan.config.vcpu_count
+        )
+        self.guests[plan.vmid] = _Running(plan, time.time(), status)
+
+    async def stop(self, vmid: int) -> None:
+        """See Look."""
+        self._maybe_fail("stop")
+        guest = self.guests.pop(vmid, None)
+        if guest is not None:
+            guest.stopped.set()
+            self.stale.add(vmid)
+            await self.emit(vmid, "GONE")
+
+    async def shutdown(self, vmid: int, deadline: float) -> bool:
+        """See VmLifecycle; with `fail_next["shutdown"]` the guest takes no notice."""
+        if self.fail_next.pop("shutdown", None) is not None:
+            return False
+        await self.stop(vmid)
+        return True
+
+    async def wait_stopped(self, vmid: int) -> None:
+        """See Look."""
+        if vmid in self.guests:
+            await self.guests[vmid].stopped.wait()
+
+    def ended(self) -> frozenset[int]:
+        """See Look."""
+        return frozenset(self.stale)
+
+    async def cleanup(self, vmid: int) -> bool:
+        """See Look."""
+        there = vmid in self.stale
+        self.stale.discard(vmid)
+        return there
+
+    async def reset(self, vmid: int) -> None:
+        """See VmLifecycle."""
+        self._note("reset", vmid)
+
+    async def pause(self, vmid: int) -> None:
+        """See VmLifecycle."""
+        self._note("pause", vmid)
+        self.set_status(vmid, state="paused")
+
+    async def resume(self, vmid: int) -> None:
+        """See VmLifecycle."""
+        self._note("resume", vmid)
+        self.set_status(vmid, state="running", error=None)
+
+    async def wake(self, vmid: int) -> None:
+        """See VmLifecycle."""
+        self._note("wake", vmid)
+        self.set_status(vmid, state="running")
+
+    async def status(self, vmid: int) -> VmStatus | None:
+        """See VmLifecycle."""
+        return self.known_status(vmid)
+
+    def known_status(self, vmid: int) -> VmStatus | None:
+        """See VmLifecycle."""
+        return self.guests[vmid].status if vmid in self.guests else None
+
+    # inspection
+
+    def usage(self, vmid: int) -> Usage | None:
+        """See Inspection."""
+        if vmid not in self.guests:
+            return None
+        return Usage(cpu_seconds=1.0, memory=10 << 20, swap=0, disk_read=0, disk_written=0, processes=1)
+
+    async def addresses(self, vmid: int) -> Sequence[Address]:
+        """See Inspection; `answers["addresses"]` are Address records."""
+        found: Sequence[Address] = self.answers.get("addresses", []) if vmid in self.guests else []
+        return found
+
+    def traffic(self, vmid: int) -> tuple[int, int]:
+        """See Inspection."""
+        return 0, 0
+
+    # hot changes
+
+    async def add_disk(self, plan: VmPlan, key: str) -> None:
+        """See VmHotChange."""
+        self._note("add_disk", plan.vmid, key).plan = plan
+
+    async def remove_disk(self, vmid: int, key: str) -> None:
+        """See VmHotChange."""
+        self._note("remove_disk", vmid, key)
+
+    async def change_medium(self, plan: VmPlan, key: str) -> None:
+        """See VmHotChange."""
+        self._note("change_medium", plan.vmid, key).plan = plan
+
+    async def change_disk_limits(self, plan: VmPlan, key: str) -> None:
+        """See VmHotChange."""
+        self._note("change_disk_limits", plan.vmid, key).plan = plan
+
+    async def resize_disk(self, vmid: int, key: str, size: int) -> None:
+        """See VmHotChange."""
+        self._note("resize_disk", vmid, key, size)
+
+    async def add_interface(self, plan: VmPlan, index: int) -> None:
+        """See VmHotChange."""
+        self._note("add_interface", plan.vmid, index).plan = plan
+
+    async def remove_interface(self, vmid: int, index: int) -> None:
+        """See VmHotChange."""
+        self._note("remove_interface", vmid, index)
+
+    async def set_link(self, vmid: int, index: int, *, up: bool) -> None:
+        """See VmHotChange."""
+        self._note("set_link", vmid, index, up)
+
+    async def set_vcpus(self, vmid: int, count: int) -> None:
+        """See VmHotChange."""
+        self._note("set_vcpus", vmid, count)
+        self.set_status(vmid, vcpus=count)
+
+    async def set_memory(self, vmid: int, mib: int) -> None:
+        """See VmHotChange."""
+        self._note("set_memory", vmid, mib)
+        self.set_status(vmid, balloon=mib * MIB)
+
+    async def set_balloon(self, vmid: int, mib: int) -> None:
+        """See VmHotChange."""
+        self._note("set_balloon", vmid, mib)
+        self.set_status(vmid, balloon=mib * MIB)
+
+    async def add_usb(self, plan: VmPlan, index: int) -> None:
+        """See VmHotChange."""
+        self._note("add_usb", plan.vmid, index).plan = plan
+
+    async def remove_usb(self, vmid: int, index: int) -> None:
+        """See VmHotChange."""
+        self._note("remove_usb", vmid, index)
+
+    async def set_limits(self, vmid: int, config: VmConfig) -> None:
+        """See VmHotChange."""
+        self._note("set_limits", vmid, config)
+
+    # agent and consoles
+
+    async def ask(self, vmid: int, command: str, arguments: Mapping[str, Any] | None = None, *, deadline: float) -> Any:
+        """See VmAgent. An answer that is callable is called with the arguments."""
+        self._note("ask", vmid, command, arguments)
+        if command not in self.answers:
+            raise WrongState("QEMU guest agent is not running")
+        answer = self.answers[command]
+        if isinstance(answer, BastideError):
+            raise answer
+        return answer(arguments) if callable(answer) else answer
+
+    async def agent_answers(self, vmid: int) -> bool:
+        """See VmAgent."""
+        return vmid in self.guests and "guest-ping" in self.answers
+
+    def _peer(self, greeting: bytes) -> int:
+        ours, theirs = socket.socketpair()
+        theirs.sendall(greeting)
+        self.peers.append(theirs)
+        return ours.detach()
+
+    async def serial(self, vmid: int, port: int) -> int:
+        """See VmConsole."""
+        guest = self._note("serial", vmid, port)
+        if guest.plan.config.serial.get(port) != "socket":
+            raise WrongState(f"VM {vmid} has no serial port serial{port} with a socket")
+        return self._peer(b"login: ")
+
+    async def vnc(self, vmid: int, password: str | None = None) -> int:
+        """See VmConsole."""
+        self._note("vnc", vmid, password)
+        return self._peer(b"RFB 003.008\n")
+
+    async def screenshot(self, vmid: int) -> bytes:
+        """See VmConsole."""
+        self._note("screenshot", vmid)
+        return b"\x89PNG\r\n\x1a\n"
+
+    async def send_keys(self, vmid: int, keys: Sequence[str]) -> None:
+        """See VmConsole."""
+        self._note("send_keys", vmid, *keys)
+
+    async def monitor(self, vmid: int, line: str) -> str:
+        """See VmConsole."""
+        self._note("monitor", vmid, line)
+        return f"{line}\r\n"
+
+    # choices
+
+    def choose_uid(self, vmid: int, taken: Collection[int]) -> int:
+        """See VmEngine."""
+        return max([1_900_000_000 + vmid, *(uid + 1 for uid in taken)])
+
+    def pin_machine(self, config: VmConfig) -> str:
+        """See VmEngine."""
+        asked = config.machine.type if config.machine is not None else None
+        if asked in (None, "pc"):
+            return "pc-i440fx-7.2"
+        return "pc-q35-7.2" if asked == "q35" else str(asked)
+
+    def check(self, config: VmConfig) -> None:
+        """See VmEngine; `refused` maps options to why they are refused."""
+        named = {key: why for key, why in self.refused.items() if key in config.to_text()}
+        if named:
+            raise InvalidParameter(named)
+
+    def efi_variables(self, config: VmConfig) -> Path:
+        """See VmEngine; `answers["efi_variables"]` is the path."""
+        path = self.answers.get("efi_variables")
+        if path is None:
+            raise NotSupported("efidisk0: this host has no UEFI firmware")
+        return Path(path)
+
+    def on_event(self, listener: Listener) -> None:
+        """See VmEngine."""
+        self.listeners.append(listener)
+
+    async def prepare(self) -> None:
+        """Nothing to do."""
+
+    async def close(self) -> None:
+        """Close the consoles that are open."""
+        for peer in self.peers:
+            with contextlib.suppress(OSError):
+                peer.close()
+
+    async def purge(self) -> None:
+        """Nothing to undo."""
