@@ -71,9 +71,11 @@ async def plan_disks(
             await _check_existing(rooms, vmid, key, volume)
             continue
         new.append(planned)
-        changes = {"file": str(planned.volid), "import_from": None, "format": None}
-        sized = {"size": units.format_size(planned.size) if planned.size else None}
-        values[key] = str(volume.model_copy(update=changes | sized))
+        changes: dict[str, str | None] = {"file": str(planned.volid), "import_from": None, "format": None}
+        changes["size"] = units.format_size(planned.size) if planned.size else None
+        if planned.purpose == "cloudinit":
+            changes["media"] = "cdrom"
+        values[key] = str(volume.model_copy(update=changes))
     return VmConfig.parse(values), new
 
 
