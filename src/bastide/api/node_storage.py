@@ -7,8 +7,8 @@ from pydantic import Field
 
 from bastide.api.fields import Consolidation, GraphQuery, NodePath, StoragePath, TimeFrame
 from bastide.api.graphs import picture
+from bastide.api.guest_permissions import check_volume
 from bastide.api.lists import index, storages_seen
-from bastide.api.lxc_permissions import check_volume
 from bastide.api.routing import Branch, Call, NotBuilt
 from bastide.base.errors import InvalidParameter, MethodNotImplemented
 from bastide.base.ids import VolumeId
@@ -98,7 +98,7 @@ async def list_storages(call: Call, p: StoragesQuery) -> list[dict[str, Any]]:
             continue
         row = {"storage": config.storage, **await _status(call, storage)}
         if p.format:
-            row["formats"] = {"default": storage.capabilities.container_format, "supported": ["raw", "subvol"]}
+            row["formats"] = _formats(storage)
         rows.append(row)
     return rows
 
@@ -127,7 +127,7 @@ async def list_content(call: Call, p: ContentQuery) -> list[dict[str, Any]]:
 
 @branch.post("/{storage}/content", NewVolume, check=("perm", "/storage/{storage}", ("Datastore.AllocateSpace",)))
 async def create_volume(call: Call, p: NewVolume) -> str:
-    """Make an empty volume for a container."""
+    """Make an empty volume for a guest."""
     await call.require(f"/vms/{p.vmid}", "VM.Config.Disk")
     return await content.create_volume(call.rooms, p.storage, p.vmid, p.filename, size=p.size, form=p.format)
 
@@ -221,6 +221,14 @@ def _volid(p: VolumePath) -> str:
     if storage != p.storage:
         raise InvalidParameter({"volume": f"storage ID mismatch ({storage[:100]} != {p.storage})"})
     return str(VolumeId.parse(p.volume))
+
+
+def _formats(storage: Storage) -> dict[str, Any]:
+    """What volumes of guests can be, and what they are when nobody says."""
+    known = storage.capabilities
+    supported = {*known.disk_formats, *(("raw", "subvol") if "rootdir" in known.contents else ())}
+    default = known.default_disk_format if known.disk_formats else known.container_format
+    return {"default": default, "supported": sorted(supported)}
 
 
 async def _status(call: Call, storage: Storage) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from bastide.base.errors import (
     NoSpace,
     NotFound,
 )
-from bastide.base.units import GIB, MIB
+from bastide.base.units import MIB
 from bastide.host import archive, unpacked
 from bastide.host.probing import check_file
 from bastide.model.storage import Content, Volume
@@ -24,9 +24,6 @@ RESERVE = 64 * MIB
 
 _UNPACKABLE: tuple[Content, ...] = ("import", "iso")
 _SUFFIXES = {".gz": "gz", ".lzo": "lzo", ".zst": "zst", ".bz2": "bz2", ".xz": "xz"}
-# A disk of zeros shrinks to a seven-thousandth with xz, one with a system on it to a third.
-_RATIO = 1000
-_SMALL = 4 * GIB
 
 
 def split_compression(content: Content, filename: str, asked: str | None = None) -> tuple[str, str | None]:
@@ -82,9 +79,9 @@ async def _unpack(storage: FileStorage, name: str, file: Path, task: Task, compr
         raise HostFailure(f"the file is compressed with {actual}, not with {compression}")
     size = await asyncio.to_thread(lambda: file.stat().st_size)
     room = (await storage.usage()).available - RESERVE
-    limit = min(room, max(_SMALL, size * _RATIO))
-    if limit <= 0:
+    if room <= 0:
         raise NoSpace("the storage is full: there is no room to unpack the file")
+    limit = archive.Limits(size=room).allowed(size)
     task.log(f"unpacking {size} bytes ({compression}), to at most {limit // MIB} MiB")
     target = storage.incoming(name)
     await unpacked.unpack_file(file, target, limit)

@@ -260,8 +260,9 @@ async def test_a_bad_image_leaves_nothing(rooms: Rooms, name: str, data: bytes, 
 @pytest.mark.system
 @pytest.mark.anyio
 async def test_a_bomb_ends_at_its_bound(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incoming, "_SMALL", 4 * MIB)
-    monkeypatch.setattr(incoming, "_RATIO", 10)
+    room = (await rooms.storages.files("local", "import")).usage
+    available = (await room()).available
+    monkeypatch.setattr(incoming, "RESERVE", available - 4 * MIB)
     status = await bring(rooms, "a.raw.gz", gzip.compress(bytes(64 * MIB)))
     assert status is not None
     assert "unpacks to more than" in status
