@@ -1,0 +1,199 @@
+"""What every VM engine must do, the fake and QEMU alike."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bastide.base.errors import InvalidParameter, WrongState
+from bastide.base.layout import Layout
+from bastide.guest.fake_vm import FakeVmEngine
+from bastide.guest.qemu.engine import QemuEngine
+from bastide.guest.vm_protocol import VmEngine, VmPlan
+from bastide.model.guest import GuestState
+from bastide.model.vm import VmConfig
+from framework.vms import plan_vm, traces
+
+VMID = 4711
+pytestmark = pytest.mark.timeout(180)
+
+
+@dataclass
+class Subject:
+    """An engine and a VM that it can start."""
+
+    engine: VmEngine
+    plan: VmPlan
+    events: list[tuple[int, str]] = field(default_factory=list)
+
+    async def listen(self, vmid: int, event: str, _data: Mapping[str, Any]) -> None:
+        self.events.append((vmid, event))
+
+
+Story = Callable[[Subject], Awaitable[None]]
+OPTIONS = {"serial0": "socket", "ide2": "none,media=cdrom", "agent": "1"}
+
+
+@pytest.fixture(params=["fake", pytest.param("qemu", marks=pytest.mark.system)])
+def tell(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[Story], None]]:
+    """Runs a story with each engine; afterwards nothing of it may be left."""
+    layout = Layout(tmp_path / "host")
+
+    async def whole(story: Story) -> None:
+        engine: Any = FakeVmEngine() if request.param == "fake" else QemuEngine(layout)
+        await engine.prepare()
+        subject = Subject(engine, plan_vm(engine, VMID, OPTIONS))
+        engine.on_event(subject.listen)
+        try:
+            await story(subject)
+        finally:
+            await engine.stop(VMID)
+            await engine.cleanup(VMID)
+            await engine.purge()
+            await engine.close()
+
+    (tmp_path / "host").mkdir(mode=0o700)
+    yield lambda story: asyncio.run(whole(story))
+    assert traces(layout) == []
+
+
+def test_a_vm_is_stopped_until_it_is_started(tell: Callable[[Story], None]) -> None:
+    async def story(given: Subject) -> None:
+        engine = given.engine
+        assert (engine.state(VMID), engine.running(), engine.ended()) == (GuestState.STOPPED, frozenset(), frozenset())
+        assert engine.init_pid(VMID) is engine.started_at(VMID) is engine.usage(VMID) is None
+        assert await engine.status(VMID) is engine.known_status(VMID) is None
+        assert (list(await engine.addresses(VMID)), engine.traffic(VMID)) == ([], (0, 0))
+        assert not await engine.cleanup(VMID)
+        async with asyncio.timeout(1):
+            await engine.wait_stopped(VMID)
+        await engine.stop(VMID)
+
+        await engine.start(given.plan)
+        assert (engine.state(VMID), engine.running()) == (GuestState.RUNNING, frozenset({VMID}))
+        status = await engine.status(VMID)
+        assert status is not None
+        assert (status.state, status.machine, status.vcpus, status.balloon) == (
+            "running", given.plan.machine, 1, 32 << 20,
+        )  # fmt: skip
+        assert engine.init_pid(VMID) is not None
+        assert engine.started_at(VMID) is not None
+        usage = engine.usage(VMID)
+        assert usage is not None
+        assert usage.processes >= 1
+        with pytest.raises(WrongState):
+            await engine.start(given.plan)
+
+    tell(story)
+
+
+def test_nothing_can_be_asked_of_a_stopped_vm(tell: Callable[[Story], None]) -> None:
+    async def story(given: Subject) -> None:
+        engine, plan = given.engine, given.plan
+        asked: list[Awaitable[object]] = [
+            engine.pause(VMID), engine.resume(VMID), engine.reset(VMID), engine.wake(VMID), engine.serial(VMID, 0),
+            engine.vnc(VMID), engine.screenshot(VMID), engine.send_keys(VMID, ["a"]), engine.monitor(VMID, "info"),
+            engine.set_link(VMID, 0, up=True), engine.set_vcpus(VMID, 1), engine.set_memory(VMID, 64),
+            engine.set_balloon(VMID, 16), engine.set_limits(VMID, plan.config), engine.remove_disk(VMID, "scsi0"),
+            engine.resize_disk(VMID, "scsi0", 1 << 20), engine.change_medium(plan, "ide2"),
+            engine.ask(VMID, "guest-ping", deadline=1),
+        ]  # fmt: skip
+        for one in asked:
+            with pytest.raises(WrongState):
+                await one
+        assert not await engine.agent_answers(VMID)
+
+    tell(story)
+
+
+def test_whoever_waits_learns_of_the_end(tell: Callable[[Story], None]) -> None:
+    async def story(given: Subject) -> None:
+        engine = given.engine
+        await engine.start(given.plan)
+        waiting = [asyncio.ensure_future(engine.wait_stopped(VMID)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        assert not any(task.done() for task in waiting)
+        await engine.stop(VMID)
+        async with asyncio.timeout(1):
+            await asyncio.gather(*waiting)
+        assert (engine.state(VMID), engine.running(), engine.ended()) == (
+            GuestState.STOPPED, frozenset(), frozenset({VMID}),
+        )  # fmt: skip
+        await asyncio.sleep(0.05)
+        assert (VMID, "GONE") in given.events
+        assert await engine.cleanup(VMID)
+        assert engine.ended() == frozenset()
+        await engine.start(given.plan)
+
+    tell(story)
+
+
+def test_a_paused_vm_counts_as_running(tell: Callable[[Story], None]) -> None:
+    async def story(given: Subject) -> None:
+        engine = given.engine
+        await engine.start(given.plan, paused=True)
+        assert (engine.state(VMID), engine.running()) == (GuestState.PAUSED, frozenset({VMID}))
+        await engine.resume(VMID)
+        assert engine.state(VMID) is GuestState.RUNNING
+        await engine.pause(VMID)
+        assert engine.state(VMID) is GuestState.PAUSED
+        known = engine.known_status(VMID)
+        assert known is not None
+        assert known.state == "paused"
+        await engine.reset(VMID)
+        await engine.stop(VMID)
+        assert engine.state(VMID) is GuestState.STOPPED
+
+    tell(story)
+
+
+def test_consoles_open(tell: Callable[[Story], None]) -> None:
+    async def story(given: Subject) -> None:
+        engine = given.engine
+        await engine.start(given.plan)
+        screen = await engine.vnc(VMID)
+        os.set_blocking(screen, True)
+        assert (await asyncio.to_thread(os.read, screen, 12)).startswith(b"RFB 003.")
+        os.close(screen)
+        os.close(await engine.serial(VMID, 0))
+        with pytest.raises(WrongState):
+            await engine.serial(VMID, 1)
+        assert (await engine.screenshot(VMID)).startswith(b"\x89PNG")
+        await engine.send_keys(VMID, ["ctrl", "alt", "delete"])
+        assert await engine.monitor(VMID, "info version")
+
+    tell(story)
+
+
+def test_a_guest_without_an_agent_says_so(tell: Callable[[Story], None]) -> None:
+    async def story(given: Subject) -> None:
+        await given.engine.start(given.plan)
+        with pytest.raises(WrongState, match="agent is not running"):
+            await given.engine.ask(VMID, "guest-ping", deadline=5)
+        assert not await given.engine.agent_answers(VMID)
+        assert list(await given.engine.addresses(VMID)) == []
+
+    tell(story)
+
+
+def test_choices_depend_on_the_options(tell: Callable[[Story], None]) -> None:
+    async def story(given: Subject) -> None:
+        engine = given.engine
+        kind, why = engine.accelerator
+        assert (kind == "kvm") == (why is None)
+        assert engine.pin_machine(VmConfig.parse({"machine": "q35"})).startswith("pc-q35-")
+        assert engine.pin_machine(VmConfig.parse({})).startswith("pc-i440fx-")
+        first = engine.choose_uid(VMID, [])
+        assert first > 65535
+        assert engine.choose_uid(VMID, [first]) != first
+        engine.check(given.plan.config)
+        if isinstance(engine, QemuEngine):
+            for options in ({"machine": "pc-q35-99.0"}, {"arch": "aarch64"}):
+                with pytest.raises(InvalidParameter):
+                    engine.check(VmConfig.parse(options))
+
+    tell(story)

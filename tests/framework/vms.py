@@ -1,0 +1,103 @@
+"""Small VMs for tests of the engine: SeaBIOS alone, or a boot sector that echoes its serial port."""
+
+import contextlib
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bastide.base.layout import Layout
+from bastide.guest.vm_protocol import ImageFormat, PlannedDisk, VmEngine, VmPlan
+from bastide.host import processes
+from bastide.model.vm import VmConfig
+
+SECTOR = 512
+
+# 16-bit code at 0x7c00: wait for a byte at COM1 (port 0x3f8), send it back, for ever.
+_ECHO = bytes.fromhex(
+    "fa"  # cli
+    "bafd03"  # mov dx, 0x3fd
+    "ec"  # in al, dx
+    "a801"  # test al, 1
+    "74fb"  # jz -5
+    "baf803"  # mov dx, 0x3f8
+    "ec"  # in al, dx
+    "ee"  # out dx, al
+    "ebf1"  # jmp -15
+)
+
+# Write sector after sector, from number 2048 on, by the BIOS (int 13h, extended write), for ever.
+_WRITE = bytes.fromhex(
+    "31c08ed88ec0bc007c"  # xor ax, ax; mov ds, ax; mov es, ax; mov sp, 0x7c00
+    "be407c"  # mov si, 0x7c40 (the packet)
+    "b800"  # mov ax, 0x4300
+    "43"
+    "b280"  # mov dl, 0x80
+    "cd13"  # int 0x13
+    "8306487c40"  # add word [0x7c48], 64
+    "8316" "4a7c00"  # adc word [0x7c4a], 0
+    "ebeb"  # jmp back to mov si
+)  # fmt: skip
+_PACKET_AT = 0x40
+# Size, reserved, 64 sectors, to 0000:8000, from sector 2048 on.
+_PACKET = bytes.fromhex("1000 4000 0080 0000 0008000000000000")
+
+
+def boot_sector(code: bytes, packet: bytes = b"") -> bytes:
+    """A sector that the firmware starts."""
+    sector = bytearray(code.ljust(_PACKET_AT, b"\0") + packet)
+    return bytes(sector.ljust(510, b"\0")) + b"\x55\xaa"
+
+
+def echo_disk(path: Path) -> Path:
+    """A raw disk whose boot sector sends back what comes over the serial port."""
+    path.write_bytes(boot_sector(_ECHO).ljust(1 << 20, b"\0"))
+    return path
+
+
+def writing_disk(path: Path, size: int) -> Path:
+    """A sparse raw disk whose boot sector writes one sector after another."""
+    with path.open("wb") as file:
+        file.write(boot_sector(_WRITE, _PACKET))
+        file.truncate(size)
+    return path
+
+
+def plan_vm(
+    engine: VmEngine,
+    vmid: int,
+    options: Mapping[str, Any] | None = None,
+    files: Mapping[str, Path] | None = None,
+    *,
+    taps: Mapping[int, str] | None = None,
+    formats: Mapping[str, ImageFormat] | None = None,
+) -> VmPlan:
+    """A VM of 32 MiB with those options; `files` are the images of its drives by key."""
+    config = VmConfig.parse({"memory": "32", **(options or {})})
+    files, disks = files or {}, []
+    for key, volume in config.volumes():
+        path = files.get(key)
+        size = path.stat().st_size if path is not None else 0
+        form: ImageFormat = (formats or {}).get(key, "raw")
+        disks.append(PlannedDisk(key, volume, path, form, size, read_only="media=cdrom" in str(options)))
+    return VmPlan(
+        vmid=vmid,
+        name=f"vm{vmid}",
+        config=config,
+        disks=disks,
+        taps=taps or {},
+        uid=engine.choose_uid(vmid, []),
+        machine=engine.pin_machine(config),
+        uuid=str(uuid.uuid4()),
+    )
+
+
+def traces(layout: Layout) -> list[str]:
+    """What an instance has left on the machine: groups, mounts, processes."""
+    found = [str(path) for path in Path("/sys/fs/cgroup").rglob(f"{layout.instance}*")]
+    for path in Path("/proc").glob("[0-9]*/cgroup"):
+        # A zombie is init's to bury.
+        with contextlib.suppress(OSError):
+            if layout.instance in path.read_text() and processes.started(int(path.parent.name)) is not None:
+                found.append((path.parent / "cmdline").read_text())
+    return found + [str(path) for path in (layout.runtime / "qemu").glob("*")]
