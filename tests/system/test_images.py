@@ -64,15 +64,16 @@ def test_a_container_of_it_starts_without_a_failed_unit(host: Host) -> None:
     host.wait(host.delete(host.path(vmid), force=1))
 
 
-def test_a_build_that_is_stopped_or_killed_leaves_nothing(own_host: Host) -> None:
+@pytest.mark.parametrize("kind", ["lxc", "qemu"])
+def test_a_build_that_is_stopped_or_killed_leaves_nothing(own_host: Host, kind: str) -> None:
     host = own_host
-    stopped = host.post("/bastide/images/build", name="debian-12", force=1)
+    stopped = host.post("/bastide/images/build", name="debian-12", kind=kind, force=1)
     _wait_for_line(host, stopped, "extracting archives")
     host.delete(f"/nodes/{host.node}/tasks/{stopped}")
     with pytest.raises(TaskFailed):
         host.wait(stopped)
     assert _left(host) == []
-    killed = host.post("/bastide/images/build", name="debian-12", force=1)
+    killed = host.post("/bastide/images/build", name="debian-12", kind=kind, force=1)
     _wait_for_line(host, killed, "extracting archives")
     host.kill()
     _wait_until(lambda: _processes(host) == [], 10)
@@ -116,5 +117,6 @@ def _left(host: Host) -> list[str]:
         *(storage / ".incoming").iterdir(),
         *(storage / ".trash").iterdir(),
         *(storage / "template/cache").iterdir(),
+        *(storage / "import").iterdir(),
     ]
     return [*map(str, files), *_processes(host)]

@@ -84,11 +84,12 @@ class Agent:
         with socket.socket(socket.AF_UNIX) as link:
             link.settimeout(timeout)
             link.connect(str(self._path))
-            # Whatever waits in the channel from an earlier question ends before the byte 0xff.
-            sync = {"execute": "guest-sync-delimited", "arguments": {"id": 7}}
+            # Answers to earlier questions, also to those of this kind, may still be in the channel.
+            number = time.monotonic_ns() % 10**9
+            sync = {"execute": "guest-sync-delimited", "arguments": {"id": number}}
             link.sendall(b"\xff" + json.dumps(sync).encode() + b"\n")
             answers = link.makefile("rb")
-            while b'{"return": 7}' not in (line := answers.readline()):
+            while f'{{"return": {number}}}'.encode() not in (line := answers.readline()):
                 if not line:
                     raise OSError("the agent is gone")
             link.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
