@@ -113,6 +113,8 @@ def _reserve(descriptor: int, size: int, allocate: bool) -> None:
 async def _run(
     argv: Sequence[str], files: Sequence[tuple[int, bool]], size: int, progress: Progress | None = None
 ) -> None:
+    if not Path(_PROGRAM).exists():
+        raise NotSupported("qemu-img is not installed on this host; see `bastide doctor`")
     # Tables of a format are far below a tenth of the data; small images have a few clusters more.
     bounds = Bounds(seconds=_SECONDS + size // _BYTES_A_SECOND, length=size + size // 8 + GIB)
     process = await spawn(
@@ -138,8 +140,6 @@ async def _run(
 def _explain(argv: Sequence[str], code: int, text: str, *, full: bool) -> HostFailure:
     if full or "No space left on device" in text or "Disk quota exceeded" in text:
         return NoSpace("the storage is full: the disk image does not fit")
-    if "execvp" in text or "failed to execute" in text:
-        return HostFailure("qemu-img is not installed on this host; see `bastide doctor`")
     return RunError([Path(argv[0]).name, argv[1]], code, text)
 
 

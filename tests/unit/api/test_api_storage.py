@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from framework.api import Api, call
+from framework.evil_images import qcow2
 
 pytestmark = pytest.mark.anyio
 
@@ -86,3 +87,44 @@ async def test_a_storage_that_a_guest_uses_stays(api: Api) -> None:
 async def test_a_volume_of_another_storage_is_not_reached_by_this_ones_path(api: Api) -> None:
     answer = await api.root.get(f"{LOCAL}/content/other:iso/x.iso")
     assert (answer.status_code, list(answer.json()["errors"])) == (400, ["volume"])
+
+
+async def test_a_disk_image_is_taken_when_it_stands_alone(api: Api) -> None:
+    answer = await upload(api, "a.qcow2", qcow2(), content="import")
+    assert await api.wait(answer.json()["data"]) == "OK"
+    answer = await upload(api, "b.qcow2", qcow2(backing=b"/etc/shadow"), content="import")
+    assert "backing file" in await api.wait(answer.json()["data"])
+    answer = await upload(api, "c.ova", b"x", content="import")
+    assert (answer.status_code, "OVA" in answer.json()["message"]) == (501, True)
+    rows = await api.data("GET", f"{LOCAL}/content", content="import")
+    assert [(row["volid"], row["format"]) for row in rows] == [("local:import/a.qcow2", "qcow2")]
+
+
+async def test_a_download_is_unpacked_only_as_an_image(api: Api) -> None:
+    values = {"url": "http://x.test/a", "content": "vztmpl", "filename": "a.tar.gz", "compression": "gz"}
+    answer = await call(api.root, "POST", f"{LOCAL}/download-url", **values)
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["compression"])
+    answer = await call(api.root, "POST", f"{LOCAL}/download-url", **{**values, "compression": "rar"})
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["compression"])
+
+
+async def test_the_formats_of_disks_are_told(api: Api, tmp_path: Path) -> None:
+    await api.data("POST", "/storage", storage="isos", type="dir", path=str(tmp_path / "isos"), content="iso")
+    await api.data("POST", "/storage", storage="vms", type="dir", path=str(tmp_path / "vms"), content="images",
+                   format="qcow2")  # fmt: skip
+    rows = await api.data("GET", "/nodes/pve/storage", format="1")
+    told = {row["storage"]: (row["formats"]["default"], row["formats"]["supported"]) for row in rows}
+    assert told["vms"] == ("qcow2", ["qcow2", "raw", "vmdk"])
+    assert told["local"] == ("raw", ["qcow2", "raw", "subvol", "vmdk"])
+    assert told["isos"][1] == []
+
+
+@pytest.mark.system
+async def test_an_empty_disk_is_made(api: Api) -> None:
+    values = {"vmid": "100", "filename": "vm-100-disk-0.qcow2", "size": "8G", "format": "qcow2"}
+    assert await api.data("POST", f"{LOCAL}/content", **values) == "local:100/vm-100-disk-0.qcow2"
+    (row,) = await api.data("GET", f"{LOCAL}/content", content="images")
+    assert (row["vmid"], row["format"], row["size"]) == (100, "qcow2", 8 << 30)
+    shown = await api.data("GET", f"{LOCAL}/content/local:100/vm-100-disk-0.qcow2")
+    assert (shown["format"], shown["size"]) == ("qcow2", 8 << 30)
+    assert await api.data("DELETE", f"{LOCAL}/content/local:100/vm-100-disk-0.qcow2", delay="5") is None

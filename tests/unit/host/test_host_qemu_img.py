@@ -151,3 +151,10 @@ async def test_a_size_beyond_everything_is_no_disk(tmp_path: Path) -> None:
     await qemu_img.create(tmp_path / "y", "qcow2", 1024 * GIB)
     assert (tmp_path / "y").stat().st_blocks * 512 < MIB
     assert not (tmp_path / "x").exists()
+
+
+async def test_a_host_without_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu_img, "_PROGRAM", "/usr/bin/no-such-program")
+    with pytest.raises(NotSupported, match="not installed"):
+        await qemu_img.create(tmp_path / "x", "qcow2", MIB)
+    assert list(tmp_path.iterdir()) == []
