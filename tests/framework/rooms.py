@@ -7,7 +7,9 @@ from pathlib import Path
 
 from bastide.access.access import Access
 from bastide.base.layout import Layout
+from bastide.guest.engines import Engines
 from bastide.guest.fake import FakeEngine
+from bastide.guest.fake_vm import FakeVmEngine
 from bastide.guest.registry import Guests
 from bastide.metrics.sampler import MeasuredStorage, Sampler
 from bastide.network.fake import FakeNetwork
@@ -25,7 +27,7 @@ async def fake_rooms(root: Path) -> Rooms:
     layout = Layout(root)
     for folder in (layout.state, layout.runtime, layout.logs):
         folder.mkdir(parents=True, exist_ok=True)
-    store, engine = MemoryStore(), FakeEngine()
+    store, engines = MemoryStore(), Engines(FakeEngine(), FakeVmEngine())
     storages, guests = Storages(store, layout), Guests(store, "pve")
 
     async def list_storages() -> Sequence[MeasuredStorage]:
@@ -40,10 +42,10 @@ async def fake_rooms(root: Path) -> Rooms:
         tasks=Tasks(store, layout, "pve"),
         locks=GuestLocks(store),
         guests=guests,
-        containers=engine,
+        engines=engines,
         storages=storages,
         network=network,
-        sampler=Sampler(layout, "pve", engine, list_guests=guests.list, list_storages=list_storages),
+        sampler=Sampler(layout, "pve", engines, list_guests=guests.list, list_storages=list_storages),
         access=Access(store, "pve", layout),
     )
     assert await storages.start() == []

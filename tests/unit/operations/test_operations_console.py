@@ -112,7 +112,8 @@ class Containers:
 
 @pytest.fixture
 def rooms():
-    return SimpleNamespace(containers=Containers(), tasks=Tasks())
+    containers = Containers()
+    return SimpleNamespace(containers=containers, engine=lambda _guest: containers, tasks=Tasks())
 
 
 async def test_an_offer_is_for_its_guest_user_and_port_and_for_one_client(rooms) -> None:
