@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -11,17 +11,17 @@ from urllib.parse import urlsplit, urlunsplit
 from bastide.base.errors import HostFailure, NotFound
 from bastide.base.ids import Upid
 from bastide.base.units import MIB
-from bastide.host import disk_image, qemu_img
+from bastide.host import archive, disk_image, qemu_img
 from bastide.host.download import Guard, Network, check_url
 from bastide.host.filesystems import remove_tree
-from bastide.host.unpacked import SUFFIXES, compressed, unpack_file
+from bastide.host.unpacked import SUFFIXES, compressed
 from bastide.model.access import Identity
 from bastide.model.guest import Kind
 from bastide.model.storage import Content
 from bastide.operations.content import Source, check_checksum, download_url, fetch_file, fetch_volume
 from bastide.operations.image_servers import find_image, server_guard
-from bastide.operations.incoming import RESERVE, free_name
-from bastide.operations.manifests import remove_manifest, write_manifest
+from bastide.operations.incoming import free_name, unpack
+from bastide.operations.manifests import write_manifest
 from bastide.operations.rooms import Rooms
 from bastide.operations.simplestreams import Image
 from bastide.storage.protocol import FileStorage
@@ -152,16 +152,11 @@ async def _fetch_disk(files: FileStorage, name: str, source: Source, task: Task,
             task.log(f"converting from {form}")
             target = files.incoming(name)
             made.append(target)
-            await qemu_img.convert(disk, form, target, "qcow2")
+            await qemu_img.convert(disk, form, target, "qcow2", progress=_tenths(task))
             disk = target
-        path = files.path(name)
-        size = disk.stat().st_size
-        await asyncio.to_thread(write_manifest, path, {**manifest, "format": form, "size": size})
-        try:
-            volume = await files.publish(disk, name)
-        except BaseException:
-            await asyncio.to_thread(remove_manifest, path)
-            raise
+        volume = await files.publish(disk, name)
+        said = {**manifest, "format": form, "size": volume.size}
+        await asyncio.to_thread(write_manifest, files.path(name), said)
         task.log(f"{volume.volid}: {volume.size // MIB} MiB")
     finally:
         for path in made:
@@ -171,12 +166,20 @@ async def _fetch_disk(files: FileStorage, name: str, source: Source, task: Task,
 async def _unpacked(files: FileStorage, name: str, part: Path, made: list[Path], task: Task) -> Path:
     if not await asyncio.to_thread(compressed, part):
         return part
-    task.log("unpacking")
-    target = files.incoming(name)
-    made.append(target)
-    room = (await files.usage()).available - RESERVE
-    await unpack_file(part, target, max(room, MIB))
-    return target
+    disk = await unpack(files, name, part, task, await asyncio.to_thread(archive.compression, part))
+    made.append(disk)
+    return disk
+
+
+def _tenths(task: Task) -> Callable[[float], None]:
+    shown = [0]
+
+    def tell(percent: float) -> None:
+        if percent >= shown[0] + 10:
+            shown[0] = int(percent) // 10 * 10
+            task.log(f"{shown[0]:3d}% converted")
+
+    return tell
 
 
 def _checked(disk: Path) -> str:

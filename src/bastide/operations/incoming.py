@@ -65,7 +65,7 @@ async def accept(storage: FileStorage, name: str, file: Path, task: Task, compre
     found = file
     try:
         if compression is not None:
-            found = await _unpack(storage, name, file, task, compression)
+            found = await unpack(storage, name, file, task, compression)
         await check_file(found, cast(Content, name.partition("/")[0]), name)
         return await storage.publish(found, name)
     finally:
@@ -73,7 +73,8 @@ async def accept(storage: FileStorage, name: str, file: Path, task: Task, compre
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
-async def _unpack(storage: FileStorage, name: str, file: Path, task: Task, compression: str) -> Path:
+async def unpack(storage: FileStorage, name: str, file: Path, task: Task, compression: str) -> Path:
+    """Unpack a file that shall become the volume `name`, beside it, within bounds. Raises HostFailure, NoSpace."""
     actual = await asyncio.to_thread(archive.compression, file)
     if actual != compression:
         raise HostFailure(f"the file is compressed with {actual}, not with {compression}")
