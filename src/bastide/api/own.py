@@ -11,10 +11,10 @@ from bastide.api.fields import ChecksumAlgorithm
 from bastide.api.lists import guests_seen, index
 from bastide.api.routing import Branch, Call, NoParameters
 from bastide.base.errors import BastideError, InvalidParameter
-from bastide.model.guest import Guest, GuestState
+from bastide.model.guest import Guest, GuestState, Kind
 from bastide.model.record import Record
 from bastide.model.types import StorageId
-from bastide.operations import images
+from bastide.operations import image_pull, images
 
 branch = Branch("/bastide")
 
@@ -30,23 +30,33 @@ class GuestQuery(Record):
 
 
 class ImagesQuery(Record):
-    """With a name (`debian-12`, `debian/12`, a file name, a volume id): the one image that it means, if any."""
+    """With a name (`debian-12`, `debian/12`, a file name, a volume id): the one image that it means, if any.
+
+    `type` is the kind of guest that images are for. Without one, a name means a container's template before it means a
+    VM's disk image.
+    """
 
     name: _IMAGE_NAME | None = None
+    type: Kind | None = None
 
 
 class ImageBuild(Record):
-    """A distribution's release such as `debian-12`, and the storage for the template."""
+    """A distribution's release such as `debian-12`, the kind of guest it is for, and the storage for the image."""
 
     name: _IMAGE_NAME
+    kind: Kind = "lxc"
     storage: StorageId = "local"
     force: bool = False
 
 
 class ImagePull(Record):
-    """A URL, or an alias on an image server, and what the file must hash to."""
+    """A URL, or an alias on an image server, and what the file must hash to.
+
+    `kind` is the kind of guest it is for; without one the name in a URL tells, and an alias is a container's template.
+    """
 
     source: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[!-~]+$")]
+    kind: Kind | None = None
     storage: StorageId = "local"
     checksum: Annotated[str | None, Field(pattern=r"^[0-9A-Fa-f]{32,128}$")] = None
     checksum_algorithm: Annotated[ChecksumAlgorithm | None, Field(alias="checksum-algorithm")] = None
@@ -63,7 +73,7 @@ async def read_status(call: Call, _p: NoParameters) -> dict[str, Any]:
     """The daemon: its version, where it answers, and how many guests the caller may see."""
     services = call.services
     guests = await guests_seen(call)
-    running = call.rooms.containers.running()
+    running = call.rooms.engines.running()
     return {
         "version": services.version,
         "node": services.node,
@@ -94,42 +104,44 @@ async def read_guest(call: Call, p: GuestQuery) -> dict[str, Any]:
 
 @branch.get("/images", ImagesQuery, user="all")
 async def list_images(call: Call, p: ImagesQuery) -> list[dict[str, Any]]:
-    """The templates on the storages that the caller may look into, newest first.
+    """The images on the storages that the caller may look into, newest first.
 
-    `alias` is the distribution and release, such as `debian-12`, where they are known.
+    `type` is the kind of guest an image is for, `alias` the distribution and release, such as `debian-12`, where they
+    are known, `cloudinit` whether cloud-init is in it.
     """
     rows: list[dict[str, Any]] = []
-    wanted = None if p.name is None else await images.image_volid(call.rooms, p.name)
-    for image in await images.list_images(call.rooms):
+    wanted = None if p.name is None else await _named(call, p.name, p.type)
+    for image in await images.list_images(call.rooms, p.type):
         place = f"/storage/{image['storage']}"
         if not await call.may(place, "Datastore.Audit", "Datastore.AllocateSpace", any_of=True):
             continue
         if p.name is not None and image["volid"] != wanted:
             continue
-        known = "distribution" in image and "release" in image
-        rows.append({**image, **({"alias": f"{image['distribution']}-{image['release']}"} if known else {})})
+        rows.append({**image, **_alias(image)})
     return rows
 
 
 @branch.post("/images/build", ImageBuild, check=_TEMPLATES)
 async def build_image(call: Call, p: ImageBuild) -> str:
-    """Build a container template from this host's own package sources, as a task."""
-    return str(await images.build_image(call.rooms, call.identity, p.name, p.storage, force=p.force))
+    """Build a container template or a VM's disk image from this host's own package sources, as a task."""
+    upid = await images.build_image(call.rooms, call.identity, p.name, p.storage, kind=p.kind, force=p.force)
+    return str(upid)
 
 
 @branch.post("/images/pull", ImagePull, check=_TEMPLATES)
 async def pull_image(call: Call, p: ImagePull) -> str:
-    """Fetch a container template from a URL or an image server, as a task."""
+    """Fetch a container template or a VM's disk image from a URL or an image server, as a task."""
     may_modify = await call.may("/", "Sys.Modify")
     if not may_modify:
         await call.require(f"/nodes/{call.rooms.node}", "Sys.AccessNetwork")
     if (p.checksum is None) != (p.checksum_algorithm is None):
         raise InvalidParameter({"checksum": "'checksum' and 'checksum-algorithm' belong together"})
-    upid = await images.pull_image(
+    upid = await image_pull.pull_image(
         call.rooms,
         call.identity,
         p.source,
         p.storage,
+        kind=p.kind or image_pull.kind_of(p.source),
         checksum=p.checksum,
         checksum_algorithm=p.checksum_algorithm,
         allow_private=may_modify,
@@ -137,8 +149,21 @@ async def pull_image(call: Call, p: ImagePull) -> str:
     return str(upid)
 
 
+async def _named(call: Call, name: str, kind: Kind | None) -> str | None:
+    if kind is not None:
+        return await images.image_volid(call.rooms, name, kind)
+    return await images.image_volid(call.rooms, name) or await images.image_volid(call.rooms, name, "qemu")
+
+
+def _alias(image: dict[str, Any]) -> dict[str, str]:
+    if "distribution" not in image or "release" not in image:
+        return {}
+    cloud = "-cloud" if image["type"] == "lxc" and image.get("variant") == "cloud" else ""
+    return {"alias": f"{image['distribution']}-{image['release']}{cloud}"}
+
+
 def _row(call: Call, guest: Guest) -> dict[str, Any]:
-    state = call.rooms.containers.state(guest.vmid)
+    state = call.rooms.engine(guest).state(guest.vmid)
     return {
         "vmid": guest.vmid,
         "name": guest.name,
@@ -150,11 +175,11 @@ def _row(call: Call, guest: Guest) -> dict[str, Any]:
 
 async def _addresses(call: Call, guest: Guest) -> list[str]:
     """What a guest can be reached by, IPv4 first; empty when it does not run or does not answer."""
-    if call.rooms.containers.state(guest.vmid) is not GuestState.RUNNING:
+    if call.rooms.engine(guest).state(guest.vmid) is not GuestState.RUNNING:
         return []
     try:
         async with asyncio.timeout(_ADDRESS_DEADLINE):
-            found = await call.rooms.containers.addresses(guest.vmid)
+            found = await call.rooms.engine(guest).addresses(guest.vmid)
     except (BastideError, OSError, TimeoutError):
         return []
     texts = [one.address for one in found if one.address not in ("127.0.0.1", "::1")]
