@@ -1,5 +1,6 @@
 """`/bastide/guests/{guest}/exec`: a command in a guest over a WebSocket; see `operations/execute.py` for the frames."""
 
+import contextlib
 from typing import Annotated
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from bastide.api.websocket import SocketChannel, while_allowed
 from bastide.model.guest import Guest
 from bastide.model.record import Record
 from bastide.operations import execute
+from bastide.operations.vm import execute as vm_execute
 
 branch = Branch("/bastide/guests")
 
@@ -39,15 +41,17 @@ async def guest_for_console(call: Call, name: str) -> Guest:
 
 @branch.websocket("/{guest}/exec", Exec, user="all")
 async def run_command(call: Call, p: Exec) -> None:
-    """Run a command in the guest."""
+    """Run a command in the guest; in a VM by its agent, which has no terminals."""
     guest = await guest_for_console(call, p.guest)
     command = execute.command_of(p.command, p.env, p.cwd, tty=p.tty)
     terminal = execute.terminal_of(p.cols, p.rows) if p.tty else None
-    session = await execute.execute(call.rooms, guest, command, terminal)
     channel = SocketChannel(call.websocket)
-    try:
+    if guest.kind == "qemu":
+        by_agent = await vm_execute.execute(call.rooms, guest, command, terminal)
         await channel.accept()
-        await while_allowed(call, guest.vmid, execute.join(session, channel))
-    finally:
-        session.close()
+        await while_allowed(call, guest.vmid, by_agent.join(channel))
+    else:
+        with contextlib.closing(await execute.execute(call.rooms, guest, command, terminal)) as session:
+            await channel.accept()
+            await while_allowed(call, guest.vmid, execute.join(session, channel))
     await channel.close()

@@ -14,6 +14,7 @@ from bastide.api.routing import Branch, Call
 from bastide.base.errors import WrongState
 from bastide.model.record import Record
 from bastide.operations import files
+from bastide.operations.vm import files as vm_files
 
 branch = Branch("/bastide/guests")
 
@@ -44,19 +45,24 @@ class _Download(Response):
     ) -> None:
         self._content = content
         self._holding = holding
+        known = {
+            "content-length": facts.size,
+            "x-bastide-mode": facts.mode,
+            "x-bastide-uid": facts.uid,
+            "x-bastide-gid": facts.gid,
+        }
         super().__init__(
             media_type="application/octet-stream",
             headers={
-                "content-length": str(facts.size),
                 "content-disposition": "attachment",
                 "content-security-policy": "sandbox",
                 "x-content-type-options": "nosniff",
                 "cache-control": "no-store",
-                "x-bastide-mode": facts.mode,
-                "x-bastide-uid": str(facts.uid),
-                "x-bastide-gid": str(facts.gid),
+                **{name: str(value) for name, value in known.items() if value is not None},
             },
         )
+        if facts.size is None:
+            del self.headers["content-length"]  # the body's own, which is empty: the real one is streamed
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer. A file that ends early breaks the connection off, so that nobody takes the part for the whole."""
@@ -71,8 +77,9 @@ class _Download(Response):
 async def read_file(call: Call, p: ReadFile) -> Response:
     """Read a file of the guest."""
     guest = await guest_for_console(call, p.guest)
+    read = vm_files.read_file if guest.kind == "qemu" else files.read_file
     async with contextlib.AsyncExitStack() as stack:
-        facts, content = await stack.enter_async_context(files.read_file(call.rooms, guest, p.path))
+        facts, content = await stack.enter_async_context(read(call.rooms, guest, p.path))
         return _Download(facts, content, stack.pop_all())
 
 
@@ -87,7 +94,8 @@ async def write_file(call: Call, p: WriteFile) -> dict[str, Any]:
         gid=p.gid,
         size=int(length[:18]) if length.isdecimal() else None,
     )
-    facts = await files.write_file(call.rooms, guest, p.path, _body(call.request), new)
+    write = vm_files.write_file if guest.kind == "qemu" else files.write_file
+    facts = await write(call.rooms, guest, p.path, _body(call.request), new)
     return {"size": facts.size, "mode": facts.mode, "uid": facts.uid, "gid": facts.gid}
 
 

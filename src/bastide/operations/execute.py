@@ -1,8 +1,9 @@
-"""A command or terminal in a guest, joined to a client by frames. The first byte of a frame is its stream.
+"""A command or terminal in a container, joined to a client by frames. The first byte of a frame is its stream.
 
 From the client: 0 input, 1 a terminal's size `COLS:ROWS`, 2 the end of input. To the client: 1 output, 2 errors,
 3 the exit code in ASCII, the last frame. Nothing is kept that the other side does not take: a command that does not
 read stops the client's sending, a client that does not read stops the command. A client that goes ends the command.
+A VM's agent runs its commands: `operations/vm/execute.py` speaks the same frames.
 """
 
 import asyncio
@@ -24,6 +25,9 @@ OUTPUT, ERRORS, EXIT = 1, 2, 3
 
 HEARTBEAT = 15.0
 """Seconds of silence after which an empty frame is sent, which finds out that a client is gone."""
+
+PLAIN_ENVIRONMENT = {"LANG": "C.UTF-8"}
+"""What a command without a terminal has in its environment when nothing is asked."""
 
 _QUIET = 0.25
 _LEFT_OVER = 1024 * 1024
@@ -97,7 +101,7 @@ class _Pipe:
 
 def command_of(argv: Sequence[str], env: Sequence[str] = (), cwd: str | None = None, *, tty: bool = False) -> Command:
     """A command as a caller words it; `env` are `NAME=VALUE`. Raises InvalidParameter."""
-    values = {"LANG": "C.UTF-8"}
+    values = dict(PLAIN_ENVIRONMENT)
     if tty:
         values["TERM"] = "xterm-256color"
     problems: dict[str, str] = {}

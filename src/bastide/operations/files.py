@@ -1,7 +1,7 @@
-"""Files into a guest and out of it, through the guest's own root: a link of the guest's leads nowhere else.
+"""Files into a container and out of it, through its own root: a link of the guest's leads nowhere else.
 
 A running guest's files are seen as its first process sees them, with everything mounted; a stopped guest's on its root
-volume, under the guest's lock.
+volume, under the guest's lock. A VM's agent reads and writes its files: `operations/vm/files.py`.
 """
 
 import asyncio
@@ -41,12 +41,12 @@ _ERRORS: dict[str, type[BastideError]] = {
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """A file in a guest: bytes, mode in octal, the guest's own ids of its owner."""
+    """A file in a guest: bytes, mode in octal, the guest's own ids of its owner; None is what nobody tells."""
 
-    size: int
-    mode: str
-    uid: int
-    gid: int
+    size: int | None
+    mode: str | None = None
+    uid: int | None = None
+    gid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ async def read_file(rooms: Rooms, guest: Guest, path: str) -> AsyncIterator[tupl
         process = await root.spawn("read", [path])
         try:
             facts = _facts(await _line(process))
-            yield facts, _content(process, facts.size)
+            yield facts, _content(process, facts.size or 0)
         finally:
             await _end(process)
 
@@ -91,21 +91,27 @@ async def write_file(rooms: Rooms, guest: Guest, path: str, content: AsyncIterat
 async def _feed(process: Process, content: AsyncIterator[bytes]) -> None:
     if process.stdin is None:
         raise RuntimeError("the helper has no input")
+    async for data in stalling(content):
+        view = memoryview(data)
+        while view:
+            part, view = view[:CHUNK], view[CHUNK:]
+            process.stdin.write(len(part).to_bytes(4, "big") + part)
+            await process.stdin.drain()
+    process.stdin.write(bytes(4))
+    await process.stdin.drain()
+
+
+async def stalling(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same content. Raises DeadlineExceeded when nothing comes for a minute."""
     while True:
         try:
             async with asyncio.timeout(STALL):
                 data = await anext(content, None)
         except TimeoutError:
             raise DeadlineExceeded(f"nothing came for {STALL:g} seconds: the transfer was broken off") from None
-        view = memoryview(data or b"")
-        while view:
-            part, view = view[:CHUNK], view[CHUNK:]
-            process.stdin.write(len(part).to_bytes(4, "big") + part)
-            await process.stdin.drain()
         if data is None:
-            process.stdin.write(bytes(4))
-            await process.stdin.drain()
             return
+        yield data
 
 
 async def _content(process: Process, size: int) -> AsyncIterator[bytes]:
