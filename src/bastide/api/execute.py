@@ -17,6 +17,8 @@ branch = Branch("/bastide/guests")
 GuestName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
 """A guest's vmid or name."""
 
+_BY_AGENT = "VM.GuestAgent.Unrestricted"
+
 Columns = Annotated[int, Field(ge=1, le=10_000)]
 
 
@@ -41,15 +43,21 @@ async def guest_for_console(call: Call, name: str) -> Guest:
 
 @branch.websocket("/{guest}/exec", Exec, user="all")
 async def run_command(call: Call, p: Exec) -> None:
-    """Run a command in the guest; in a VM by its agent, which has no terminals."""
-    guest = await guest_for_console(call, p.guest)
+    """Run a command in the guest.
+
+    A container's needs VM.Console. A VM's runs by its agent, which has no terminals, and needs
+    VM.GuestAgent.Unrestricted: the agent is the guest's root, where a VM's console asks for a password.
+    """
+    guest = await call.rooms.guests.find(p.guest)
+    privilege = _BY_AGENT if guest.kind == "qemu" else "VM.Console"
+    await call.require(f"/vms/{guest.vmid}", privilege)
     command = execute.command_of(p.command, p.env, p.cwd, tty=p.tty)
     terminal = execute.terminal_of(p.cols, p.rows) if p.tty else None
     channel = SocketChannel(call.websocket)
     if guest.kind == "qemu":
         by_agent = await vm_execute.execute(call.rooms, guest, command, terminal)
         await channel.accept()
-        await while_allowed(call, guest.vmid, by_agent.join(channel))
+        await while_allowed(call, guest.vmid, by_agent.join(channel), privilege=privilege)
     else:
         with contextlib.closing(await execute.execute(call.rooms, guest, command, terminal)) as session:
             await channel.accept()

@@ -9,9 +9,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from bastide.api.execute import GuestName, guest_for_console
+from bastide.api.execute import GuestName
 from bastide.api.routing import Branch, Call
 from bastide.base.errors import WrongState
+from bastide.model.guest import Guest
 from bastide.model.record import Record
 from bastide.operations import files
 from bastide.operations.vm import files as vm_files
@@ -76,7 +77,7 @@ class _Download(Response):
 @branch.get("/{guest}/file", ReadFile, user="all", raw=True)
 async def read_file(call: Call, p: ReadFile) -> Response:
     """Read a file of the guest."""
-    guest = await guest_for_console(call, p.guest)
+    guest = await _guest(call, p.guest, "VM.GuestAgent.FileRead")
     read = vm_files.read_file if guest.kind == "qemu" else files.read_file
     async with contextlib.AsyncExitStack() as stack:
         facts, content = await stack.enter_async_context(read(call.rooms, guest, p.path))
@@ -86,7 +87,7 @@ async def read_file(call: Call, p: ReadFile) -> Response:
 @branch.put("/{guest}/file", WriteFile, user="all", raw=True)
 async def write_file(call: Call, p: WriteFile) -> dict[str, Any]:
     """Write a file in the guest, whole or not at all."""
-    guest = await guest_for_console(call, p.guest)
+    guest = await _guest(call, p.guest, "VM.GuestAgent.FileWrite")
     length = call.request.headers.get("content-length", "")
     new = files.Writing(
         mode=None if p.mode is None else int(p.mode, 8),
@@ -97,6 +98,14 @@ async def write_file(call: Call, p: WriteFile) -> dict[str, Any]:
     write = vm_files.write_file if guest.kind == "qemu" else files.write_file
     facts = await write(call.rooms, guest, p.path, _body(call.request), new)
     return {"size": facts.size, "mode": facts.mode, "uid": facts.uid, "gid": facts.gid}
+
+
+async def _guest(call: Call, name: str, of_vm: str) -> Guest:
+    """The guest, if the caller may: VM.Console for a container's files, the agent's privilege for a VM's."""
+    guest = await call.rooms.guests.find(name)
+    wanted = (of_vm, "VM.GuestAgent.Unrestricted") if guest.kind == "qemu" else ("VM.Console",)
+    await call.require(f"/vms/{guest.vmid}", *wanted, any_of=True)
+    return guest
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:

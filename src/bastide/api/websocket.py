@@ -51,13 +51,15 @@ class SocketChannel:
             return
 
 
-async def while_allowed(call: Call, vmid: int, work: Coroutine[Any, Any, Any]) -> None:
-    """Do the work until it ends, or until the caller's token, user or right to the console is taken away.
+async def while_allowed(
+    call: Call, vmid: int, work: Coroutine[Any, Any, Any], *, privilege: str = "VM.Console"
+) -> None:
+    """Do the work until it ends, or until the caller's token, user or right (`privilege`) is taken away.
 
     Raises what the work raises, AuthenticationFailed or PermissionDenied. An aged login ticket does not end it.
     """
     working = asyncio.create_task(work)
-    watching = asyncio.create_task(_watch(call, vmid))
+    watching = asyncio.create_task(_watch(call, vmid, privilege))
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -69,10 +71,10 @@ async def while_allowed(call: Call, vmid: int, work: Coroutine[Any, Any, Any]) -
             task.result()
 
 
-async def _watch(call: Call, vmid: int) -> None:
+async def _watch(call: Call, vmid: int, privilege: str) -> None:
     while not is_local(call.connection):
         await asyncio.sleep(LOOK_EVERY)
-        await call.require(f"/vms/{vmid}", "VM.Console")
+        await call.require(f"/vms/{vmid}", privilege)
         if call.identity.token is not None:
             await identify(call.access, call.connection, method="GET")
         elif not is_active(await call.access.users.get(call.identity.userid)):
