@@ -152,12 +152,13 @@ def refusals(plan: VmPlan, host: HostFacts) -> dict[str, str]:
         lambda: devices(plan, host),
         lambda: startup_commands(plan),
         lambda: _own_arguments(plan.config),
+        lambda: render_argv(plan, host, {need.name: range(need.count) for need in needs(plan, host)}),
     ]
     for part in parts:
         try:
             part()
         except InvalidParameter as error:
-            found |= error.errors
+            found = error.errors | found
         except BastideError as error:
             option, _, why = str(error).partition(": ")
             found.setdefault(option, why)

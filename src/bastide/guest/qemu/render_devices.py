@@ -48,8 +48,7 @@ def chardevs(plan: VmPlan, fds: Mapping[str, int], sets: Mapping[str, int]) -> l
         found.append(option_text({"id": "tpm", "fd": str(fds["tpm"])}, "socket"))
     for name, number in sets.items():
         if name.startswith(("serial", "parallel")):
-            backend = name.rstrip("0123456789")
-            found.append(option_text({"id": name, "path": f"/dev/fdset/{number}"}, backend))
+            found.append(option_text({"id": name, "path": f"/dev/fdset/{number}"}, _backend(plan.config, name)))
     if uses_spice(plan):
         found.append(option_text({"id": "vdagent", "name": "vdagent"}, "spicevmc"))
         found += [option_text({"id": name, "name": "usbredir"}, "spicevmc") for name in usb_chardevs(plan)]
@@ -159,6 +158,12 @@ def virtual_iommu(plan: VmPlan) -> Properties | None:
         raise unsupported("machine", "viommu=intel needs a q35 machine")
     device: Properties = {"driver": "intel-iommu", "id": "viommu0", "intremap": "on", "caching-mode": True}
     return {**device, "aw-bits": int(bits)} if bits is not None else device
+
+
+def _backend(config: VmConfig, name: str) -> str:
+    # A printer at USB is written to as a terminal is; `parallel` would claim a port.
+    printers = {f"parallel{index}" for index, path in config.parallel.items() if path.startswith("/dev/usb/")}
+    return "serial" if name.startswith("serial") or name in printers else "parallel"
 
 
 def _isa_agent(config: VmConfig) -> Properties:

@@ -143,10 +143,15 @@ def controllers(plan: VmPlan) -> list[Properties]:
     return list(found.values())
 
 
+def drive_id(key: str) -> str:
+    """What QMP's block commands (`id`) and query-block (`qdev`) call a drive: a virtio one by the part that reads."""
+    return f"/machine/peripheral/{key}/virtio-backend" if key.startswith("virtio") else key
+
+
 def disk_limits(disk: PlannedDisk) -> Properties:
     """The arguments of block_set_io_throttle; rates of 0 are none. Raises InvalidParameter for impossible ones."""
     options = disk.options
-    limits: Properties = {"id": disk.key, **{f"{unit}{side}": 0 for unit in _RATES for side in _SIDES}}
+    limits: Properties = {"id": drive_id(disk.key), **{f"{unit}{side}": 0 for unit in _RATES for side in _SIDES}}
     if not isinstance(options, Drive):
         return limits
     for side in _SIDES:
@@ -217,7 +222,7 @@ def _scsi_device(plan: VmPlan, disk: PlannedDisk, options: ScsiDrive) -> Propert
 def _ide_device(plan: VmPlan, disk: PlannedDisk, options: IdeDrive | SataDrive) -> Properties:
     number = int(disk.key.removeprefix("ide").removeprefix("sata"))
     if isinstance(options, SataDrive):
-        place = {"bus": f"ahci0.{number}"}
+        place: Properties = {"bus": f"ahci0.{number}"}
     elif is_q35(plan):
         place = {"bus": f"ide.{number}", "unit": 0}
     else:

@@ -4,7 +4,7 @@ VNC and SPICE have no port: a client's connection is handed to QEMU (`add_client
 """
 
 from bastide.base.units import MIB
-from bastide.guest.qemu.render_base import Properties, invalid, needs_device, option_text, unsupported
+from bastide.guest.qemu.render_base import Properties, check_id, invalid, needs_device, option_text, unsupported
 from bastide.guest.qemu.render_pci import address
 from bastide.guest.qemu.render_usb import pointer_bus
 from bastide.guest.vm_protocol import VmPlan
@@ -42,7 +42,8 @@ def display_arguments(plan: VmPlan, host: HostFacts) -> list[str]:
     if uses_spice(plan):
         argv += ["-spice", _spice(plan, host)]
     keyboard = plan.config.keyboard or plan.keymap
-    return [*argv, "-k", keyboard] if keyboard is not None else argv
+    # A file's name in QEMU's folder of layouts.
+    return [*argv, "-k", check_id(keyboard, "keyboard")] if keyboard is not None else argv
 
 
 def vga_devices(plan: VmPlan, host: HostFacts) -> list[Properties]:
@@ -53,7 +54,7 @@ def vga_devices(plan: VmPlan, host: HostFacts) -> list[Properties]:
     if kind == "virtio-gl":
         raise unsupported("vga", "virtio-gl needs the host's graphics card, which VMs' processes cannot reach")
     if kind.startswith("qxl") and not host.emulator.spice:
-        raise unsupported("vga", f"{kind} needs SPICE, which this host's QEMU does not have")
+        raise unsupported("vga", "it needs SPICE, which this host's QEMU does not have")
     driver = _DRIVERS[kind]
     needs_device(host, driver, "vga")
     memory = _memory(plan, kind)
@@ -113,10 +114,16 @@ def _memory(plan: VmPlan, kind: str) -> Properties:
     return {"vgamem_mb": mib}
 
 
+def _spice_option(plan: VmPlan) -> str:
+    if screen(plan).startswith("qxl"):
+        return "vga"
+    usb = [index for index, device in plan.config.usb.items() if (device.host or "").lower() == "spice"]
+    return f"usb{min(usb)}" if usb else "audio0"
+
+
 def _spice(plan: VmPlan, host: HostFacts) -> str:
     if not host.emulator.spice:
-        option = "audio0" if plan.config.audio0 is not None and plan.config.audio0.driver == "spice" else "usb"
-        raise unsupported(option, "this host's QEMU does not have SPICE")
+        raise unsupported(_spice_option(plan), "it needs SPICE, which this host's QEMU does not have")
     values: dict[str, str | int | bool] = {"disable-ticketing": True}
     enhancements = plan.config.spice_enhancements
     if enhancements is not None and enhancements.videostreaming is not None:
