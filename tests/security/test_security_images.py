@@ -71,7 +71,47 @@ def download(host: Host, kind: str, name: str, data: bytes) -> str:
         return host.wait(host.post(where, url=url, content=kind, filename=name))
 
 
+@contextmanager
+def planted(host: Host, name: str, data: bytes) -> Iterator[Path]:
+    """An image that lies among the storage's images, by whatever way it came there."""
+    file = host.root / "state/storage/import" / name
+    file.write_bytes(data)
+    try:
+        yield file
+    finally:
+        file.unlink()
+
+
+def import_from(host: Host, _kind: str, name: str, data: bytes) -> str:
+    """As the disk of a new VM."""
+    with planted(host, name, data):
+        disk = f"local:0,import-from=local:import/{name}"
+        return host.wait(host.post(f"/nodes/{host.node}/qemu", vmid=host.new_vmid(), scsi0=disk))
+
+
+def import_from_path(host: Host, _kind: str, name: str, data: bytes) -> str:
+    """As the disk of a new VM, by a path of the host's, as root may."""
+    with planted(host, name, data) as file:
+        disk = f"local:0,import-from={file}"
+        return host.wait(host.post(f"/nodes/{host.node}/qemu", vmid=host.new_vmid(), scsi0=disk))
+
+
+def importdisk(host: Host, _kind: str, name: str, data: bytes) -> str:
+    """As a further disk of a VM."""
+    vmid = host.new_vmid()
+    host.wait(host.post(f"/nodes/{host.node}/qemu", vmid=vmid))
+    try:
+        with planted(host, name, data):
+            disk = f"local:0,import-from=local:import/{name}"
+            return host.wait(host.post(f"/nodes/{host.node}/qemu/{vmid}/config", scsi0=disk))
+    finally:
+        host.wait(host.delete(f"/nodes/{host.node}/qemu/{vmid}"))
+
+
 DOORS: dict[str, Door] = {"upload": upload, "upload, compressed": upload_compressed, "download-url": download}
+VM_DOORS: dict[str, Door] = {
+    "import-from": import_from, "import-from, a path": import_from_path, "importdisk": importdisk,
+}  # fmt: skip
 
 
 @contextmanager
@@ -114,23 +154,26 @@ def files(host: Host) -> set[Path]:
 def refused(host: Host, door: Door, kind: str, name: str, data: bytes) -> str:
     """Bring a file in; returns why it was refused, after a look at what is left."""
     before, memory, began = files(host), resident(host), time.monotonic()
+    guests = host.get(f"/nodes/{host.node}/qemu")
     with pytest.raises((ApiFailure, TaskFailed)) as caught:
         door(host, kind, name, data)
     assert time.monotonic() - began < SECONDS
     assert resident(host) - memory < MEMORY
     assert files(host) - before == set()
+    assert host.get(f"/nodes/{host.node}/qemu") == guests
     return str(caught.value)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", DOORS | VM_DOORS)
 @pytest.mark.parametrize("name", EVIL)
 def test_an_image_that_asks_for_more_than_itself_is_refused(
     host: Host, bird: Canary, ears: Listener, tmp_path: Path, name: str, door: str
 ) -> None:
     evil: Evil = EVIL[name]
     data = evil.make(tmp_path, bird.folder / "passwd", ears.port)
-    told = refused(host, DOORS[door], "import", evil.name, data)
-    assert any(why in told for why in evil.why.split("|")), told
+    told = refused(host, (DOORS | VM_DOORS)[door], "import", evil.name, data)
+    # A path has no format but the one that its content shows, so that it is refused for what it is then.
+    assert door == "import-from, a path" or any(why in told for why in evil.why.split("|")), told
     assert bird.secret not in told
 
 
@@ -155,6 +198,13 @@ def test_a_good_image_comes_in(host: Host, door: str) -> None:
     rows = host.get(where, content="import")
     assert [(row["volid"], row["format"]) for row in rows] == [("local:import/good.qcow2", "qcow2")]
     host.wait(host.delete(f"{where}/local:import/good.qcow2"))
+
+
+@pytest.mark.parametrize("door", VM_DOORS)
+def test_a_good_image_becomes_a_disk(host: Host, door: str) -> None:
+    assert "TASK OK" in VM_DOORS[door](host, "import", "good.qcow2", qcow2())
+    for guest in host.get(f"/nodes/{host.node}/qemu"):
+        host.wait(host.delete(f"/nodes/{host.node}/qemu/{guest['vmid']}"))
 
 
 @pytest.mark.anyio
