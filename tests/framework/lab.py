@@ -37,6 +37,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CACHE = Path("/var/cache/bastide-tests")
 INSIDE = "/opt/bastide"
 SNAPSHOT = "ready"
+PASSED_MAC = "52:54:00:12:34:99"
 MEMORY = "3G"
 BOOT_SECONDS = 600
 PACKAGES = (
@@ -44,6 +45,7 @@ PACKAGES = (
     "openssh-server", "kmod", "procps", "iputils-ping", "uidmap", "python3", "python3-venv", "git", "lxc", "lxcfs",
     "dnsmasq-base", "nftables", "iproute2", "mmdebstrap", "zstd", "xz-utils", "bzip2", "e2fsprogs", "ca-certificates",
     "busybox-static", "qemu-system-x86", "qemu-utils", "ovmf", "swtpm", "pci.ids", "lvm2", "thin-provisioning-tools",
+    "fdisk", "mtools", "isolinux", "syslinux-common",
 )  # fmt: skip
 NETWORK = "[Match]\nDriver=virtio_net\n[Network]\nDHCP=ipv4\n"
 KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 intel_iommu=on mitigations=off cryptomgr.notests"
@@ -286,7 +288,7 @@ def _command(image: Path, folder: Path, port: int) -> list[str]:
         "-serial", f"file:{folder / 'serial'}", "-qmp", f"unix:{folder / 'qmp'},server=on,wait=off",
         *drives,
         "-netdev", f"user,id=lab,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-net-pci,netdev=lab",
-        "-netdev", "user,id=passed,restrict=on", "-device", "e1000e,netdev=passed,mac=52:54:00:12:34:99",
+        "-netdev", "user,id=passed,restrict=on", "-device", f"e1000e,netdev=passed,mac={PASSED_MAC}",
         "-device", "virtio-rng-pci",
     ]  # fmt: skip
 

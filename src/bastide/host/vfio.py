@@ -16,7 +16,7 @@ import contextlib
 import os
 import uuid as uuids
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bastide.base.errors import HostFailure, NotFound, NotSupported, RunError, WrongState
@@ -63,6 +63,8 @@ class Vfio:
     marks: Path = Path("/run/bastide-vfio")
     write: Callable[[Path, str], None] = _write
     uses: Callable[[str], Awaitable[Sequence[str]]] = device_use.uses
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One change at a time: a VM that starts again waits until what it had is released."""
 
     async def plan(self, addresses: Collection[str], uid: int) -> list[PciDevice]:
         """The devices, when they can be given to `uid` together; nothing is changed.
@@ -115,6 +117,10 @@ class Vfio:
 
         Raises what `plan` raises, and HostFailure when the kernel refuses; nothing has changed then.
         """
+        async with self.lock:
+            return await self._acquire(addresses, uid)
+
+    async def _acquire(self, addresses: Collection[str], uid: int) -> list[Held]:
         wanted = await self.plan(addresses, uid)
         if any(known.driver != _DRIVER for known in wanted):
             await _load_module()
@@ -138,6 +144,10 @@ class Vfio:
         With `uid`, so is what another one holds. No process may have them open any more: the kernel waits for it.
         Raises HostFailure when the kernel refuses; the others are released nevertheless.
         """
+        async with self.lock:
+            await self._release(addresses, uid)
+
+    async def _release(self, addresses: Collection[str], uid: int | None) -> None:
         failures: list[str] = []
         for address in dict.fromkeys(addresses):
             try:
