@@ -1,17 +1,19 @@
 """Files and volumes on storages: what is there, uploads, downloads, removal."""
 
 import asyncio
+import contextlib
 import hashlib
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
 
 from bastide.base.errors import BastideError, HostFailure, InvalidParameter, WrongState
 from bastide.base.ids import Upid, VolumeId
 from bastide.base.units import MIB, parse_size
+from bastide.host import disk_image
 from bastide.host.download import Guard, Network, check_url, download
 from bastide.host.filesystems import remove_tree
 from bastide.model.access import Identity
@@ -58,10 +60,14 @@ async def list_content(
 
 
 async def volume_info(rooms: Rooms, volid: str) -> dict[str, Scalar]:
-    """One volume with its path. Raises NotFound, InvalidParameter."""
+    """One volume with its path; a disk image's size is what a guest would see. Raises NotFound, InvalidParameter."""
     storage, name = await rooms.storages.resolve(volid)
     volume = await storage.info(name)
     path = cast(FileStorage, storage).path(name)
+    if volume.content == "import":
+        with contextlib.suppress(HostFailure):
+            found = await asyncio.to_thread(disk_image.inspect, path, volume.format)
+            volume = replace(volume, size=found.virtual_size)
     return {**_shown(volume, volume.content), "path": str(path), "used": volume.used or 0}
 
 

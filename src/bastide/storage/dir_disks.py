@@ -69,14 +69,11 @@ class DirDisks(DirPlace):
         with disk_image.opened(source) as opened:
             check = disk_image.check_chain if ours else disk_image.check
             await asyncio.to_thread(check, opened, source_format)
+            # The size is the image's word: tables for all of it could be gigabytes that nobody asked for.
+            preallocation = self._preallocation if self._preallocation != "metadata" else "off"
             async with self._new_disk(parsed) as temporary:
                 await qemu_img.convert(
-                    opened,
-                    source_format,
-                    temporary,
-                    parsed.format,
-                    preallocation=self._preallocation,
-                    progress=progress,
+                    opened, source_format, temporary, parsed.format, preallocation=preallocation, progress=progress
                 )
 
     async def write_file(self, name: str, data: bytes) -> None:

@@ -233,6 +233,9 @@ async def test_images_are_taken_as_they_are_or_unpacked(rooms: Rooms) -> None:
     for name in ("e.raw", "f.img", "g.raw"):
         assert shown[f"local:import/{name}"]["size"] == MIB
         assert Path(str((await content.volume_info(rooms, f"local:import/{name}"))["path"])).read_bytes() == data
+    # A list shows the file, a look at one image what a guest would see.
+    assert shown["local:import/c.qcow2"]["size"] == len(qcow2())
+    assert (await content.volume_info(rooms, "local:import/c.qcow2"))["size"] == MIB
     assert leftovers(rooms) == []
 
 

@@ -16,6 +16,7 @@ from bastide.host.run import run
 from bastide.model.storage import StorageConfig
 from bastide.storage import dir_place
 from bastide.storage.dir import DirStorage
+from framework.evil_images import qcow2
 
 
 def make(folder: Path, **values: object) -> DirStorage:
@@ -248,3 +249,17 @@ async def test_a_failed_import_leaves_nothing(tmp_path: Path, monkeypatch: pytes
         await storage.import_disk(source, "raw", "100/vm-100-disk-0.qcow2")
     assert list(await storage.list()) == []
     assert list((tmp_path / "disk/.incoming").iterdir()) == []
+
+
+@pytest.mark.system
+@pytest.mark.anyio
+async def test_an_image_cannot_ask_for_tables_of_a_huge_disk(tmp_path: Path) -> None:
+    storage = make(tmp_path, content="images")
+    await storage.prepare()
+    source = tmp_path / "source"
+    source.write_bytes(qcow2(size=8 << 40, l1_size=1 << 14))
+    await storage.import_disk(source, "qcow2", "100/vm-100-disk-0.qcow2")
+    volume = await storage.info("100/vm-100-disk-0.qcow2")
+    assert volume.size == 8 << 40
+    assert volume.used is not None
+    assert volume.used < 4 * MIB
