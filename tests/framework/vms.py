@@ -10,6 +10,7 @@ from bastide.base.layout import Layout
 from bastide.guest.vm_protocol import ImageFormat, PlannedDisk, VmEngine, VmPlan
 from bastide.host import processes
 from bastide.model.vm import VmConfig
+from bastide.model.vm_disks import Drive
 
 SECTOR = 512
 
@@ -36,7 +37,7 @@ _WRITE = bytes.fromhex(
     "cd13"  # int 0x13
     "8306487c40"  # add word [0x7c48], 64
     "8316" "4a7c00"  # adc word [0x7c4a], 0
-    "ebeb"  # jmp back to mov si
+    "ebea"  # jmp back to mov si
 )  # fmt: skip
 _PACKET_AT = 0x40
 # Size, reserved, 64 sectors, to 0000:8000, from sector 2048 on.
@@ -77,9 +78,10 @@ def plan_vm(
     files, disks = files or {}, []
     for key, volume in config.volumes():
         path = files.get(key)
-        size = path.stat().st_size if path is not None else 0
+        size = path.stat().st_size if path is not None and path.exists() else 0
         form: ImageFormat = (formats or {}).get(key, "raw")
-        disks.append(PlannedDisk(key, volume, path, form, size, read_only="media=cdrom" in str(options)))
+        cdrom = isinstance(volume, Drive) and volume.is_cdrom
+        disks.append(PlannedDisk(key, volume, path, form, size, read_only=cdrom))
     return VmPlan(
         vmid=vmid,
         name=f"vm{vmid}",

@@ -32,7 +32,6 @@ class Events:
 
     def _on_gone(self, vm: Vm) -> None:
         text = self._runtime.keep_log(vm)
-        self._runtime.remove_traces(vm.vmid)
         held = functions(vm.launched.pci)
         if held:
             self._runtime.spawn(vfio.release(held, vm.launched.uid))

@@ -24,13 +24,14 @@ class HotChange(HotHardware):
         if controller is not None and controller["driver"] == "ahci" and not await _has_device(vm, controller["id"]):
             raise NotSupported(f"{key}: a running VM cannot get its first SATA disk")
         async with vm.changing, AsyncExitStack() as undo:
+            # First what fails more often: only the guest can let go of a controller again.
+            await self._add_node(vm, plan, disk, undo)
             if thread is not None:
                 await change(vm, "object-add", thread)
                 undo.push_async_callback(forget, vm, "object-del", {"id": thread["id"]})
             if controller is not None and not await _has_device(vm, controller["id"]):
                 await change(vm, "device_add", controller)
                 undo.push_async_callback(forget, vm, "device_del", {"id": controller["id"]})
-            await self._add_node(vm, plan, disk, undo)
             await change(vm, "device_add", render_disks.disk_device(plan, disk))
             undo.push_async_callback(forget, vm, "device_del", {"id": key})
             if render_disks.is_limited(disk):

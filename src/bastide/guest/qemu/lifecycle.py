@@ -73,6 +73,7 @@ class Lifecycle(Agent):
         host = await self._host()
         self._starting.add(vmid)
         try:
+            await self._runtime.settled(vmid)
             async with AsyncExitStack() as undo:
                 undo.push_async_callback(self._undo_start, vmid)
                 vm = await self._launch(plan, host, undo)
@@ -166,12 +167,7 @@ class Lifecycle(Agent):
         vm.handle.close()
 
     async def _undo_start(self, vmid: int) -> None:
-        group, groups = self._runtime.group(vmid), self._runtime.groups
-        groups.kill(group)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_UNDO_DEADLINE):
-                await processes.until(lambda: not groups.processes(group), 0.01)
-        self._runtime.remove_traces(vmid)
+        await self._runtime.clear(vmid)
         self._runtime.remove_folder(vmid)
 
     async def stop(self, vmid: int) -> None:
@@ -280,7 +276,8 @@ class Lifecycle(Agent):
         if vmid in self._starting or self._runtime.find(vmid) is not None:
             return False
         there = self._runtime.folder(vmid).exists()
-        self._runtime.remove_traces(vmid)
+        await self._runtime.settled(vmid)
+        await self._runtime.clear(vmid)
         self._runtime.remove_folder(vmid)
         return there
 

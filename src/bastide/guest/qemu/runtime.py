@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,9 @@ from bastide.model.guest import Address
 
 Listener = Callable[[int, str, Mapping[str, Any]], Awaitable[None]]
 GONE = "GONE"
+TPM_ENDED = "the TPM's process has ended"
 _LOG_LIMIT = 64 * 1024
+_CLEAR_DEADLINE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,9 @@ class Runtime:
         self.layout = layout
         self.groups: Cgroups = host_cgroups()
         self.listeners: list[Listener] = []
+        self._loop = asyncio.get_running_loop()
         self.on_gone: Callable[[Vm], None] = lambda _vm: None
+        self._tidying: dict[int, asyncio.Task[None]] = {}
         self.on_event: Callable[[Vm, str, Mapping[str, Any]], None] = lambda _vm, _event, _data: None
         self._folder = layout.runtime / "qemu"
         self._vms: dict[int, Vm] = {}
@@ -147,6 +151,7 @@ class Runtime:
             return False
         vm = self.new(vmid, handle, launched)
         vm.tpm = open_process(folder / "tpm.pid")
+        vm.error = None if vm.tpm_alive else TPM_ENDED
         with contextlib.suppress(OSError):
             vm.log = os.open(f"/proc/{handle.pid}/fd/2", os.O_RDONLY | os.O_CLOEXEC)
         self._vms[vmid] = vm
@@ -197,8 +202,35 @@ class Runtime:
         if self._vms.get(vm.vmid) is vm:
             del self._vms[vm.vmid]
         self._drop(vm)
-        self.on_gone(vm)
-        vm.gone.set()
+        task = self.spawn(self._tidy(vm))
+        self._tidying[vm.vmid] = task
+        task.add_done_callback(lambda done: self._tidied(vm.vmid, done))
+
+    def _tidied(self, vmid: int, task: "asyncio.Task[None]") -> None:
+        if self._tidying.get(vmid) is task:
+            del self._tidying[vmid]
+
+    async def _tidy(self, vm: Vm) -> None:
+        try:
+            await self.clear(vm.vmid)
+        finally:
+            vm.gone.set()
+            self.on_gone(vm)
+
+    async def settled(self, vmid: int) -> None:
+        """Return once nothing is tidied up after a VM's last run."""
+        task = self._tidying.get(vmid)
+        if task is not None:
+            await asyncio.wait([task])
+
+    async def clear(self, vmid: int) -> None:
+        """End what is left in a VM's group, and remove its traces."""
+        group = self.group(vmid)
+        self.groups.kill(group)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLEAR_DEADLINE):
+                await processes.until(lambda: not self.groups.processes(group), 0.01)
+        self.remove_traces(vmid)
 
     def _tpm_ended(self, vm: Vm) -> None:
         if vm.tpm is not None:
@@ -207,7 +239,7 @@ class Runtime:
             vm.tpm = None
         # A VM that ends takes its TPM along; whichever descriptor is looked at first.
         if vm.handle.alive():
-            vm.error = "the TPM's process has ended"
+            vm.error = TPM_ENDED
             self.tell(vm, "TPM_GONE", {})
 
     def _drop(self, vm: Vm) -> None:
@@ -235,11 +267,16 @@ class Runtime:
         """The VMs whose process lives."""
         return frozenset(vmid for vmid in list(self._vms) if self.find(vmid) is not None)
 
-    def spawn(self, work: Any) -> None:
+    def spawn_from_thread(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine in the background of the engine's loop, from whichever thread asks."""
+        self._loop.call_soon_threadsafe(self.spawn, work)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Run a coroutine in the background, and keep it alive."""
-        task = asyncio.ensure_future(work)
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def tell(self, vm: Vm, event: str, data: Mapping[str, Any]) -> None:
         """Tell the listeners of an event of a VM's, one event after another."""
@@ -253,10 +290,8 @@ class Runtime:
                     await listener(vm.vmid, event, data)
 
     def remove_traces(self, vmid: int) -> None:
-        """Remove what a VM that has ended leaves: processes in its group, the group, its sockets."""
-        group = self.group(vmid)
-        self.groups.kill(group)
-        self.groups.remove(group)
+        """Remove the group and the sockets of a VM that has ended."""
+        self.groups.remove(self.group(vmid))
         for path in self.folder(vmid).glob("*.sock"):
             path.unlink(missing_ok=True)
 
