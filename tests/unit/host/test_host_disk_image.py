@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ VARIANTS = [
     ("vmdk", ["subformat=monolithicSparse"]),
     ("vmdk", ["subformat=streamOptimized"]),
     ("vdi", []),
-    ("vdi", ["preallocation=metadata"]),
+    ("vdi", ["static=on"]),
     ("vhdx", []),
     ("vpc", ["force_size=on"]),
 ]
@@ -38,14 +37,11 @@ def window(data: bytes) -> Window:
 @pytest.mark.parametrize("size", [512, GIB + 512, 1500 * GIB])
 @pytest.mark.parametrize(("form", "options"), VARIANTS)
 def test_what_qemu_makes_is_understood(tmp_path: Path, form: str, options: list[str], size: int) -> None:
-    if "preallocation=metadata" in options:
-        size = min(size, GIB + 512)
+    if options in (["preallocation=metadata"], ["static=on"]):
+        size = min(size, 64 * MIB)
     image = tmp_path / "image"
     extra = [word for option in options for word in ("-o", option)]
-    try:
-        qemu_img(tmp_path, "create", "-f", form, *extra, "image", str(size))
-    except subprocess.CalledProcessError:
-        pytest.skip("qemu-img makes no such image")
+    qemu_img(tmp_path, "create", "-f", form, *extra, "image", str(size))
     assert detect(image) == form
     info = check(image, form)
     assert (info.format, info.virtual_size) == (form, size)
