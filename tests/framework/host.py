@@ -26,6 +26,7 @@ from typing import Any
 import httpx
 
 from bastide.base.layout import Layout
+from framework.screen import read_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CACHE = Path("/var/cache/bastide-tests")
@@ -59,6 +60,7 @@ class Host:
         self.node = "testnode"
         self.first_vmid = 100_000 + (os.getpid() % 5000) * 1000 + number * 100
         self._vmid = self.first_vmid
+        self._vms: set[int] = set()
         self.process: subprocess.Popen[bytes] | None = None
         transport = httpx.HTTPTransport(uds=str(root / "run/api.sock"))
         self.http = httpx.Client(transport=transport, base_url="http://local/api2/json", timeout=90)
@@ -123,10 +125,9 @@ class Host:
         with contextlib.suppress(Exception):
             if self.process is None or self.process.poll() is not None:
                 self.start()
-            for guest in self.get(f"/nodes/{self.node}/lxc"):
-                with contextlib.suppress(ApiFailure, TaskFailed):
-                    self.put(f"/nodes/{self.node}/lxc/{guest['vmid']}/config", protection=0)
-                self.wait(self.delete(f"/nodes/{self.node}/lxc/{guest['vmid']}", force=1))
+            for kind in ("lxc", "qemu"):
+                for guest in self.get(f"/nodes/{self.node}/{kind}"):
+                    self._remove(f"/nodes/{self.node}/{kind}/{guest['vmid']}")
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -137,6 +138,14 @@ class Host:
         if purged.returncode != 0:
             sys.stderr.write(f"down --purge failed: {purged.stdout}{purged.stderr}\n")
         shutil.rmtree(self.root, ignore_errors=True)
+
+    def _remove(self, path: str) -> None:
+        with contextlib.suppress(ApiFailure, TaskFailed):
+            self.put(f"{path}/config", protection=0)
+        with contextlib.suppress(ApiFailure, TaskFailed):
+            self.wait(self.post(f"{path}/status/stop"))
+        with contextlib.suppress(ApiFailure, TaskFailed):
+            self.wait(self.delete(path))
 
     def daemon_log(self) -> str:
         """The daemon's log so far."""
@@ -245,9 +254,64 @@ class Host:
         self.wait(self.post(f"/nodes/{self.node}/lxc", vmid=vmid, start=int(start), **{**defaults, **options}))
         return vmid
 
+    def create_vm(self, *, start: bool = False, **options: Any) -> int:
+        """Make a VM without a system, which shows what its firmware does; returns its vmid."""
+        vmid = self.new_vmid()
+        self._vms.add(vmid)
+        defaults = {"name": f"vm{vmid}", "memory": 64}
+        self.wait(self.post(f"/nodes/{self.node}/qemu", vmid=vmid, start=int(start), **{**defaults, **options}))
+        return vmid
+
+    def create_debian_vm(self, *, start: bool = True, **options: Any) -> int:
+        """Make a VM from the Debian image, with cloud-init and an agent; returns its vmid."""
+        defaults = {
+            "memory": 768,
+            "machine": "q35",
+            "cpu": "max",
+            "scsihw": "virtio-scsi-single",
+            "scsi0": f"local:0,import-from={self.vm_image()}",
+            "ide2": "local:cloudinit",
+            "net0": f"virtio,bridge={self.bridge}",
+            "ipconfig0": "ip=dhcp",
+            "serial0": "socket",
+            "rng0": "source=/dev/urandom",
+            "ciupgrade": 0,
+            "agent": 1,
+            "ostype": "l26",
+        }
+        return self.create_vm(start=start, **{**defaults, **options})
+
     def path(self, vmid: int, rest: str = "") -> str:
-        """The API path of a container."""
-        return f"/nodes/{self.node}/lxc/{vmid}{rest}"
+        """The API path of a guest."""
+        return f"/nodes/{self.node}/{'qemu' if vmid in self._vms else 'lxc'}/{vmid}{rest}"
+
+    def screenshot(self, vmid: int) -> bytes:
+        """A VM's screen as PNG."""
+        answer = self.http.get(f"/bastide/guests/{vmid}/screenshot")
+        if answer.status_code != 200:
+            raise ApiFailure(answer)
+        return answer.content
+
+    def wait_screen(self, vmid: int, text: str, seconds: float = 180) -> str:
+        """Wait until a VM's screen shows a text; returns all that it shows."""
+        deadline = time.monotonic() + seconds
+        shown = ""
+        while time.monotonic() < deadline:
+            shown = "\n".join(read_text(self.screenshot(vmid)))
+            if text in shown:
+                return shown
+            time.sleep(0.5)
+        raise AssertionError(f"guest {vmid} does not show {text!r}:\n{shown}")
+
+    def wait_agent(self, vmid: int, seconds: float = 400) -> None:
+        """Wait until a VM's agent answers."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with contextlib.suppress(ApiFailure):
+                self.post(self.path(vmid, "/agent/ping"))
+                return
+            time.sleep(0.5)
+        raise AssertionError(f"the agent of guest {vmid} does not answer:\n{self.all_logs()[-2000:]}")
 
     def lxc_name(self, vmid: int) -> str:
         """What LXC's own tools call a container, with LXC_PATH as their path."""

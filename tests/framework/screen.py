@@ -34,7 +34,7 @@ def colours(png: bytes) -> int:
 
 def _character(image: Image.Image, left: int, top: int) -> str:
     cell = image.crop((left, top, left + 8, top + _HEIGHT))
-    pixels = list(cell.getdata())
+    pixels = list(cell.get_flattened_data())
     darkest = min(pixels)
     if darkest == max(pixels):
         return " "

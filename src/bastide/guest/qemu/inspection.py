@@ -48,7 +48,8 @@ class Inspection(Agent):
         now = time.monotonic()
         if now - vm.figures_asked >= _FIGURES_KEPT and vm.monitor.connected:
             vm.figures_asked = now
-            self._runtime.spawn(_refreshed(vm))
+            # The sampler looks from a thread.
+            self._runtime.spawn_from_thread(_refreshed(vm))
 
     async def addresses(self, vmid: int) -> Sequence[Address]:
         """Addresses on the guest's interfaces, without loopback's, as its agent says; none without an agent."""

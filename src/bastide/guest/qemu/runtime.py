@@ -94,6 +94,12 @@ class Vm:
         """Whether its TPM, if it has one, works."""
         return not self.launched.tpm or (self.tpm is not None and self.tpm.alive())
 
+    def close_log(self) -> None:
+        """Let go of what QEMU said."""
+        if self.log is not None:
+            os.close(self.log)
+            self.log = None
+
 
 class Runtime:
     """Paths, names and living processes of the VMs of one Bastide."""
@@ -300,7 +306,7 @@ class Runtime:
         shutil.rmtree(self.folder(vmid), ignore_errors=True)
 
     def keep_log(self, vm: Vm) -> str:
-        """Write what QEMU said to the log file, and return it."""
+        """Write what QEMU said in its last run to the log file, and return it."""
         text = "" if vm.log is None else read_log(vm.log)
         path = self.log(vm.vmid)
         with contextlib.suppress(OSError):
@@ -314,7 +320,11 @@ class Runtime:
             self._unwatch(vm.handle)
             if vm.tpm is not None:
                 self._unwatch(vm.tpm)
+                vm.tpm.close()
             await vm.monitor.close()
+            vm.handle.close()
+            vm.close_log()
+        self._vms.clear()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
