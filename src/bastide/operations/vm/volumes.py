@@ -68,7 +68,8 @@ async def plan_disks(
         except InvalidParameter as error:
             raise InvalidParameter({key: "; ".join(error.errors.values())}) from None
         if planned is None:
-            await _check_existing(rooms, vmid, key, volume)
+            if found := await _check_existing(rooms, vmid, key, volume):
+                values[key] = str(volume.model_copy(update={"size": units.format_size(found.size)}))
             continue
         new.append(planned)
         changes: dict[str, str | None] = {"file": str(planned.volid), "import_from": None, "format": None}
@@ -118,8 +119,9 @@ async def _source(rooms: Rooms, text: str) -> ImageSource:
         path = Path(text)
         if not path.is_file():
             raise InvalidParameter({"import-from": f"'{text[:200]}' is not a file"})
-        form = disk_image.detect(path) or _SUFFIXES.get(path.suffix.lower().removeprefix("."), "raw")
-        return ImageSource(path, form)
+        # What a file says of itself decides only where its name says nothing: a guest may have written it.
+        form = _SUFFIXES.get(path.suffix.lower().removeprefix("."))
+        return ImageSource(path, form or disk_image.detect(path) or "raw")
     storage, name = await rooms.storages.resolve(text)
     volume = await storage.info(name)
     if volume.content == "import":
@@ -139,16 +141,19 @@ def _file(storage: object, name: str) -> Path:
     return path(name)
 
 
-async def _check_existing(rooms: Rooms, vmid: int, key: str, volume: Volume) -> None:
-    """Raise InvalidParameter unless the VM may use what the option names."""
+async def _check_existing(rooms: Rooms, vmid: int, key: str, volume: Volume) -> StoredVolume | None:
+    """The volume that the option names; None for an empty drive or a device of the host's.
+
+    Raises InvalidParameter unless the VM may use it.
+    """
     if volume.file in ("none", "cdrom"):
         if getattr(volume, "media", None) != "cdrom":
             raise InvalidParameter({key: f"'{volume.file}' is for CD-ROM drives: add media=cdrom"})
-        return
+        return None
     if volume.file.startswith("/"):
         if not Path(volume.file).exists():
             raise InvalidParameter({key: f"'{volume.file[:200]}' does not exist on this host"})
-        return
+        return None
     volid = VolumeId.parse(volume.file)
     try:
         found = await (await rooms.storages.get(volid.storage)).info(volid.name)
@@ -159,6 +164,7 @@ async def _check_existing(rooms: Rooms, vmid: int, key: str, volume: Volume) -> 
             raise InvalidParameter({key: f"'{volid}' is an ISO image: add media=cdrom"})
     elif found.content != "images" or found.vmid != vmid:
         raise InvalidParameter({key: f"volume '{volid}' does not belong to VM {vmid}"})
+    return found
 
 
 async def make_disk(rooms: Rooms, disk: NewDisk, config: VmConfig, task: Task | None) -> StoredVolume | None:
