@@ -231,6 +231,14 @@ async def test_a_detached_disk_is_kept_until_it_is_removed(rooms: Rooms) -> None
     assert await volumes(rooms) == set()
 
 
+async def test_a_disk_keeps_its_size_when_its_options_are_set_without_it(rooms: Rooms, tmp_path: Path) -> None:
+    await create(rooms, scsi1="local:2,format=qcow2")
+    config = await change(rooms, scsi1="local:100/vm-100-disk-1.qcow2,backup=0")
+    assert config["scsi1"] == "local:100/vm-100-disk-1.qcow2,size=2G,backup=0"
+    config = await change(rooms, scsi0="local:100/vm-100-disk-0.raw,size=7T")
+    assert config["scsi0"] == "local:100/vm-100-disk-0.raw,size=1G"
+
+
 async def test_unlinking_by_force_removes_the_volume(rooms: Rooms) -> None:
     await create(rooms)
     await disks.unlink(rooms, ROOT, 100, ["scsi0"], force=True)
@@ -244,7 +252,7 @@ async def test_media_change_while_the_vm_runs(rooms: Rooms) -> None:
     (folder / "a.iso").write_bytes(bytes(4096))
     await create(rooms, start=True, ide2="none,media=cdrom")
     config = await change(rooms, ide2="local:iso/a.iso,media=cdrom")
-    assert config["ide2"] == "local:iso/a.iso,media=cdrom"
+    assert config["ide2"] == "local:iso/a.iso,size=4K,media=cdrom"
     assert told(rooms) == ["change_medium"]
     assert await end(rooms, await power.stop(rooms, ROOT, 100)) == "OK"
     assert await end(rooms, await destroy_guest(rooms, ROOT, 100)) == "OK"
