@@ -10,16 +10,16 @@ from bastide.api.execute import GuestName
 from bastide.api.fields import ChecksumAlgorithm
 from bastide.api.lists import guests_seen, index
 from bastide.api.routing import Branch, Call, NoParameters
-from bastide.base.errors import BastideError, InvalidParameter
+from bastide.base.errors import InvalidParameter
 from bastide.model.guest import Guest, GuestState, Kind
 from bastide.model.record import Record
 from bastide.model.types import StorageId
 from bastide.operations import image_pull, images
+from bastide.operations.addresses import addresses
 
 branch = Branch("/bastide")
 
 _TEMPLATES = ("perm", "/storage/{storage}", ("Datastore.AllocateTemplate",))
-_ADDRESS_DEADLINE = 5.0
 _IMAGE_NAME = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+:/-]*$")]
 
 
@@ -90,8 +90,8 @@ async def read_status(call: Call, _p: NoParameters) -> dict[str, Any]:
 async def list_guests(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """The guests that the caller may see, with the addresses of those that run."""
     guests = await guests_seen(call)
-    addresses = await asyncio.gather(*(_addresses(call, guest) for guest in guests))
-    return [{**_row(call, guest), "addresses": found} for guest, found in zip(guests, addresses, strict=True)]
+    found = await asyncio.gather(*(addresses(call.rooms, guest) for guest in guests))
+    return [{**_row(call, guest), "addresses": texts} for guest, texts in zip(guests, found, strict=True)]
 
 
 @branch.get("/guests/{guest}", GuestQuery, user="all")
@@ -171,17 +171,3 @@ def _row(call: Call, guest: Guest) -> dict[str, Any]:
         "type": guest.kind,
         "status": "stopped" if state is GuestState.STOPPED else "running",
     }
-
-
-async def _addresses(call: Call, guest: Guest) -> list[str]:
-    """What a guest can be reached by, IPv4 first; empty when it does not run or does not answer."""
-    if call.rooms.engine(guest).state(guest.vmid) is not GuestState.RUNNING:
-        return []
-    try:
-        async with asyncio.timeout(_ADDRESS_DEADLINE):
-            found = await call.rooms.engine(guest).addresses(guest.vmid)
-    except (BastideError, OSError, TimeoutError):
-        return []
-    texts = [one.address for one in found if one.address not in ("127.0.0.1", "::1")]
-    reachable = [text for text in texts if not text.lower().startswith("fe80:")]
-    return sorted(reachable, key=lambda text: ":" in text)

@@ -23,6 +23,7 @@ _MAIN_TABLE = 254
 _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8  # netdevice(7)
 _IFA_F_PERMANENT, _IFA_F_NODAD = 0x80, 0x02  # <linux/if_addr.h>
 _PVID_UNTAGGED = 0x2 | 0x4  # <linux/if_bridge.h> BRIDGE_VLAN_INFO_PVID, BRIDGE_VLAN_INFO_UNTAGGED
+_NUD_ANSWERED = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # <linux/neighbour.h> REACHABLE, STALE, DELAY, PROBE, PERMANENT
 _UNICAST = 1  # <linux/rtnetlink.h> RTN_UNICAST
 T = TypeVar("T")
 
@@ -171,6 +172,15 @@ class Netlink:
                 value = ip_interface(f"{address}/{message['prefixlen']}")
                 found.append(Address(device, value, not flags & _IFA_F_PERMANENT))
         return found
+
+    def neighbours(self, name: str) -> list[tuple[str, str]]:
+        """(hardware address in upper case, address) of all that answered on an interface; link-local ones too."""
+        index = self.index(name)
+        return [
+            (str(message.get_attr("NDA_LLADDR")).upper(), str(message.get_attr("NDA_DST")))
+            for message in self._ipr.get_neighbours()
+            if message["ifindex"] == index and message["state"] & _NUD_ANSWERED
+        ]
 
     def add_address(self, name: str, address: IPv4Interface | IPv6Interface) -> None:
         """Give an interface an address, usable at once: without looking for a duplicate (IFA_F_NODAD)."""

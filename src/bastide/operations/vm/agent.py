@@ -33,7 +33,7 @@ async def ask(
 
 
 async def tell(rooms: Rooms, vmid: int, command: str, *, deadline: float = 5) -> None:
-    """A command that the agent does not answer when it works: shutdown and suspend. Raises as `ask` without an agent."""
+    """A command that the agent does not answer when it works: shutdown, suspend. Raises as `ask` without an agent."""
     await ask(rooms, vmid, "guest-ping")
     with contextlib.suppress(DeadlineExceeded, WrongState):
         await ask(rooms, vmid, command, deadline=deadline)
