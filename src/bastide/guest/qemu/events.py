@@ -32,9 +32,9 @@ class Events:
 
     def _on_gone(self, vm: Vm) -> None:
         text = self._runtime.keep_log(vm)
-        held = functions(vm.launched.pci)
-        if held:
-            self._runtime.spawn(vfio.release(held, vm.launched.uid))
+        vm.close_log()
+        if vm.launched.pci:
+            self._runtime.spawn(vfio.release(vm.launched.pci, vm.launched.uid))
         self._runtime.tell(vm, GONE, {"log": text[-1000:]})
 
 
