@@ -141,6 +141,7 @@ class Vfio:
     async def release(self, addresses: Collection[str], uid: int | None = None) -> None:
         """Give the functions back to the drivers they had. What is not held, or not there, is left as it is.
 
+        A mediated device, named by its folder in sysfs, is removed.
         With `uid`, so is what another one holds. No process may have them open any more: the kernel waits for it.
         Raises HostFailure when the kernel refuses; the others are released nevertheless.
         """
@@ -150,6 +151,9 @@ class Vfio:
     async def _release(self, addresses: Collection[str], uid: int | None) -> None:
         failures: list[str] = []
         for address in dict.fromkeys(addresses):
+            if address.startswith("/"):
+                await self.remove_mdev(Path(address).name)
+                continue
             try:
                 known = pci.device(address, self.sysfs)
             except NotFound:
@@ -231,7 +235,7 @@ class Vfio:
         """
         uuid = str(uuids.UUID(uuid))
         parent = pci.device(address, self.sysfs)
-        folder = self._mdev(uuid)
+        folder = self.mdev_path(uuid)
         if not folder.exists():
             known = next((one for one in pci.mdev_types(address, self.sysfs) if one.type == kind), None)
             if known is None:
@@ -257,9 +261,10 @@ class Vfio:
 
     def _remove_mdev(self, uuid: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self.write(self._mdev(uuid) / "remove", "1")
+            self.write(self.mdev_path(uuid) / "remove", "1")
 
-    def _mdev(self, uuid: str) -> Path:
+    def mdev_path(self, uuid: str) -> Path:
+        """The folder in sysfs of the mediated device with this UUID, whether it is there or not."""
         return self.sysfs / "bus/mdev/devices" / uuid
 
     def _folder(self, address: str) -> Path:
@@ -289,3 +294,4 @@ holds = _HERE.holds
 plan = _HERE.plan
 create_mdev = _HERE.create_mdev
 remove_mdev = _HERE.remove_mdev
+mdev_path = _HERE.mdev_path

@@ -176,7 +176,7 @@ async def test_a_mediated_device_is_made_and_removed(gpu: PciTree) -> None:
     assert (gpu.dev / "vfio/77").stat().st_uid == UID
     assert await on(gpu).create_mdev("04:00.0", "nvidia-35", UUID, UID) == folder
     assert sum(path.endswith("create") for path, _ in gpu.writes) == 1
-    await on(gpu).remove_mdev(UUID)
+    await on(gpu).release([str(folder)], UID)
     await on(gpu).remove_mdev(UUID)
     assert not folder.exists()
 

@@ -18,7 +18,7 @@ from bastide.guest.qemu.render_base import uses_kvm
 from bastide.guest.qemu.render_machine import memory_module
 from bastide.guest.qemu.runtime import Launched, Runtime, Vm, new_log, read_log, write_process
 from bastide.guest.vm_protocol import DiskCounters, VmPlan, VmStatus
-from bastide.host import cgroup_tree, confined, processes, vfio
+from bastide.host import cgroup_tree, confined, pci, processes, vfio
 from bastide.host.confined import Walls
 from bastide.host.qemu_facts import HostFacts
 from bastide.host.qmp import CHANGE_DEADLINE, CommandRefused
@@ -116,6 +116,11 @@ class Lifecycle(Agent):
         if addresses:
             await vfio.acquire(addresses, plan.uid)
             undo.push_async_callback(vfio.release, addresses, plan.uid)
+        for index, device in plan.config.hostpci.items():
+            if device.mdev is not None and device.host is not None:
+                (folder,) = plan.pci[index]
+                undo.push_async_callback(vfio.release, [folder])
+                await vfio.create_mdev(pci.expand(device.host)[0], device.mdev, os.path.basename(folder), plan.uid)
 
     async def _start_tpm(self, plan: VmPlan, opened: Opened, walls: Walls) -> processes.Handle | None:
         disk = plan.disk("tpmstate0")

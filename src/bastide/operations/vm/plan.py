@@ -7,7 +7,7 @@ from typing import cast
 from bastide.base.errors import InvalidParameter
 from bastide.base.ids import VolumeId
 from bastide.guest.vm_protocol import PlannedDisk, VmPlan
-from bastide.host import pci
+from bastide.host import pci, vfio
 from bastide.model.guest import Guest
 from bastide.model.vm import VmConfig
 from bastide.model.vm_disks import Drive, Volume
@@ -34,7 +34,7 @@ async def vm_plan(rooms: Rooms, guest: Guest) -> VmPlan:
         machine=rooms.vms.pin_machine(config),
         uuid=_uuid(rooms, guest, config),
         vmgenid=config.vmgenid if config.vmgenid not in (None, "0", "1") else None,
-        pci=_pci(config),
+        pci=_pci(rooms, guest, config),
         bridge_mtu={index: mtu for index, nic in config.net.items() if nic.mtu == 1 and (mtu := ports.mtu(nic))},
         keymap=config.keyboard,
     )
@@ -77,8 +77,8 @@ def _uuid(rooms: Rooms, guest: Guest, config: VmConfig) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{rooms.layout.instance}/{guest.vmid}"))
 
 
-def _pci(config: VmConfig) -> dict[int, list[str]]:
-    """The functions of each passed device."""
+def _pci(rooms: Rooms, guest: Guest, config: VmConfig) -> dict[int, list[str]]:
+    """The functions of each passed device, or the folder of a mediated one, which the start makes."""
     found: dict[int, list[str]] = {}
     for index, device in config.hostpci.items():
         if device.host is None:
@@ -87,4 +87,7 @@ def _pci(config: VmConfig) -> dict[int, list[str]]:
             found[index] = pci.expand(device.host)
         except InvalidParameter as error:
             raise InvalidParameter({f"hostpci{index}": "; ".join(error.errors.values())}) from None
+        if device.mdev is not None:
+            name = f"{rooms.layout.instance}/{guest.vmid}/hostpci{index}"
+            found[index] = [str(vfio.mdev_path(str(uuid.uuid5(uuid.NAMESPACE_OID, name))))]
     return found
