@@ -105,8 +105,8 @@ async def create_container(call: Call, p: ContainerCreate) -> str:
 @branch.get("/{vmid}", GuestPath, user="all")
 async def read_index(_call: Call, _p: GuestPath) -> list[dict[str, str]]:
     """Directory index."""
-    return index("subdir", "config", "feature", "interfaces", "pending", "resize", "rrd", "rrddata", "status",
-                 "termproxy", "vncproxy", "vncwebsocket")  # fmt: skip
+    return index("subdir", "config", "feature", "interfaces", "pending", "resize", "rrd", "rrddata", "snapshot",
+                 "status", "termproxy", "vncproxy", "vncwebsocket")  # fmt: skip
 
 
 @branch.delete("/{vmid}", ContainerDelete, check=("perm", "/vms/{vmid}", ("VM.Allocate",)))

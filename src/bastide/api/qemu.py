@@ -147,7 +147,8 @@ async def create_vm(call: Call, p: VmCreate) -> str:
 async def read_index(_call: Call, _p: GuestPath) -> list[dict[str, str]]:
     """Directory index."""
     return index("subdir", "agent", "cloudinit", "config", "feature", "monitor", "move_disk", "pending", "resize",
-                 "rrd", "rrddata", "sendkey", "status", "termproxy", "unlink", "vncproxy", "vncwebsocket")  # fmt: skip
+                 "rrd", "rrddata", "sendkey", "snapshot", "status", "termproxy", "unlink", "vncproxy",
+                 "vncwebsocket")  # fmt: skip
 
 
 @branch.delete("/{vmid}", VmDelete, check=("perm", "/vms/{vmid}", ("VM.Allocate",)))

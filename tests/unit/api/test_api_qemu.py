@@ -120,7 +120,7 @@ async def test_features_are_told_as_they_are(api: Api) -> None:
     await make(api)
     for feature in ("snapshot", "clone", "copy"):
         assert await api.data("GET", f"{VM}/feature", feature=feature) == {"hasFeature": 0, "nodes": []}
-    for method, path in (("POST", "clone"), ("GET", "snapshot"), ("POST", "migrate"), ("POST", "dbus-vmstate")):
+    for method, path in (("POST", "clone"), ("POST", "snapshot"), ("POST", "migrate"), ("POST", "dbus-vmstate")):
         assert (await call(api.root, method, f"{VM}/{path}", action="stop")).status_code == 501
 
 
