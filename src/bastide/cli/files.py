@@ -12,7 +12,7 @@ import typer
 
 from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter
 from bastide.cli import completing, output
-from bastide.cli.progress import ProgressLine
+from bastide.cli.progress import ProgressLine, counted
 from bastide.cli.session import GuestRef, Session
 from bastide.client.http import read_chunks
 
@@ -46,7 +46,7 @@ def push(
             path += Path(source).name
         params = {"path": path, "mode": mode or own_mode, "uid": uid, "gid": gid}
         with ProgressLine(f"push {path}") as progress:
-            chunks = _counted(read_chunks(file, size), size, progress)
+            chunks = counted(read_chunks(file, size), size, progress)
             session.client().upload(f"/bastide/guests/{guest.vmid}/file", params, chunks, size)
     if session.json:
         output.emit_json({"guest": guest.vmid, "path": path})
@@ -75,13 +75,13 @@ def pull(
         session.client().download(f"/bastide/guests/{guest.vmid}/file", {"path": path}) as (size, chunks),
         ProgressLine(f"pull {path}") as progress,
     ):
-        counted = _counted(chunks, size, progress)
+        passing = counted(chunks, size, progress)
         if target == "-":
-            for chunk in counted:
+            for chunk in passing:
                 sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
         else:
-            _save(place, counted)
+            _save(place, passing)
     if session.json and target != "-":
         output.emit_json({"guest": guest.vmid, "file": str(place)})
 
@@ -123,13 +123,3 @@ def _save(place: Path, chunks: Iterator[bytes]) -> None:
         raise HostFailure(f"{place}: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
-
-
-def _counted(chunks: Iterator[bytes], size: int | None, progress: ProgressLine) -> Iterator[bytes]:
-    done = 0
-    for chunk in chunks:
-        done += len(chunk)
-        progress.share = done / size if size else None
-        progress.detail = output.size(done)
-        progress.tick()
-        yield chunk

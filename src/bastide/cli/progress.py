@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bastide.base.errors import BastideError, HostFailure
@@ -149,6 +149,17 @@ class ProgressLine:
 
     def __exit__(self, *_: object) -> None:
         self.clear()
+
+
+def counted(chunks: Iterator[bytes], size: int | None, line: ProgressLine) -> Iterator[bytes]:
+    """The same chunks; the line tells how many bytes have passed, and of how many where that is known."""
+    done = 0
+    for chunk in chunks:
+        done += len(chunk)
+        line.share = min(1.0, done / size) if size else None
+        line.detail = output.size(done)
+        line.tick()
+        yield chunk
 
 
 def _bar(share: float) -> str:

@@ -41,8 +41,8 @@ class FakeDaemon:
     def on(self, method: str, path: str, answer: Any) -> None:
         self.answers[method, path] = answer
 
-    def guest(self, vmid: int, name: str, status: str = "stopped") -> None:
-        row = {"vmid": vmid, "name": name, "node": "pve1", "type": "lxc", "status": status}
+    def guest(self, vmid: int, name: str, status: str = "stopped", kind: str = "lxc") -> None:
+        row = {"vmid": vmid, "name": name, "node": "pve1", "type": kind, "status": status}
         for key in (name, str(vmid)):
             self.on("GET", f"/bastide/guests/{key}", row)
 
@@ -85,7 +85,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         length = int(self.headers.get("Content-Length") or 0)
         query = parse_qs(parts.query, keep_blank_values=True)
-        query |= parse_qs(self.rfile.read(length).decode(), keep_blank_values=True)
+        body = self.rfile.read(length)
+        if "multipart" in self.headers.get("Content-Type", ""):
+            query["body"] = [body]
+        else:
+            query |= parse_qs(body.decode(), keep_blank_values=True)
         params = {key: values[0] if len(values) == 1 else values for key, values in query.items()}
         path = unquote(parts.path).removeprefix("/api2/json")
         try:
@@ -93,7 +97,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except Refusal as refusal:
             status = refusal.status
             body = {"data": None, "message": refusal.message + "\n", "errors": refusal.errors}
-        content = json.dumps(body).encode()
+        found = body["data"]
+        content = found if isinstance(found, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
