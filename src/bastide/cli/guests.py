@@ -1,12 +1,13 @@
-"""`ls`, `start`, `stop`, `shutdown`, `reboot`, `rm`: guests as a whole."""
+"""`ls`, `start`, `stop`, `shutdown`, `reboot`, `reset`, `suspend`, `resume`, `rm`: guests as a whole."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from bastide.base.errors import BastideError, WrongState
+from bastide.base.errors import BastideError, NotSupported, WrongState
 from bastide.cli import completing, errors, output, progress
+from bastide.cli.launching import destroy
 from bastide.cli.session import GuestRef, Session
 
 Guests = Annotated[
@@ -81,7 +82,22 @@ def _cells(row: dict[str, Any]) -> list[Any]:
 
 def start(ctx: typer.Context, guests: Guests, no_wait: NoWait = False) -> None:
     """Start guests."""
-    _each(ctx, guests, _power("start", "starting", no_wait=no_wait), no_wait=no_wait)
+    begin = _power("start", "starting", no_wait=no_wait)
+
+    def act(session: Session, guest: GuestRef) -> str | None:
+        upid = begin(session, guest)
+        if guest.type == "qemu" and not no_wait:
+            _warn(session, guest)
+        return upid
+
+    _each(ctx, guests, act, no_wait=no_wait)
+
+
+def _warn(session: Session, guest: GuestRef) -> None:
+    """Tell when a VM runs without KVM, which explains most of what is slow."""
+    warning = session.client().get(f"{guest.path}/status/current").get("warning")
+    if warning:
+        output.note(f"warning: {guest.shown} is {warning}")
 
 
 def stop(ctx: typer.Context, guests: Guests, no_wait: NoWait = False) -> None:
@@ -111,6 +127,30 @@ def reboot(
     _each(ctx, guests, _power("reboot", "rebooting", {"timeout": timeout}, no_wait=no_wait), no_wait=no_wait)
 
 
+def reset(ctx: typer.Context, guests: Guests, no_wait: NoWait = False) -> None:
+    """Press VMs' reset button: their systems are not asked."""
+    press = _power("reset", "resetting", no_wait=no_wait)
+
+    def act(session: Session, guest: GuestRef) -> str | None:
+        if guest.type != "qemu":
+            raise NotSupported(
+                f"{guest.shown} is a container, which has no reset button: stop and start it, or reboot it"
+            )
+        return press(session, guest)
+
+    _each(ctx, guests, act, no_wait=no_wait)
+
+
+def suspend(ctx: typer.Context, guests: Guests, no_wait: NoWait = False) -> None:
+    """Pause guests where they are; they stay in memory."""
+    _each(ctx, guests, _power("suspend", "suspending", no_wait=no_wait), no_wait=no_wait)
+
+
+def resume(ctx: typer.Context, guests: Guests, no_wait: NoWait = False) -> None:
+    """Let paused guests go on; also a VM that an error of its disk has paused."""
+    _each(ctx, guests, _power("resume", "resuming", no_wait=no_wait), no_wait=no_wait)
+
+
 def rm(
     ctx: typer.Context,
     guests: Guests,
@@ -132,7 +172,7 @@ def rm(
             raise WrongState(f"{guest.shown} is running: shut it down first, or add --force")
         if session.interactive and not (yes or force) and not typer.confirm(f"Destroy {guest.shown}?", err=True):
             raise typer.Exit(1)
-        answer = session.client().delete(guest.path, force=force, purge=not keep_jobs)
+        answer = destroy(session, guest, force=force, purge=not keep_jobs)
         return progress.finish(session, answer, f"destroying {guest.shown}", no_wait=no_wait)
 
     _each(ctx, guests, remove, no_wait=no_wait)

@@ -187,7 +187,7 @@ class Asked:
         """The public keys, one a line. Raises InvalidParameter."""
         texts = []
         for name in self.ssh_key or []:
-            texts.append(_text("ssh-key", name).strip())
+            texts.append(read_text("ssh-key", name).strip())
             if "PRIVATE KEY" in texts[-1]:
                 raise InvalidParameter({"ssh-key": f"{name} is a private key; give the public one, {name}.pub"})
         return "\n".join(texts) or None
@@ -196,7 +196,7 @@ class Asked:
     def cloud_texts(self) -> dict[str, str]:
         """The texts for cloud-init, by what they are. Raises InvalidParameter."""
         files = {"user": self.user_data, "network": self.network_data, "vendor": self.vendor_data}
-        return {part: _text(f"{part}-data", name) for part, name in files.items() if name is not None}
+        return {part: read_text(f"{part}-data", name) for part, name in files.items() if name is not None}
 
     def read_password(self) -> str | None:
         """The password, from standard input."""
@@ -228,7 +228,7 @@ def _bytes(option: str, text: str, unit: int, example: str) -> int:
         raise InvalidParameter({option: f"'{text[:40]}' is not a size such as {example}"}) from None
 
 
-def _text(option: str, name: str) -> str:
+def read_text(option: str, name: str) -> str:
     """What a file holds that is small and text."""
     try:
         with Path(name).expanduser().open(encoding="utf-8") as file:

@@ -31,6 +31,14 @@ def is_terminal() -> bool:
         return False
 
 
+def input_is_terminal() -> bool:
+    """Whether a person types what is read."""
+    try:
+        return os.isatty(_STDIN)
+    except OSError:
+        return False
+
+
 def window() -> tuple[int, int]:
     """Columns and rows of this terminal; 80 by 24 where it does not know."""
     try:

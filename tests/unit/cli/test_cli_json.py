@@ -25,6 +25,7 @@ class Host:
 @pytest.fixture
 def host(daemon):
     daemon.guest(100, "web")
+    daemon.guest(101, "db", kind="qemu")
     daemon.on("GET", "/cluster/resources", lambda p: RESOURCES[:1] if p.get("type") == "vm" else RESOURCES)
     daemon.on("GET", "/nodes/pve1/status", {"cpu": 0.5, "cpuinfo": {"cpus": 2}, "memory": {"used": 1, "total": 2}})
     daemon.on("GET", "/nodes/pve1/tasks", [{"upid": T, "starttime": 1, "endtime": 2, "status": "OK", "type": "x"}])
@@ -51,6 +52,15 @@ def host(daemon):
         ("DELETE", "/nodes/pve1/storage/local/content/local:iso/a"),
     ):  # fmt: skip
         daemon.task(method, path, log=("one",))
+    vm = "/nodes/pve1/qemu/101"
+    daemon.on("GET", f"{vm}/config", {"scsi0": "local:1,size=8G"})
+    daemon.on("GET", f"{vm}/cloudinit", [{"key": "ciuser", "value": "a"}])
+    daemon.on("GET", "/bastide/guests/101/cloudinit", {"user": "#cloud-config"})
+    daemon.on("PUT", f"{vm}/sendkey", None)
+    daemon.on("POST", f"{vm}/monitor", "VM status: running")
+    for method, verb in (("POST", "status/reset"), ("POST", "status/suspend"), ("POST", "status/resume"),
+                         ("PUT", "resize")):  # fmt: skip
+        daemon.task(method, f"{vm}/{verb}")
     daemon.ends[T] = ("OK", ["one"])
     return daemon
 
@@ -61,7 +71,8 @@ COMMANDS = [
     "storage content local", "storage add x dir path=/x", "storage rm x", "storage rm-volume local:iso/a", "task ls",
     f"task log {T}", f"task log -f {T}", f"task status {T}", f"task stop {T}", "user ls", "user set a@pve --disable",
     "user create a@pam", "user rm a@pve", "user passwd a@pve --password-stdin", "token ls", "token rm a@pve t",
-    "api get /storage",
+    "api get /storage", "reset db", "suspend db", "resume db", "resize db 9G", "cloudinit db", "sendkey db ret",
+    "monitor db info status",
 ]  # fmt: skip
 
 
