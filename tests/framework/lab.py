@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import socket
@@ -40,12 +41,10 @@ SNAPSHOT = "ready"
 PASSED_MAC = "52:54:00:12:34:99"
 MEMORY = "3G"
 BOOT_SECONDS = 600
-PACKAGES = (
+MACHINE = (
     "linux-image-amd64", "initramfs-tools", "systemd", "systemd-sysv", "systemd-resolved", "udev", "dbus", "apparmor",
-    "openssh-server", "kmod", "procps", "iputils-ping", "uidmap", "python3", "python3-venv", "git", "lxc", "lxcfs",
-    "dnsmasq-base", "nftables", "iproute2", "mmdebstrap", "zstd", "xz-utils", "bzip2", "e2fsprogs", "ca-certificates",
-    "busybox-static", "qemu-system-x86", "qemu-utils", "ovmf", "swtpm", "pci.ids", "lvm2", "thin-provisioning-tools",
-    "fdisk", "mtools", "isolinux", "syslinux-common",
+    "openssh-server", "kmod", "procps", "iputils-ping", "uidmap", "git", "pci.ids", "lvm2", "thin-provisioning-tools",
+    "isolinux", "syslinux-common",
 )  # fmt: skip
 NETWORK = "[Match]\nDriver=virtio_net\n[Network]\nDHCP=ipv4\n"
 KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 intel_iommu=on mitigations=off cryptomgr.notests"
@@ -192,9 +191,15 @@ def built() -> Path:
     return target
 
 
+def _packages() -> list[str]:
+    """The machine's own packages, and those that the launcher would bring."""
+    wanted = re.findall(r"\bwant ([a-z0-9.+-]+) ", (REPOSITORY / "bastide").read_text())
+    return sorted({*MACHINE, *wanted})
+
+
 def _key() -> str:
     """What the disk depends on; the checkout is brought in after each resume."""
-    return hashlib.sha256(repr((PACKAGES, FILES, ENABLED, MASKED, KERNEL, MEMORY)).encode()).hexdigest()[:12]
+    return hashlib.sha256(repr((_packages(), FILES, ENABLED, MASKED, KERNEL, MEMORY)).encode()).hexdigest()[:12]
 
 
 def _environment() -> str:
@@ -208,8 +213,8 @@ def _make_disk(folder: Path) -> None:
     suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
     sources = Path("/etc/apt/sources.list.d/debian.sources")
     sources = sources if sources.exists() else Path("/etc/apt/sources.list")
-    _call("nice", "mmdebstrap", "--mode=root", "--variant=apt", f"--include={','.join(PACKAGES)}", "--format=directory",
-          "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
+    _call("nice", "mmdebstrap", "--mode=root", "--variant=apt", f"--include={','.join(_packages())}",
+          "--format=directory", "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
           suite, str(root), str(sources))  # fmt: skip
     try:
         _furnish(root, folder)

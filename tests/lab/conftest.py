@@ -1,6 +1,6 @@
 """One lab for all its tests, with the package of this checkout installed, and a Debian template."""
 
-import shutil
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,11 +24,12 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The .deb of this checkout."""
+    """The .deb of this checkout, or the one that LAB_PACKAGE names."""
+    if os.environ.get("LAB_PACKAGE"):
+        return Path(os.environ["LAB_PACKAGE"])
     folder = tmp_path_factory.mktemp("dist")
     subprocess.run([REPOSITORY / "packaging/build-deb", folder], check=True, stdin=subprocess.DEVNULL)
     (deb,) = folder.glob("*.deb")
-    shutil.rmtree(folder / "stage", ignore_errors=True)
     return deb
 
 
