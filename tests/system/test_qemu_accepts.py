@@ -7,6 +7,7 @@ taps in a network namespace of a thread's own. QEMU starts paused, gets the comm
 import contextlib
 import ctypes
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -29,7 +30,7 @@ from bastide.base.units import MIB
 from bastide.guest.qemu import render_disks, render_network, render_usb
 from bastide.guest.qemu.launch import Need
 from bastide.guest.qemu.render import needs, render_argv, startup_commands
-from bastide.guest.qemu.render_cpu import cpu_device
+from bastide.guest.qemu.render_cpu import cpu_argument, cpu_device
 from bastide.guest.qemu.render_machine import memory_module
 from bastide.guest.vm_protocol import PlannedDisk, VmPlan
 from bastide.host.qemu_facts import HostFacts, host_facts
@@ -240,6 +241,45 @@ def test_qemu_takes_every_golden_argument_list(emulated: HostFacts, tmp_path: Pa
     with ThreadPoolExecutor(max_workers=2) as pool:
         found = list(pool.map(lambda name: taken(name, emulated, tmp_path / name), wanted))
     assert [why for why in found if why is not None] == []
+
+
+@pytest.mark.parametrize("name", NEEDS_HARDWARE)
+def test_qemu_knows_the_names_of_what_needs_absent_hardware(name: str, emulated: HostFacts) -> None:
+    host, config = read(name)
+    plan = planned(config)
+    argv = render_argv(plan, host, {need.name: range(10, 10 + need.count) for need in needs(plan, host)})
+    for option, word in itertools.pairwise(argv):
+        if option in ("-device", "-object") and word.startswith("{"):
+            values = json.loads(word)
+            kind = values.pop("driver", None) or values.pop("qom-type")
+            known = properties(emulated, option, kind) | {"id", "bus"}
+            assert set(values) <= known, f"{kind} of {name}"
+
+
+def properties(host: HostFacts, option: str, kind: str) -> set[str]:
+    argv = [str(host.emulator.binary), option, f"{kind},help"]
+    done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True)
+    return {line.strip().partition("=")[0] for line in done.stdout.splitlines() if "=<" in line}
+
+
+def test_qemu_knows_the_cpu_features_of_kvm(emulated: HostFacts) -> None:
+    """`-cpu` as it is rendered for KVM: emulation knows every name, but not every feature, nor the model `host`."""
+    hosts = [(host, planned(config)) for host, config in map(read, names()) if host.accelerator == "kvm"]
+    written = {cpu_argument(plan, host) for host, plan in hosts}
+    assert any("hv-" in text for text in written)
+    for text in written:
+        model, _, features = text.partition(",")
+        cpu = f"{'max' if model == 'host' else model},{features.replace('enforce=on', 'check=off')}"
+        argv = [str(emulated.emulator.binary), "-nodefaults", "-display", "none", "-accel", "tcg", "-cpu", cpu]
+        said = subprocess.run(
+            [*argv, "-S", "-qmp", "stdio"],
+            input='{"execute":"qmp_capabilities"}{"execute":"quit"}',
+            check=False,
+            capture_output=True,
+            text=True,
+        ).stderr
+        # Hyper-V's features are looked at before it is seen that there is no KVM.
+        assert said == "" or "HyperV" in said
 
 
 MACHINES: Sequence[str] = ("pc", "q35")

@@ -94,10 +94,9 @@ def disk_device(plan: VmPlan, disk: PlannedDisk, place: int | None = None) -> Pr
     if options.serial:
         device["serial"] = unquote(options.serial)
     if not options.is_cdrom:
-        device["write-cache"] = "off" if options.cache in _UNCACHED_WRITES else "on"
-        # `scsi-block` hands the guest the errors of the real device.
-        if device["driver"] != "scsi-block":
-            device |= {key: value for key in ("werror", "rerror") if (value := getattr(options, key)) is not None}
+        device |= {key: value for key in ("werror", "rerror") if (value := getattr(options, key)) is not None}
+        if device["driver"] != "scsi-block":  # whose cache is the real device's
+            device["write-cache"] = "off" if options.cache in _UNCACHED_WRITES else "on"
     if place is not None:
         device["bootindex"] = place
     return device
