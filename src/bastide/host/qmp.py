@@ -5,7 +5,6 @@ nobody anything else. Source: QEMU's docs/interop/qmp-spec and its QMP reference
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -169,17 +168,21 @@ async def _end(client: "QMPClient") -> None:
 
 
 async def _disconnect(client: "QMPClient") -> None:
-    """Let go of a connection, also to a QEMU that reads nothing: the library would wait for it."""
-    from qemu.qmp import QMPError, Runstate  # noqa: PLC0415 - loaded when there is a VM
+    """Let go of a connection, also to a QEMU that reads nothing: the library would wait for it for ever."""
+    from qemu.qmp import Runstate  # noqa: PLC0415 - loaded when there is a VM
 
     if client.runstate is Runstate.IDLE:
         return
     writer = client._writer
-    with contextlib.suppress(QMPError, OSError, EOFError, TimeoutError):
-        async with asyncio.timeout(_CLOSE_DEADLINE):
-            await client.disconnect()
-    if writer is not None:
-        writer.transport.abort()
+    # Not cancelled: that would leave its parts behind.
+    ending = asyncio.ensure_future(client.disconnect())
+    ending.add_done_callback(lambda task: task.cancelled() or task.exception())
+    try:
+        await asyncio.wait([ending], timeout=_CLOSE_DEADLINE)
+    finally:
+        if writer is not None:
+            writer.transport.abort()
+    await asyncio.wait([ending], timeout=_CLOSE_DEADLINE)
 
 
 def _send(client: "QMPClient | None", descriptor: int) -> None:

@@ -84,7 +84,7 @@ class HotHardware(Lifecycle):
             if missing > 0:
                 await self._plug_memory(vm, modules, missing)
             elif missing < 0:
-                for name in _modules_to_remove(modules, -missing):
+                for name in modules_to_remove(modules, -missing):
                     await self._unplug(vm, name)
                     await vm.monitor.execute("object-del", {"id": f"ram-{name}"}, deadline=CHANGE_DEADLINE)
 
@@ -124,7 +124,7 @@ class HotHardware(Lifecycle):
             vm.unplugging.pop(device, None)
 
 
-def _modules_to_remove(modules: Mapping[str, int], mib: int) -> list[str]:
+def modules_to_remove(modules: Mapping[str, int], mib: int) -> list[str]:
     """Modules, the youngest first, that hold exactly so much. Raises NotSupported when none do."""
     found: list[str] = []
     for name in sorted(modules, key=lambda one: -int(one.removeprefix("dimm"))):
