@@ -57,6 +57,11 @@ def pending_rows(guest: Guest) -> list[dict[str, Scalar]]:
     return rows
 
 
+def shown_value(key: str, value: Scalar) -> Scalar:
+    """An option's value as callers may see it: no password, nor its hash."""
+    return "**********" if key == "cipassword" else value
+
+
 def reverted(guest: Guest, revert: Iterable[str]) -> Guest:
     """The record without the waiting changes of those keys."""
     keys = set(revert)

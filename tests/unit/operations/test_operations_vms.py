@@ -27,6 +27,7 @@ from bastide.model.guest import GuestState
 from bastide.model.vm import VmOptions
 from bastide.operations import inspect
 from bastide.operations.destroy import destroy_guest
+from bastide.operations.pending import pending_rows
 from bastide.operations.recover import recover
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm import agent, cloudinit, configure, disks, power
@@ -270,6 +271,7 @@ async def test_a_password_is_stored_and_shown_as_no_password(rooms: Rooms) -> No
     guest = await rooms.guests.get(100)
     assert str(guest.config["cipassword"]).startswith("$6$")
     assert configure.shown_config(guest)["cipassword"] == "**********"
+    assert {row["key"]: row["value"] for row in pending_rows(guest)}["cipassword"] == "**********"
     assert {row["key"]: row["value"] for row in await cloudinit.rows(rooms, 100)}["cipassword"] == "**********"
 
 

@@ -15,6 +15,7 @@ from bastide.model.guest import Guest, GuestState
 from bastide.model.record import Scalar
 from bastide.model.types import split_list
 from bastide.model.vm import VmConfig
+from bastide.operations.pending import pending_rows
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm.plan import vm_plan
 from bastide.operations.vm.volumes import cloudinit_drive
@@ -105,17 +106,7 @@ async def dump(rooms: Rooms, vmid: int, part: Part) -> str:
 async def rows(rooms: Rooms, vmid: int) -> list[dict[str, Scalar]]:
     """Rows of {key, value, pending, delete}: the cloud-init options, and what the drive does not hold yet."""
     guest = await rooms.guests.get(vmid, "qemu")
-    keys = sorted(key for key in {*guest.config, *guest.pending, *guest.removed} if is_cloudinit_key(key))
-    found = []
-    for key in keys:
-        row: dict[str, Scalar] = {"key": key}
-        for name, source in (("value", guest.config), ("pending", guest.pending)):
-            if key in source:
-                row[name] = "**********" if key == "cipassword" else source[key]
-        if key in guest.removed:
-            row["delete"] = 1
-        found.append(row)
-    return found
+    return [row for row in pending_rows(guest) if is_cloudinit_key(str(row["key"]))]
 
 
 def is_cloudinit_key(key: str) -> bool:

@@ -12,7 +12,7 @@ from bastide.model.guest import Guest, GuestState
 from bastide.model.record import Scalar
 from bastide.model.vm import VmConfig, VmOptions
 from bastide.operations.interfaces import check_interfaces
-from bastide.operations.pending import keep_unused, reverted, with_changes
+from bastide.operations.pending import keep_unused, reverted, shown_value, with_changes
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm import hot
 from bastide.operations.vm.identity import with_vmgenid
@@ -23,7 +23,6 @@ from bastide.tasks.tasks import Task
 
 _HASHED = re.compile(r"\$[0-9a-z]+\$.+", re.ASCII)
 _NOT_REMOVABLE = {"meta"}
-_HIDDEN = "**********"
 
 
 async def update_config(
@@ -99,9 +98,7 @@ async def update_config_task(
 def shown_config(guest: Guest, *, current: bool = False) -> dict[str, Scalar]:
     """The configuration as `GET config` answers it: with pending values unless `current`, and the digest."""
     config = dict(guest.config) if current else guest.wanted_config
-    if "cipassword" in config:
-        config["cipassword"] = _HIDDEN
-    return {**config, "digest": guest.digest}
+    return {**{key: shown_value(key, value) for key, value in config.items()}, "digest": guest.digest}
 
 
 def hashed_password(options: VmOptions) -> VmOptions:
