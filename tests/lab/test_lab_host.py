@@ -18,11 +18,6 @@ def bastide(lab: Lab, *argv: str) -> Any:
     return json.loads(done.stdout) if done.stdout.strip() else None
 
 
-def guest_pid(lab: Lab, vmid: int) -> str:
-    """The container's first process, as systemd's cgroup of the daemon holds it."""
-    return lab.run("bastide", "api", "get", f"/nodes/lab/lxc/{vmid}/status/current").stdout
-
-
 @pytest.fixture(scope="module")
 def container(stocked: Lab) -> Iterator[int]:
     """A Debian container that has booted."""
@@ -105,10 +100,7 @@ def test_removing_the_package_leaves_guests_data(stocked: Lab, container: int) -
 
 def first_process(lab: Lab, vmid: int) -> int:
     """The container's init."""
-    return int(
-        lab.run("bastide", "api", "get", f"/nodes/lab/lxc/{vmid}/status/current").stdout
-        and json.loads(lab.run("bastide", "api", "get", f"/nodes/lab/lxc/{vmid}/status/current").stdout)["pid"]
-    )
+    return int(json.loads(lab.run("bastide", "api", "get", f"/nodes/lab/lxc/{vmid}/status/current").stdout)["pid"])
 
 
 def await_daemon(lab: Lab) -> None:

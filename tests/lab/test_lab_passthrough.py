@@ -27,13 +27,13 @@ sys.stdout.write(seen.decode(errors="replace"))
 """
 
 
-def read(lab: Lab, path: str) -> object:
-    return json.loads(lab.run("bastide", "api", "get", path).stdout)
+def read(lab: Lab, path: str, *parameters: str) -> object:
+    return json.loads(lab.run("bastide", "api", "get", path, *parameters).stdout)
 
 
 def card(lab: Lab, device: str) -> str:
     """The address of the first function with this device id."""
-    rows = read(lab, "/nodes/lab/hardware/pci?pci-class-blacklist=")
+    rows = read(lab, "/nodes/lab/hardware/pci", "pci-class-blacklist=")
     assert isinstance(rows, list)
     return str(next(row["id"] for row in rows if row["device"] == device))
 
@@ -58,7 +58,7 @@ def vm(installed: Lab) -> Iterator[Lab]:
     installed.run(
         "bastide", "api", "create", "/nodes/lab/qemu", f"vmid={VMID}", "name=nested", "memory=256", "cores=1",
         "machine=q35", "ostype=l26", "ide2=local:iso/nested.iso,media=cdrom", "boot=order=ide2", "serial0=socket",
-        "vga=serial0", f"hostpci0={card(installed, '0x10d3')},pcie=1",
+        "vga=serial0", f"hostpci0={card(installed, '0x10d3')},pcie=1", "--wait",
     )  # fmt: skip
     yield installed
     installed.run("bastide", "rm", str(VMID), "--force", "--yes", check=False)
@@ -83,8 +83,7 @@ def test_the_card_is_seen_inside_and_given_back(vm: Lab) -> None:
         time.sleep(1)
     assert driver(vm, address) == "vfio-pci"
 
-    vm.run("bastide", "stop", str(VMID), "--force", check=False)
-    vm.run("bastide", "api", "create", f"/nodes/lab/qemu/{VMID}/status/stop", check=False)
+    vm.run("bastide", "stop", str(VMID))
     await_driver(vm, address, "e1000e")
     group = vm.run("readlink", f"/sys/bus/pci/devices/{address}/iommu_group").stdout.strip().rpartition("/")[2]
     assert vm.run("test", "-e", f"/dev/vfio/{group}", check=False).returncode == 1
