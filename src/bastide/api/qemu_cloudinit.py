@@ -8,7 +8,7 @@ from pydantic import Field
 from bastide.api.execute import GuestName
 from bastide.api.fields import GuestPath
 from bastide.api.routing import Branch, Call
-from bastide.base.errors import InvalidParameter, NotFound
+from bastide.base.errors import InvalidParameter
 from bastide.model.guest import Guest
 from bastide.model.record import Multiline, Record
 from bastide.operations.vm import cloudinit
@@ -27,7 +27,7 @@ class Dump(GuestPath):
 
 
 class GuestQuery(Record):
-    """A VM by its vmid or its name."""
+    """A guest by its vmid or its name."""
 
     guest: GuestName
 
@@ -36,7 +36,7 @@ _Data = Annotated[str | None, Field(max_length=128 * 1024), Multiline()]
 
 
 class DataChange(GuestQuery):
-    """Full texts for cloud-init; an empty one goes back to what the VM's options make, an absent one stays."""
+    """Full texts for cloud-init; an empty one goes back to what the options make, an absent one stays."""
 
     user: _Data = None
     network: _Data = None
@@ -65,26 +65,29 @@ async def dump(call: Call, p: Dump) -> str:
 @branch.get("/bastide/guests/{guest}/cloudinit", GuestQuery, user="all")
 async def read_data(call: Call, p: GuestQuery) -> dict[str, Any]:
     """The full texts that were set, which may hold secrets: needs VM.Config.Cloudinit."""
-    vm = await _vm(call, p.guest)
-    data = await cloudinit.get_data(call.rooms, vm.vmid)
+    guest = await _guest(call, p.guest)
+    data = await cloudinit.get_data(call.rooms, guest.vmid)
     return {name: text for name, text in asdict(data).items() if text is not None}
 
 
 @branch.put("/bastide/guests/{guest}/cloudinit", DataChange, user="all")
 async def change_data(call: Call, p: DataChange) -> None:
-    """Set full user data, network configuration, vendor data and meta data. Needs VM.Config.Cloudinit."""
-    vm = await _vm(call, p.guest)
+    """Set full user data, network configuration, vendor data and meta data. Needs VM.Config.Cloudinit.
+
+    A container's are left in it at its next start.
+    """
+    guest = await _guest(call, p.guest)
     given = {name: text for name in ("user", "network", "vendor", "meta") if (text := getattr(p, name)) is not None}
     if not given:
         raise InvalidParameter({"user": "give user, network, vendor or meta"})
-    present: CloudInit = await cloudinit.get_data(call.rooms, vm.vmid)
-    await cloudinit.set_data(call.rooms, vm.vmid, replace(present, **{n: text or None for n, text in given.items()}))
+    if guest.kind == "lxc" and given.get("network"):
+        raise InvalidParameter({"network": f"the network of {guest.title} is what its net options say"})
+    present: CloudInit = await cloudinit.get_data(call.rooms, guest.vmid)
+    await cloudinit.set_data(call.rooms, guest.vmid, replace(present, **{n: text or None for n, text in given.items()}))
 
 
-async def _vm(call: Call, name: str) -> Guest:
-    """The VM of that vmid or name, if the caller may say what cloud-init does. Raises NotFound, PermissionDenied."""
+async def _guest(call: Call, name: str) -> Guest:
+    """The guest, if the caller may say what cloud-init does in it. Raises NotFound, PermissionDenied."""
     guest = await call.rooms.guests.find(name)
     await call.require(f"/vms/{guest.vmid}", _CHANGE)
-    if guest.kind != "qemu":
-        raise NotFound(f"a VM '{name}' does not exist: {guest.title} is a container, which has no cloud-init drive")
     return guest

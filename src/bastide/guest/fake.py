@@ -8,7 +8,7 @@ import contextlib
 import os
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ class FakeEngine:
         self.fail_next: dict[str, BastideError] = {}
         self.limits: dict[int, ContainerConfig] = {}
         self.stale: set[int] = set()
+        self.seeds: dict[int, dict[str, str]] = {}
 
     def _maybe_fail(self, action: str) -> None:
         error = self.fail_next.pop(action, None)
@@ -198,3 +199,8 @@ class FakeEngine:
 
     def set_identity(self, plan: ContainerPlan) -> None:
         """See Preparation."""
+
+    def seed(self, plan: ContainerPlan, texts: Mapping[str, str]) -> None:
+        """See Preparation."""
+        self._maybe_fail("seed")
+        self.seeds[plan.vmid] = dict(texts)

@@ -184,6 +184,12 @@ class Preparation(Protocol):
     def set_identity(self, plan: ContainerPlan) -> None:
         """Give a fresh guest its own machine-id and ssh host keys (removed, to be made at the first boot)."""
 
+    def seed(self, plan: ContainerPlan, texts: Mapping[str, str]) -> None:
+        """Leave texts (`user-data`, `meta-data` ...) where cloud-init in the guest finds them.
+
+        Raises WrongState when the guest has no cloud-init.
+        """
+
 
 class Engine(Look, Inspection, Protocol):
     """What the engines of both kinds have in common."""

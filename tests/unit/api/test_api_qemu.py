@@ -238,7 +238,10 @@ async def test_full_texts_for_cloud_init(api: Api) -> None:
     assert (
         await api.wait(await api.data("POST", "/nodes/pve/lxc", vmid=101, ostemplate=TEMPLATE, hostname="ct")) == "OK"
     )
-    assert (await call(api.root, "GET", "/bastide/guests/ct/cloudinit")).status_code == 500
+    await api.data("PUT", "/bastide/guests/ct/cloudinit", user="#cloud-config\n")
+    assert await api.data("GET", "/bastide/guests/ct/cloudinit") == {"user": "#cloud-config\n"}
+    refused = await call(api.root, "PUT", "/bastide/guests/ct/cloudinit", network="version: 1\n")
+    assert "net options" in refused.json()["errors"]["network"]
 
 
 async def test_a_disk_moves(api: Api) -> None:

@@ -1,10 +1,10 @@
 """Files of a stopped container: unpacking its template and making it a guest of its own."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bastide.guest.lxc.distro import credentials, detect, identity, setup
+from bastide.guest.lxc.distro import credentials, detect, identity, seed, setup
 from bastide.guest.protocol import ContainerPlan, IdMap
 from bastide.host import idmap as mapping
 from bastide.host.rootdir import RootDir
@@ -48,3 +48,8 @@ class Preparation:
         """Give a fresh guest its own machine-id and ssh host keys."""
         with RootDir(plan.rootfs) as root:
             identity.set_identity(root)
+
+    def seed(self, plan: ContainerPlan, texts: Mapping[str, str]) -> None:
+        """Leave texts where cloud-init in the guest finds them."""
+        with RootDir(plan.rootfs) as root:
+            seed.write_seed(root, texts)

@@ -9,6 +9,7 @@ from bastide.model.access import Identity
 from bastide.model.container import ContainerConfig
 from bastide.model.guest import Guest, GuestState
 from bastide.operations import hooks
+from bastide.operations.ct import seed
 from bastide.operations.ct.plan import container_plan, deactivate
 from bastide.operations.interfaces import check_interfaces
 from bastide.operations.pending import apply_pending
@@ -107,6 +108,7 @@ async def start_locked(rooms: Rooms, guest: Guest, task: Task) -> None:
         await hooks.run_hook(rooms, guest, "pre-start", task)
         plan = await container_plan(rooms, guest)
         await asyncio.to_thread(rooms.containers.customize, plan)
+        await seed.write_seed(rooms, guest, plan)
         await rooms.network.register(guest.vmid, guest.name, dict(config.net))
         await rooms.containers.start(plan)
         for index, nic in config.net.items():
