@@ -267,7 +267,6 @@ class Host:
         defaults = {
             "memory": 768,
             "machine": "q35",
-            "cpu": "max",
             "scsihw": "virtio-scsi-single",
             "scsi0": f"local:0,import-from={self.vm_image()}",
             "ide2": "local:cloudinit",
