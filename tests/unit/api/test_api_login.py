@@ -135,3 +135,15 @@ async def test_the_realms_and_the_document_are_open_to_the_world(api: Api) -> No
     assert [row["realm"] for row in (await api.client.get("/access/domains")).json()["data"]] == ["pam", "pve"]
     document = (await api.client.get("https://pve:8006/openapi.json")).json()
     assert document["openapi"].startswith("3.")
+
+
+async def test_who_may_see_all_users_is_told_that_one_does_not_exist(api: Api) -> None:
+    may = await api.token("boss@pve", grants={"/": "Administrator"})
+    may_not = await api.token("guest@pve", grants={"/vms": "PVEVMUser"})
+    for method, path in (("GET", ""), ("PUT", ""), ("DELETE", ""), ("GET", "/token")):
+        seen = await call(may, method, f"/access/users/grace@pve{path}")
+        hidden = await call(may_not, method, f"/access/users/grace@pve{path}")
+        assert (seen.status_code, hidden.status_code) == (500, 403), (method, path)
+        assert "no such user ('grace@pve')" in seen.json()["message"], (method, path)
+        there = await call(may_not, method, f"/access/users/boss@pve{path}")
+        assert there.json() == hidden.json(), "who may not see users learns nothing"
