@@ -13,7 +13,8 @@ from bastide.host import run
 from bastide.model.access import ROOT, Identity
 from bastide.model.guest import Guest, GuestState
 from bastide.operations import console
-from bastide.operations.console import Consoles, TerminalStream
+from bastide.operations.console import Consoles
+from bastide.operations.terminal_stream import TerminalStream
 
 pytestmark = pytest.mark.anyio
 
