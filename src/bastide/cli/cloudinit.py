@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import typer
 
@@ -63,6 +64,11 @@ def cloudinit(
         _show(session, found)
 
 
+def _shown(row: dict[str, Any], name: str) -> Any:
+    value = row.get(name)
+    return unquote(str(value)).strip() if row["key"] == "sshkeys" and value is not None else value
+
+
 def _of_vm(guest: GuestRef) -> str:
     if guest.type != "qemu":
         raise NotSupported(
@@ -91,7 +97,9 @@ def _show(session: Session, guest: GuestRef) -> None:
     if session.json:
         output.emit_json({"options": rows, "texts": texts})
         return
-    cells = [(row["key"], row.get("value"), "(removed)" if row.get("delete") else row.get("pending")) for row in rows]
+    cells = [
+        (row["key"], _shown(row, "value"), "(removed)" if row.get("delete") else _shown(row, "pending")) for row in rows
+    ]
     cells += [(f"{part} data", f"given in full, {len(text)} characters", None) for part, text in texts.items()]
     columns = [output.Column("key"), output.Column("now", wrap=True), output.Column("at the next start", wrap=True)]
     output.table(columns, cells, empty=f"nothing is set for cloud-init in {guest.shown}")

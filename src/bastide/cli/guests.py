@@ -42,6 +42,16 @@ def ls(
         return
     hint = f"no guests; make one with: bastide launch{session.root_option} debian-12 web"
     output.table(_COLUMNS, [_cells(row) for row in rows], empty=hint if not running else "no guest runs")
+    if any(row.get("type") == "qemu" and row["status"] == "running" for row in rows):
+        _tell_emulated(session)
+
+
+def _tell_emulated(session: Session) -> None:
+    """Name the VMs that run without KVM: that explains most of what is slow."""
+    vms = session.client().get(f"/nodes/{session.node()}/qemu")
+    names = [str(row.get("name") or row["vmid"]) for row in vms if row.get("accelerator") == "tcg"]
+    if names:
+        output.note(f"emulated without KVM, and slow: {', '.join(names)}")
 
 
 def guest_rows(session: Session) -> list[dict[str, Any]]:

@@ -53,6 +53,14 @@ def test_ls_tells_the_kinds_apart(run, guests):
     assert [line.split()[2] for line in run("ls").out.splitlines()[2:]] == ["CT", "VM"]
 
 
+def test_ls_names_the_vms_that_are_emulated(run, guests):
+    guests.on("GET", "/cluster/resources", [{"vmid": 101, "name": "db", "type": "qemu", "status": "running"}])
+    guests.on("GET", "/nodes/pve1/qemu", [{"vmid": 101, "name": "db", "accelerator": "tcg"}])
+    assert run("ls").err == "emulated without KVM, and slow: db\n"
+    guests.on("GET", "/nodes/pve1/qemu", [{"vmid": 101, "name": "db", "accelerator": "kvm"}])
+    assert run("ls").err == ""
+
+
 def test_config_shows_keys_as_they_were_given(run, guests):
     guests.on("GET", f"{VM}/config", {"sshkeys": "ssh-ed25519%20AA%2B%20me%0A", "digest": "x"})
     assert run("config", "db").out == "sshkeys:  ssh-ed25519 AA+ me\n"
