@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -24,6 +25,7 @@ from bastide.host.qemu_facts import HostFacts
 from bastide.host.qmp import CHANGE_DEADLINE, CommandRefused
 from bastide.model.guest import GuestState
 
+_DEVICES = "devices.json"
 _START_DEADLINE = 120.0
 _STATUS_DEADLINE = 1.9
 _QUIT_DEADLINE = 3.0
@@ -88,6 +90,7 @@ class Lifecycle(Agent):
     async def _launch(self, plan: VmPlan, host: HostFacts, undo: AsyncExitStack) -> Vm:
         vmid, runtime = plan.vmid, self._runtime
         folder = runtime.folder(vmid)
+        await self._release_devices(vmid)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
         await self._take_devices(plan, undo)
@@ -112,6 +115,10 @@ class Lifecycle(Agent):
         return vm
 
     async def _take_devices(self, plan: VmPlan, undo: AsyncExitStack) -> None:
+        if plan.pci:
+            # A start that is cut short is cleaned up after by what lies here.
+            taken = {"uid": plan.uid, "devices": [device for found in plan.pci.values() for device in found]}
+            (self._runtime.folder(plan.vmid) / _DEVICES).write_text(json.dumps(taken))
         addresses = functions(address for found in plan.pci.values() for address in found)
         if addresses:
             await vfio.acquire(addresses, plan.uid)
@@ -121,6 +128,11 @@ class Lifecycle(Agent):
                 (folder,) = plan.pci[index]
                 undo.push_async_callback(vfio.release, [folder])
                 await vfio.create_mdev(pci.expand(device.host)[0], device.mdev, os.path.basename(folder), plan.uid)
+
+    async def _release_devices(self, vmid: int) -> None:
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+            taken = json.loads((self._runtime.folder(vmid) / _DEVICES).read_text())
+            await vfio.release(taken["devices"], taken["uid"])
 
     async def _start_tpm(self, plan: VmPlan, opened: Opened, walls: Walls) -> processes.Handle | None:
         disk = plan.disk("tpmstate0")
@@ -283,6 +295,7 @@ class Lifecycle(Agent):
         there = self._runtime.folder(vmid).exists()
         await self._runtime.settled(vmid)
         await self._runtime.clear(vmid)
+        await self._release_devices(vmid)
         self._runtime.remove_folder(vmid)
         return there
 
