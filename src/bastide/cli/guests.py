@@ -42,27 +42,33 @@ def ls(
         return
     hint = f"no guests; make one with: bastide launch{session.root_option} debian-12 web"
     output.table(_COLUMNS, [_cells(row) for row in rows], empty=hint if not running else "no guest runs")
-    if any(row.get("type") == "qemu" and row["status"] == "running" for row in rows):
-        _tell_emulated(session)
-
-
-def _tell_emulated(session: Session) -> None:
-    """Name the VMs that run without KVM: that explains most of what is slow."""
-    vms = session.client().get(f"/nodes/{session.node()}/qemu")
-    names = [str(row.get("name") or row["vmid"]) for row in vms if row.get("accelerator") == "tcg"]
-    if names:
-        output.note(f"emulated without KVM, and slow: {', '.join(names)}")
+    slow = [str(row.get("name") or row["vmid"]) for row in rows if row.get("accelerator") == "tcg"]
+    if slow:
+        output.note(f"emulated without KVM, and slow: {', '.join(slow)}")
 
 
 def guest_rows(session: Session) -> list[dict[str, Any]]:
-    """Every guest as `/cluster/resources` has it, with its `addresses`."""
+    """Every guest as `/cluster/resources` has it, with its `addresses`; of running VMs also what QEMU does."""
     client = session.client()
     rows: list[dict[str, Any]] = client.get("/cluster/resources", type="vm")
     running = [row for row in rows if row.get("status") == "running"]
     addresses = known_addresses(session) if running else {}
+    machines = _machines(session) if any(row.get("type") == "qemu" for row in running) else {}
     for row in rows:
         row["addresses"] = addresses.get(int(row["vmid"]), [])
+        row.update(machines.get(int(row["vmid"]), {}))
     return rows
+
+
+def _machines(session: Session) -> dict[int, dict[str, Any]]:
+    """`qmpstatus` (`paused`, `io-error` ...) and `accelerator` of the running VMs, by id."""
+    rows = session.client().get(f"/nodes/{session.node()}/qemu")
+    told = ("qmpstatus", "accelerator")
+    return {
+        int(row["vmid"]): {key: row[key] for key in told if key in row}
+        for row in rows
+        if row.get("status") == "running"
+    }
 
 
 def known_addresses(session: Session) -> dict[int, list[str]]:
@@ -82,7 +88,7 @@ def _cells(row: dict[str, Any]) -> list[Any]:
         row["vmid"],
         row.get("name", ""),
         "VM" if row.get("type") == "qemu" else "CT",
-        row["status"],
+        row.get("qmpstatus", row["status"]) if live else row["status"],
         f"{row.get('maxcpu') or ''}",
         f"{output.size(row['mem'])} / {limit}" if live and row.get("mem") else limit,
         shown,

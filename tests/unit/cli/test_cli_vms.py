@@ -53,11 +53,15 @@ def test_ls_tells_the_kinds_apart(run, guests):
     assert [line.split()[2] for line in run("ls").out.splitlines()[2:]] == ["CT", "VM"]
 
 
-def test_ls_names_the_vms_that_are_emulated(run, guests):
+def test_ls_tells_what_qemu_does_and_whether_without_kvm(run, guests):
     guests.on("GET", "/cluster/resources", [{"vmid": 101, "name": "db", "type": "qemu", "status": "running"}])
-    guests.on("GET", "/nodes/pve1/qemu", [{"vmid": 101, "name": "db", "accelerator": "tcg"}])
-    assert run("ls").err == "emulated without KVM, and slow: db\n"
-    guests.on("GET", "/nodes/pve1/qemu", [{"vmid": 101, "name": "db", "accelerator": "kvm"}])
+    row = {"vmid": 101, "name": "db", "status": "running", "qmpstatus": "io-error", "accelerator": "tcg"}
+    guests.on("GET", "/nodes/pve1/qemu", [row])
+    ended = run("ls")
+    assert ended.err == "emulated without KVM, and slow: db\n"
+    assert ended.out.split()[-1] == "io-error"
+    assert run("ls", "--json").json[0]["qmpstatus"] == "io-error"
+    guests.on("GET", "/nodes/pve1/qemu", [{**row, "accelerator": "kvm"}])
     assert run("ls").err == ""
 
 
