@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -15,6 +15,7 @@ from bastide.host.qmp import CHANGE_DEADLINE, CommandRefused
 from bastide.model.vm import VmConfig
 
 UNPLUG_DEADLINE = 15.0
+_LOOK_INTERVAL = 0.5
 # Linux takes memory in blocks of this size (its admin-guide/mm/memory-hotplug).
 _MODULE_STEP = 128
 _MODULES = 256
@@ -58,8 +59,11 @@ class HotHardware(Lifecycle):
                 loose = [number for number in plugged if number not in fixed]
                 if count < len(fixed):
                     raise NotSupported(f"vcpus: VM {vmid} started with {len(fixed)} virtual CPUs that stay")
+                if vm.launched.accelerator == "tcg":
+                    # Its memory is corrupt afterwards, and it crashes some seconds later (seen with 7.2).
+                    raise NotSupported("vcpus: QEMU cannot unplug a virtual CPU that it emulates")
                 for number in reversed(loose[count - len(fixed) :]):
-                    await self._unplug(vm, f"cpu{number}")
+                    await self._unplug(vm, f"cpu{number}", _has_cpu)
             vm.vcpus = count
 
     async def _plug_cpus(self, vm: Vm, rows: list[Any], numbers: list[int]) -> None:
@@ -107,14 +111,21 @@ class HotHardware(Lifecycle):
         async with vm.changing:
             await self._unplug(vm, f"usb{index}")
 
-    async def _unplug(self, vm: Vm, device: str) -> None:
-        """Ask the guest to let go of a device, and wait until QEMU has removed it."""
+    async def _unplug(self, vm: Vm, device: str, there: Callable[[Vm, str], Awaitable[bool]] | None = None) -> None:
+        """Ask the guest to let go of a device, and wait until QEMU has removed it, which `there` asks now and then.
+
+        QEMU does not tell of every device: not of a processor that it emulates.
+        """
         gone: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         vm.unplugging[device] = gone
         try:
             async with asyncio.timeout(UNPLUG_DEADLINE):
                 await vm.monitor.execute("device_del", {"id": device}, deadline=CHANGE_DEADLINE)
-                if not await gone:
+                while not gone.done():
+                    await asyncio.wait([gone], timeout=_LOOK_INTERVAL)
+                    if not gone.done() and not await (there or has_device)(vm, device):
+                        return
+                if not gone.result():
                     raise HostFailure(f"the guest of VM {vm.vmid} does not let go of {device}")
         except TimeoutError:
             raise DeadlineExceeded(
@@ -122,6 +133,20 @@ class HotHardware(Lifecycle):
             ) from None
         finally:
             vm.unplugging.pop(device, None)
+
+
+async def has_device(vm: Vm, name: str) -> bool:
+    """Whether the machine has a device of that id."""
+    try:
+        rows = await vm.monitor.execute("qom-list", {"path": "/machine/peripheral"})
+    except CommandRefused:
+        return False
+    return any(row["name"] == name for row in rows)
+
+
+async def _has_cpu(vm: Vm, name: str) -> bool:
+    rows = await vm.monitor.execute("query-hotpluggable-cpus")
+    return any(str(row.get("qom-path", "")).endswith(f"/{name}") for row in rows)
 
 
 def modules_to_remove(modules: Mapping[str, int], mib: int) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bastide.base.errors import HostFailure, NotFound, NotSupported
 from bastide.guest.qemu import render_disks, render_network, render_usb
-from bastide.guest.qemu.hot_hardware import HotHardware, forget
+from bastide.guest.qemu.hot_hardware import HotHardware, forget, has_device
 from bastide.guest.qemu.opening import open_image, open_needs
 from bastide.guest.qemu.runtime import Vm
 from bastide.guest.vm_protocol import PlannedDisk, VmPlan
@@ -21,15 +21,16 @@ class HotChange(HotHardware):
         """Attach `plan.disk(key)`, with the controller and the thread that it needs."""
         vm, disk = self._runtime.require(plan.vmid), _planned(plan, key)
         controller, thread = render_disks.disk_controller(plan, disk), render_disks.disk_iothread(plan, disk)
-        if controller is not None and controller["driver"] == "ahci" and not await _has_device(vm, controller["id"]):
+        if controller is not None and controller["driver"] == "ahci" and not await has_device(vm, controller["id"]):
             raise NotSupported(f"{key}: a running VM cannot get its first SATA disk")
         async with vm.changing, AsyncExitStack() as undo:
             # First what fails more often: only the guest can let go of a controller again.
             await self._add_node(vm, plan, disk, undo)
-            if thread is not None:
+            missing = controller is not None and not await has_device(vm, controller["id"])
+            if thread is not None and (controller is None or missing):
                 await change(vm, "object-add", thread)
                 undo.push_async_callback(forget, vm, "object-del", {"id": thread["id"]})
-            if controller is not None and not await _has_device(vm, controller["id"]):
+            if controller is not None and missing:
                 await change(vm, "device_add", controller)
                 undo.push_async_callback(forget, vm, "device_del", {"id": controller["id"]})
             await change(vm, "device_add", render_disks.disk_device(plan, disk))
@@ -140,14 +141,6 @@ def _planned(plan: VmPlan, key: str) -> PlannedDisk:
     if disk is None:
         raise NotFound(f"drive '{key}' does not exist")
     return disk
-
-
-async def _has_device(vm: Vm, name: str) -> bool:
-    try:
-        rows = await vm.monitor.execute("qom-list", {"path": "/machine/peripheral"})
-    except CommandRefused:
-        return False
-    return any(row["name"] == name for row in rows)
 
 
 async def _controller_of(vm: Vm, key: str) -> str | None:
