@@ -19,7 +19,7 @@ def choose(number: int, taken: Collection[int]) -> int:
 
     Raises HostFailure when none is left.
     """
-    blocked = {*taken, *(entry.pw_uid for entry in pwd.getpwall()), *_in_use()}
+    blocked = {*taken, *(entry.pw_uid for entry in pwd.getpwall()), *in_use()}
     for step in range(COUNT):
         found = FIRST + (number + step) % COUNT
         if found not in blocked:
@@ -27,8 +27,8 @@ def choose(number: int, taken: Collection[int]) -> int:
     raise HostFailure("no user id is left for a further virtual machine")
 
 
-def _in_use() -> set[int]:
-    """The users of all processes."""
+def in_use() -> set[int]:
+    """The users of all processes on this machine."""
     found = set()
     for name in os.listdir("/proc"):
         if name.isdecimal():

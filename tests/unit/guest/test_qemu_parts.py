@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bastide.base.errors import HostFailure, NotSupported
-from bastide.guest.qemu import events, hot_hardware, limits, opening, runtime, tpm
+from bastide.base.errors import HostFailure, NotSupported, WrongState
+from bastide.guest.qemu import events, hot_hardware, limits, opening, runtime, tpm, usb
 from bastide.guest.qemu.launch import Need
 from bastide.guest.qemu.lifecycle import cause
 from bastide.guest.qemu.runtime import Launched, Vm
@@ -263,3 +263,29 @@ def test_user_ids_are_apart() -> None:
 
 def test_an_interface_that_is_gone_has_no_traffic() -> None:
     assert tap.traffic("absent0") == (0, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changes owners")
+def test_usb_nodes_are_given_and_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Device:
+        node = tmp_path / "001" / "004"
+
+    Device.node.parent.mkdir()
+    Device.node.touch()
+    monkeypatch.setattr(usb.usb, "find", lambda _host: [Device])
+    first, second = (VmPlan(n, "vm", VmConfig.parse({"usb0": "host=1234:abcd"}), [], {}, users.FIRST + n, "pc", "u")
+                     for n in (1, 2))  # fmt: skip
+    usb.hand_over(first, [0])
+    assert Device.node.stat().st_uid == first.uid
+    usb.hand_over(first, [0])
+    with pytest.raises(WrongState, match="another virtual machine"):
+        usb.hand_over(second, [0])
+    usb.take_back(second.uid, tmp_path)
+    monkeypatch.setattr(users, "in_use", lambda: {first.uid})
+    usb.take_back_stale(tmp_path)
+    assert Device.node.stat().st_uid == first.uid
+    usb.take_back(first.uid, tmp_path)
+    assert Device.node.stat().st_uid == 0
+    usb.hand_over(second, [0])
+    usb.take_back_stale(tmp_path)
+    assert Device.node.stat().st_uid == 0

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from bastide.base.errors import HostFailure, NotSupported
 from bastide.base.layout import Layout
-from bastide.guest.qemu import choosing
+from bastide.guest.qemu import choosing, usb
 from bastide.guest.qemu.console import Console
 from bastide.guest.qemu.events import Events
 from bastide.guest.qemu.hotchange import HotChange
@@ -32,6 +32,7 @@ class QemuEngine(HotChange, Inspection, Console):
         """Follow the VMs that run, and end what a start that was cut short has left; at every start of the daemon."""
         for vmid in self._runtime.known() - self._runtime.running():
             self._runtime.groups.kill(self._runtime.group(vmid))
+        usb.take_back_stale()
         self._runtime.watch_all()
         # A host without QEMU runs containers all the same.
         with contextlib.suppress(NotSupported, HostFailure):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bastide.base.errors import HostFailure
+from bastide.guest.qemu import usb
 from bastide.guest.qemu.runtime import GONE, Runtime, Vm
 from bastide.host import vfio
 
@@ -33,6 +34,7 @@ class Events:
     def _on_gone(self, vm: Vm) -> None:
         text = self._runtime.keep_log(vm)
         vm.close_log()
+        usb.take_back(vm.launched.uid)
         if vm.launched.pci:
             self._runtime.spawn(vfio.release(vm.launched.pci, vm.launched.uid))
         self._runtime.tell(vm, GONE, {"log": text[-1000:]})

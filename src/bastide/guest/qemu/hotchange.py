@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from bastide.base.errors import HostFailure, NotFound, NotSupported
-from bastide.guest.qemu import render_disks, render_network, render_usb
+from bastide.guest.qemu import render_disks, render_network, render_usb, usb
 from bastide.guest.qemu.hot_hardware import HotHardware, forget, has_device
 from bastide.guest.qemu.opening import open_image, open_needs
 from bastide.guest.qemu.runtime import Vm
@@ -128,6 +128,7 @@ class HotChange(HotHardware):
         vm = self._runtime.require(plan.vmid)
         device = render_usb.usb_device(plan, index)
         async with vm.changing:
+            usb.hand_over(plan, [index])
             await change(vm, "device_add", device)
 
 

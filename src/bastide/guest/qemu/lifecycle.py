@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from bastide.base.errors import BastideError, DeadlineExceeded, HostFailure, WrongState
-from bastide.guest.qemu import limits, tpm
+from bastide.guest.qemu import limits, tpm, usb
 from bastide.guest.qemu.agent import Agent
 from bastide.guest.qemu.events import BALLOON, STOPPED_STATES, ask_state, functions
 from bastide.guest.qemu.opening import Opened, open_needs
@@ -93,6 +93,8 @@ class Lifecycle(Agent):
         await self._release_devices(vmid)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
+        undo.callback(usb.take_back, plan.uid)
+        usb.hand_over(plan, sorted(plan.config.usb))
         await self._take_devices(plan, undo)
         groups = cgroup_tree.make(runtime.groups, runtime.group(vmid))
         limits.apply_limits(runtime.groups, runtime.group(vmid), plan.config)
@@ -345,14 +347,12 @@ def _status(vm: Vm, state: str) -> VmStatus:
 
 def _walls(plan: VmPlan, host: HostFacts, cgroups: list[str]) -> Walls:
     groups = []
-    devices: list[str] = []
+    devices = [usb.FOLDER]  # what is plugged in later is seen there, too
     if uses_kvm(plan, host):
         devices += _DEVICES_OF_KVM
         status = os.stat("/dev/kvm")
         if status.st_mode & 0o006 != 0o006:
             groups.append(status.st_gid)
-    if plan.config.usb:
-        devices.append("/dev/bus/usb")
     if plan.pci:
         devices.append("/dev/vfio")
     return Walls(plan.uid, cgroups, groups, devices, locked_memory=bool(plan.pci))
