@@ -157,6 +157,13 @@ async def test_a_hostile_answer_is_a_failure_of_the_guest(agent, answer) -> None
         await joined(agent, Client(bytes([END])), "true")
 
 
+@pytest.mark.parametrize("answer", [5, [], {}, {"pid": "x"}])
+async def test_a_process_without_an_id_is_a_failure_of_the_guest(agent, answer) -> None:
+    agent.answers |= {"guest-exec": answer}
+    with pytest.raises(HostFailure, match="guest agent"):
+        await joined(agent, Client(bytes([END])), "true")
+
+
 async def test_cut_output_is_told(agent) -> None:
     agent.answers |= {"guest-exec": {"pid": 1}}
     agent.answers["guest-exec-status"] = {"exited": True, "exitcode": 0, "out-data": "eA==", "out-truncated": True}

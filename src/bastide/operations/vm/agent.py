@@ -46,7 +46,11 @@ async def execute(rooms: Rooms, vmid: int, argv: Sequence[str], data: bytes | No
     arguments: dict[str, Any] = {"path": argv[0], "arg": list(argv[1:]), "capture-output": True}
     if data is not None:
         arguments["input-data"] = base64.b64encode(data).decode()
-    return int((await ask(rooms, vmid, "guest-exec", arguments))["pid"])
+    started = await ask(rooms, vmid, "guest-exec", arguments)
+    pid = started.get("pid") if isinstance(started, dict) else None
+    if not isinstance(pid, int):
+        raise HostFailure("the guest agent's answer to guest-exec has no process id")
+    return pid
 
 
 async def execute_status(rooms: Rooms, vmid: int, pid: int) -> dict[str, Any]:
@@ -62,9 +66,7 @@ async def execute_status(rooms: Rooms, vmid: int, pid: int) -> dict[str, Any]:
     return row
 
 
-async def read_file(
-    rooms: Rooms, vmid: int, path: str, *, offset: int = 0, count: int = _READ_LIMIT
-) -> dict[str, Any]:
+async def read_file(rooms: Rooms, vmid: int, path: str, *, offset: int = 0, count: int = _READ_LIMIT) -> dict[str, Any]:
     """`count` bytes of a file in the guest from `offset` on: `content` (as Latin-1), `bytes-read`, `truncated`."""
     handle = await ask(rooms, vmid, "guest-file-open", {"path": path, "mode": "rb"})
     content = bytearray()
