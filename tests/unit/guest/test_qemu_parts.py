@@ -39,6 +39,7 @@ def vm(**changes: Any) -> Vm:
         ([("SUSPEND", {}), ("WAKEUP", {})], "running", None),
         ([("GUEST_PANICKED", {"action": "pause"})], "guest-panicked", "the guest's kernel panicked"),
         ([("GUEST_PANICKED", {"action": "run"})], "running", "the guest's kernel panicked"),
+        ([("GUEST_PANICKED", {"action": "run"}), ("RESET", {"guest": True})], "running", None),
         (
             [("BLOCK_IO_ERROR", {"node-name": "drive-scsi0", "operation": "write", "action": "stop", "nospace": True}),
              ("STOP", {})],

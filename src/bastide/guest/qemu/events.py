@@ -12,6 +12,7 @@ from bastide.host import vfio
 STOPPED_STATES = frozenset({"paused", "io-error", "internal-error", "guest-panicked", "prelaunch", "watchdog", "debug"})
 """The RunStates in which the virtual CPUs stand still until somebody resumes them."""
 
+_PANICKED = "the guest's kernel panicked"
 BALLOON = "/machine/peripheral/balloon0"
 
 
@@ -55,7 +56,7 @@ async def ask_state(vm: Vm) -> str:
     state = str((await vm.monitor.execute("query-status"))["status"])
     vm.state = state
     if state == "guest-panicked" and vm.error is None:
-        vm.error = "the guest's kernel panicked"
+        vm.error = _PANICKED
     return state
 
 
@@ -67,6 +68,8 @@ def note(vm: Vm, event: str, data: Mapping[str, Any]) -> None:
         vm.state = "running"
         if vm.tpm_alive:
             vm.error = None
+    elif event == "RESET" and vm.error == _PANICKED:
+        vm.error = None
     elif event in ("SUSPEND", "SUSPEND_DISK"):
         vm.state = "suspended"
     elif event == "WAKEUP":
@@ -74,7 +77,7 @@ def note(vm: Vm, event: str, data: Mapping[str, Any]) -> None:
     elif event == "BLOCK_IO_ERROR":
         _note_block_error(vm, data)
     elif event == "GUEST_PANICKED":
-        vm.error = "the guest's kernel panicked"
+        vm.error = _PANICKED
         if data.get("action") == "pause":
             vm.state = "guest-panicked"
     elif event == "BALLOON_CHANGE" and isinstance(data.get("actual"), int):
