@@ -104,7 +104,8 @@ class Ansible:
         done = run([PROGRAMS / "ansible-inventory", "-i", source, "--list"], self._env)
         assert done.returncode == 0, done.stderr
         assert "Failed to parse" not in done.stderr, done.stderr
-        found: dict[str, Any] = json.loads(done.stdout)
+        # Each text from outside is printed as an object, which says that it is not to be taken for a template.
+        found: dict[str, Any] = json.loads(done.stdout, object_hook=lambda one: one.get("__ansible_unsafe", one))
         return found
 
 
