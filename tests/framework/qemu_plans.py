@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bastide.base.units import GIB, MIB
 from bastide.guest.qemu.launch import Need
-from bastide.guest.qemu.render import needs, render_argv, startup_commands
+from bastide.guest.qemu.render.argv import needs, render_argv, startup_commands
 from bastide.guest.vm_protocol import ImageFormat, PlannedDisk, VmPlan
 from bastide.host.qemu_facts import CpuModel, Emulator, HostFacts, HugePages
 from bastide.host.qemu_firmware import Firmware

@@ -27,11 +27,13 @@ import pytest
 
 from bastide.base.errors import NotSupported
 from bastide.base.units import MIB
-from bastide.guest.qemu import render_disks, render_network, render_usb
 from bastide.guest.qemu.launch import Need
-from bastide.guest.qemu.render import needs, render_argv, startup_commands
-from bastide.guest.qemu.render_cpu import cpu_argument, cpu_device
-from bastide.guest.qemu.render_machine import memory_module
+from bastide.guest.qemu.render import disks as render_disks
+from bastide.guest.qemu.render import network as render_network
+from bastide.guest.qemu.render import usb as render_usb
+from bastide.guest.qemu.render.argv import needs, render_argv, startup_commands
+from bastide.guest.qemu.render.cpu import cpu_argument, cpu_device
+from bastide.guest.qemu.render.machine import memory_module
 from bastide.guest.vm_protocol import PlannedDisk, VmPlan
 from bastide.host.qemu_facts import HostFacts, host_facts
 from bastide.model.vm import VmConfig

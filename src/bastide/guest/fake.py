@@ -109,6 +109,9 @@ class FakeEngine:
         """See Lifecycle."""
         return frozenset(self.stale)
 
+    def forget(self, vmid: int) -> None:
+        """See Look."""
+
     async def cleanup(self, vmid: int) -> bool:
         """See Lifecycle."""
         there = vmid in self.stale

@@ -137,6 +137,9 @@ class FakeVmEngine:
         """See Look."""
         return frozenset(self.stale)
 
+    def forget(self, vmid: int) -> None:
+        """See Look."""
+
     async def cleanup(self, vmid: int) -> bool:
         """See Look."""
         there = vmid in self.stale

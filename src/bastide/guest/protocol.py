@@ -93,7 +93,10 @@ class Look(Protocol):
         """The guests that ran and do not any more, and that nobody has cleaned up after."""
 
     async def cleanup(self, vmid: int) -> bool:
-        """Remove generated configuration, logs and empty cgroups of a stopped guest; whether there were any."""
+        """Remove generated configuration and empty cgroups of a stopped guest; whether there were any."""
+
+    def forget(self, vmid: int) -> None:
+        """Remove what is kept of a guest that is no more, such as its log."""
 
 
 class Lifecycle(Look, Protocol):

@@ -27,8 +27,8 @@ class Guest:
     """A guest's record: its configuration in Proxmox's text form, and changes that wait for the next start.
 
     `pending` holds new values, `removed` the keys to delete at the next start. `first_id` is the host's number of an
-    unprivileged container's root, or of the user that a VM's processes run as. `revision` is the store's compare-and-swap number of the record as read (0: not
-    stored yet).
+    unprivileged container's root, or of the user that a VM's processes run as. `revision` is the store's
+    compare-and-swap number of the record as read (0: not stored yet).
     """
 
     vmid: int

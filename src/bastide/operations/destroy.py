@@ -39,6 +39,7 @@ async def erase(rooms: Rooms, guest: Guest, task: Task | None) -> None:
     Raises WrongState when a volume cannot be removed; the record stays then, so that nothing is orphaned.
     """
     await rooms.engine(guest).cleanup(guest.vmid)
+    rooms.engine(guest).forget(guest.vmid)
     problems = await delete_volumes(rooms, volumes_of(guest))
     if problems:
         raise WrongState("; ".join(problems))

@@ -17,12 +17,15 @@ from hypothesis import strategies as st
 
 from bastide.base.errors import BastideError, InvalidParameter, NotSupported
 from bastide.base.units import MIB
-from bastide.guest.qemu import render_disks, render_network, render_pci, render_usb
-from bastide.guest.qemu.render import devices, needs, refusals, render_argv, startup_commands
-from bastide.guest.qemu.render_base import option_text
-from bastide.guest.qemu.render_boot import boot_places
-from bastide.guest.qemu.render_cpu import cpu_device
-from bastide.guest.qemu.render_machine import memory_module
+from bastide.guest.qemu.render import disks as render_disks
+from bastide.guest.qemu.render import network as render_network
+from bastide.guest.qemu.render import pci as render_pci
+from bastide.guest.qemu.render import usb as render_usb
+from bastide.guest.qemu.render.argv import devices, needs, refusals, render_argv, startup_commands
+from bastide.guest.qemu.render.base import option_text
+from bastide.guest.qemu.render.boot import boot_places
+from bastide.guest.qemu.render.cpu import cpu_device
+from bastide.guest.qemu.render.machine import memory_module
 from bastide.guest.vm_protocol import PlannedDisk, VmPlan
 from bastide.model.vm import VmConfig
 from bastide.model.vm_devices import Cpu, Smbios

@@ -14,9 +14,10 @@ from bastide.model.container import ContainerOptions
 from bastide.operations import pools
 from bastide.operations.ct import configure, power
 from bastide.operations.ct.create import Credentials, create_container
-from bastide.operations.destroy import destroy_guest
-from bastide.operations.recover import recover
 from bastide.operations.ct.resize import resize_volume
+from bastide.operations.destroy import destroy_guest
+from bastide.operations.pending import pending_rows
+from bastide.operations.recover import recover
 from bastide.operations.rooms import Rooms
 from bastide.operations.watch import watch_stops
 from framework.rooms import TEMPLATE, fake_rooms
@@ -110,7 +111,7 @@ async def test_changes_of_a_running_container(rooms: Rooms) -> None:
     assert guest.config["memory"] == 1024
     assert guest.config["hostname"] == "web"
     assert guest.pending == {"hostname": "other"}
-    assert {"key": "hostname", "value": "web", "pending": "other"} in configure.pending(guest)
+    assert {"key": "hostname", "value": "web", "pending": "other"} in pending_rows(guest)
     await _end(rooms, await power.stop(rooms, ROOT, 100))
     guest = await rooms.guests.get(100)
     assert (guest.config["hostname"], dict(guest.pending)) == ("other", {})

@@ -268,6 +268,9 @@ class Lifecycle:
         shutil.rmtree(self._runtime.folder(vmid), ignore_errors=True)
         return there
 
+    def forget(self, vmid: int) -> None:
+        """Nothing is kept of a container that was cleaned up after."""
+
     def _remove_traces(self, vmid: int) -> None:
         """Remove a stopped guest's groups and mount."""
         if self._runtime.monitor(vmid) is None:

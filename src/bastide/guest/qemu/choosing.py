@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from bastide.base.errors import InvalidParameter, NotSupported
-from bastide.guest.qemu.render import refusals
-from bastide.guest.qemu.render_machine import firmware
+from bastide.guest.qemu.render.argv import refusals
+from bastide.guest.qemu.render.machine import firmware
 from bastide.guest.vm_protocol import PlannedDisk, VmPlan
 from bastide.host.qemu_facts import HostFacts
 from bastide.model.vm import VmConfig

@@ -6,9 +6,12 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from bastide.base.errors import HostFailure, NotFound, NotSupported
-from bastide.guest.qemu import render_disks, render_network, render_usb, usb
+from bastide.guest.qemu import usb
 from bastide.guest.qemu.hot_hardware import HotHardware, forget, has_device
 from bastide.guest.qemu.opening import open_image, open_needs
+from bastide.guest.qemu.render import disks as render_disks
+from bastide.guest.qemu.render import network as render_network
+from bastide.guest.qemu.render import usb as render_usb
 from bastide.guest.qemu.runtime import Vm
 from bastide.guest.vm_protocol import PlannedDisk, VmPlan
 from bastide.host.qmp import CHANGE_DEADLINE, CommandRefused

@@ -14,9 +14,9 @@ from bastide.guest.qemu import limits, tpm, usb
 from bastide.guest.qemu.agent import Agent
 from bastide.guest.qemu.events import BALLOON, STOPPED_STATES, ask_state, functions
 from bastide.guest.qemu.opening import Opened, open_needs
-from bastide.guest.qemu.render import needs, render_argv, startup_commands
-from bastide.guest.qemu.render_base import uses_kvm
-from bastide.guest.qemu.render_machine import memory_module
+from bastide.guest.qemu.render.argv import needs, render_argv, startup_commands
+from bastide.guest.qemu.render.base import uses_kvm
+from bastide.guest.qemu.render.machine import memory_module
 from bastide.guest.qemu.runtime import Launched, Runtime, Vm, new_log, read_log, write_process
 from bastide.guest.vm_protocol import DiskCounters, VmPlan, VmStatus
 from bastide.host import cgroup_tree, confined, pci, processes, vfio
@@ -300,6 +300,10 @@ class Lifecycle(Agent):
         await self._release_devices(vmid)
         self._runtime.remove_folder(vmid)
         return there
+
+    def forget(self, vmid: int) -> None:
+        """Remove what QEMU said: a later VM of the same number begins with none of it."""
+        self._runtime.log(vmid).unlink(missing_ok=True)
 
 
 async def ask_figures(vm: Vm) -> None:

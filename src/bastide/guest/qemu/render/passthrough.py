@@ -5,9 +5,9 @@ Source: QEMU's hw/vfio/pci.c and docs/igd-assign.txt; qm.conf(5), `hostpci[n]`.
 
 from collections.abc import Sequence
 
-from bastide.guest.qemu.render_base import Properties, invalid, is_q35, unsupported
-from bastide.guest.qemu.render_display import screen
-from bastide.guest.qemu.render_pci import passed_address
+from bastide.guest.qemu.render.base import Properties, invalid, is_q35, unsupported
+from bastide.guest.qemu.render.display import screen
+from bastide.guest.qemu.render.pci import passed_address
 from bastide.guest.vm_protocol import VmPlan
 from bastide.model.vm_devices import HostPci
 

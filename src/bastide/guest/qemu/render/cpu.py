@@ -7,7 +7,7 @@ Proxmox VE's qm.conf(5) for what an absent `cpu` means.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from bastide.guest.qemu.render_base import Properties, check_id, invalid, option_text, unsupported, uses_kvm
+from bastide.guest.qemu.render.base import Properties, check_id, invalid, option_text, unsupported, uses_kvm
 from bastide.guest.vm_protocol import VmPlan
 from bastide.host.qemu_facts import HostFacts
 from bastide.model.vm import VmConfig

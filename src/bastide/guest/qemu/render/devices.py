@@ -8,10 +8,10 @@ from pathlib import Path
 
 from bastide.base.units import MIB
 from bastide.guest.qemu.launch import Need
-from bastide.guest.qemu.render_base import Properties, invalid, is_q35, option_text, unsupported
-from bastide.guest.qemu.render_display import uses_spice
-from bastide.guest.qemu.render_pci import address
-from bastide.guest.qemu.render_usb import usb_chardevs
+from bastide.guest.qemu.render.base import Properties, invalid, is_q35, option_text, unsupported
+from bastide.guest.qemu.render.display import uses_spice
+from bastide.guest.qemu.render.pci import address
+from bastide.guest.qemu.render.usb import usb_chardevs
 from bastide.guest.vm_protocol import VmPlan
 from bastide.model.vm import VmConfig
 

@@ -9,7 +9,7 @@ import binascii
 from collections.abc import Mapping, Sequence
 
 from bastide.base.units import GIB, MIB
-from bastide.guest.qemu.render_base import (
+from bastide.guest.qemu.render.base import (
     Properties,
     invalid,
     is_q35,

@@ -6,8 +6,8 @@ only beside it for what asks for USB 3. Source: QEMU's docs/usb2.txt and its man
 
 from collections.abc import Sequence
 
-from bastide.guest.qemu.render_base import Properties, invalid, is_q35
-from bastide.guest.qemu.render_pci import address
+from bastide.guest.qemu.render.base import Properties, invalid, is_q35
+from bastide.guest.qemu.render.pci import address
 from bastide.guest.vm_protocol import VmPlan
 from bastide.model.vm_devices import Usb
 

@@ -4,9 +4,9 @@ VNC and SPICE have no port: a client's connection is handed to QEMU (`add_client
 """
 
 from bastide.base.units import MIB
-from bastide.guest.qemu.render_base import Properties, check_id, invalid, needs_device, option_text, unsupported
-from bastide.guest.qemu.render_pci import address
-from bastide.guest.qemu.render_usb import pointer_bus
+from bastide.guest.qemu.render.base import Properties, check_id, invalid, needs_device, option_text, unsupported
+from bastide.guest.qemu.render.pci import address
+from bastide.guest.qemu.render.usb import pointer_bus
 from bastide.guest.vm_protocol import VmPlan
 from bastide.host.qemu_facts import HostFacts
 

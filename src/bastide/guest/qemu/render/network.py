@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from bastide.guest.qemu.launch import Need
-from bastide.guest.qemu.render_base import Properties, invalid, uses_kvm
-from bastide.guest.qemu.render_pci import address
+from bastide.guest.qemu.render.base import Properties, invalid, uses_kvm
+from bastide.guest.qemu.render.pci import address
 from bastide.guest.vm_protocol import VmPlan
 from bastide.host.qemu_facts import HostFacts
 from bastide.model.vm_devices import VmInterface

@@ -10,7 +10,7 @@ Guests name network cards by their slot, and Windows activates itself again when
   the number of a bus counts the bridges before it.
 """
 
-from bastide.guest.qemu.render_base import Properties, is_q35
+from bastide.guest.qemu.render.base import Properties, is_q35
 from bastide.guest.vm_protocol import VmPlan
 
 _ROOT = 1  # the bus that i440fx calls pci.0 and q35 pci.1

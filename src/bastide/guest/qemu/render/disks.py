@@ -10,8 +10,8 @@ from urllib.parse import unquote
 
 from bastide.base.units import MIB
 from bastide.guest.qemu.launch import Need
-from bastide.guest.qemu.render_base import Properties, invalid, is_q35, unsupported
-from bastide.guest.qemu.render_pci import address
+from bastide.guest.qemu.render.base import Properties, invalid, is_q35, unsupported
+from bastide.guest.qemu.render.pci import address
 from bastide.guest.vm_protocol import PlannedDisk, VmPlan
 from bastide.model.vm_disks import Drive, IdeDrive, SataDrive, ScsiDrive, VirtioDrive
 

@@ -11,20 +11,18 @@ from typing import Any
 
 from bastide.base.errors import BastideError, InvalidParameter
 from bastide.base.units import MIB
-from bastide.guest.qemu import (
-    render_cpu,
-    render_devices,
-    render_disks,
-    render_display,
-    render_machine,
-    render_network,
-    render_passthrough,
-    render_pci,
-    render_usb,
-)
 from bastide.guest.qemu.launch import Need
-from bastide.guest.qemu.render_base import Properties, invalid, is_q35, json_text, option_text, unsupported
-from bastide.guest.qemu.render_boot import boot_places
+from bastide.guest.qemu.render import cpu as render_cpu
+from bastide.guest.qemu.render import devices as render_devices
+from bastide.guest.qemu.render import disks as render_disks
+from bastide.guest.qemu.render import display as render_display
+from bastide.guest.qemu.render import machine as render_machine
+from bastide.guest.qemu.render import network as render_network
+from bastide.guest.qemu.render import passthrough as render_passthrough
+from bastide.guest.qemu.render import pci as render_pci
+from bastide.guest.qemu.render import usb as render_usb
+from bastide.guest.qemu.render.base import Properties, invalid, is_q35, json_text, option_text, unsupported
+from bastide.guest.qemu.render.boot import boot_places
 from bastide.guest.vm_protocol import VmPlan
 from bastide.host.qemu_facts import HostFacts
 from bastide.model.vm import VmConfig
