@@ -101,9 +101,12 @@ def esp_menu(uuid: str) -> str:
 
 
 def fstab(uuid: str, esp_serial: str) -> str:
-    """The guest's file systems. `esp_serial` is eight hexadecimal digits."""
+    """The guest's file systems. `esp_serial` is eight hexadecimal digits.
+
+    The ESP is mounted when something looks into it: only an upgrade of GRUB does, and no boot has to wait for it.
+    """
     esp = f"{esp_serial[:4]}-{esp_serial[4:]}".upper()
     return (
         f"UUID={uuid} / ext4 discard,errors=remount-ro,x-systemd.growfs 0 1\n"
-        f"UUID={esp} /boot/efi vfat umask=0077,nofail 0 0\n"
+        f"UUID={esp} /boot/efi vfat umask=0077,noauto,nofail,x-systemd.automount 0 0\n"
     )
