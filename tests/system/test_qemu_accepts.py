@@ -124,6 +124,11 @@ class Qemu:
     def _opened(self, need: Need) -> list[int]:
         if need.kind == "image":
             return [self.image(need)]
+        if need.kind == "copy":
+            assert need.path is not None
+            copy = self.folder / need.name
+            shutil.copy(need.path, copy)
+            return [self._kept(os.open(copy, os.O_RDWR))]
         if need.kind == "tap":
             return self.tap(str(need.interface), need.count)
         if need.kind == "listener":

@@ -227,7 +227,6 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "cpu-reported": ("kvm", {"cpu": "host,reported-model=EPYC"}, "cpu"),
     "cpu-v4-tcg": ("tcg", {"cpu": "x86-64-v4"}, "cpu"),
     "cores": ("kvm", {"cores": 128, "sockets": 4}, "cores"),
-    "ovmf-alone": ("kvm", {"bios": "ovmf"}, "efidisk0"),
     "ovmf-keys-pc": ("kvm", {"bios": "ovmf", "efidisk0": DISK + ",efitype=4m,pre-enrolled-keys=1"}, "efidisk0"),
     "hugepages": ("kvm", {"hugepages": "2"}, "hugepages"),
     "hugepages-odd": ("kvm-huge", {"hugepages": "1024", "memory": "1500"}, "hugepages"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-NeedKind = Literal["image", "device", "tap", "vhost", "listener", "peer"]
+NeedKind = Literal["image", "copy", "device", "tap", "vhost", "listener", "peer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Need:
     `name` is what the renderer asks the numbers by. By `kind`:
 
     * `image`: the file or block device `path`, opened for reading, and for writing unless `read_only`;
+    * `copy`: a copy of the file `path` in memory, which is gone when QEMU is;
     * `device`: the character device `path` (`/dev/ttyS0`, `/dev/hwrng`), opened for reading, and for writing unless
       `read_only`; it has no header to check;
     * `tap`: the network interface `interface`, one descriptor a queue;

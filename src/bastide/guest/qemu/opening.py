@@ -53,6 +53,8 @@ def _open(need: Need, plan: VmPlan, place: Callable[[str], Path], opened: Opened
     if need.kind == "image":
         disk = next((disk for disk in plan.disks if need.path is not None and disk.path == need.path), None)
         opened.numbers[need.name] = [open_image(need, disk)]
+    elif need.kind == "copy":
+        opened.numbers[need.name] = [_copy(need)]
     elif need.kind == "device":
         opened.numbers[need.name] = [_open_device(need)]
     elif need.kind == "tap":
@@ -67,6 +69,17 @@ def _open(need: Need, plan: VmPlan, place: Callable[[str], Path], opened: Opened
         ours, qemus = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         opened.peers[need.name] = ours.detach()
         opened.numbers[need.name] = [qemus.detach()]
+
+
+def _copy(need: Need) -> int:
+    try:
+        content = Path(need.path or "").read_bytes()
+    except OSError as error:
+        raise HostFailure(f"cannot read {need.path} for {need.name}: {error.strerror}") from error
+    descriptor = os.memfd_create(need.name, os.MFD_CLOEXEC)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+    return descriptor
 
 
 def _open_device(need: Need) -> int:

@@ -113,6 +113,8 @@ async def start_locked(rooms: Rooms, guest: Guest, task: Task) -> None:
     if accelerator == "tcg" and config.kvm is not False:
         # Not a warning of the task's: clients take any end but OK for a failure.
         task.log(f"warning: without KVM the VM is emulated and slow: {why}")
+    if config.bios == "ovmf" and config.efidisk0 is None:
+        task.log("warning: without efidisk0 UEFI forgets its variables when the VM stops")
     try:
         await hooks.run_hook(rooms, guest, "pre-start", task)
         await cloudinit.write_drive(rooms, guest)

@@ -23,14 +23,15 @@ from bastide.guest.qemu.render import pci as render_pci
 from bastide.guest.qemu.render import usb as render_usb
 from bastide.guest.qemu.render.base import Properties, invalid, is_q35, json_text, option_text, unsupported
 from bastide.guest.qemu.render.boot import boot_places
-from bastide.guest.vm_protocol import VmPlan
+from bastide.guest.vm_protocol import PlannedDisk, VmPlan
 from bastide.host.qemu_facts import HostFacts
 from bastide.model.vm import VmConfig
+from bastide.model.vm_disks import EfiDisk
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 _REBOOT_TIMEOUT = 1000  # ms until firmware that found nothing to boot tries again
 _BALLOON_POLLING = 2  # seconds between the guest's reports of its memory
-_FIRMWARE_CODE = "pflash0"
+_FIRMWARE_CODE, _EFI_VARIABLES = "pflash0", "efidisk0"
 
 
 def needs(plan: VmPlan, host: HostFacts) -> list[Need]:
@@ -39,6 +40,9 @@ def needs(plan: VmPlan, host: HostFacts) -> list[Need]:
     code = render_machine.firmware(plan.config, host, q35=is_q35(plan))
     if code is not None:
         found.append(Need(_FIRMWARE_CODE, "image", path=code.code, read_only=True))
+        if plan.config.efidisk0 is None:
+            # Without a volume UEFI forgets its variables when the VM ends.
+            found.append(Need(_EFI_VARIABLES, "copy", path=code.variables))
     for disk in plan.disks:
         need = render_disks.disk_need(disk) if disk.key != "tpmstate0" else None
         if need is not None and (disk.key != "efidisk0" or code is not None):
@@ -170,7 +174,7 @@ def _descriptor_sets(
     sets: dict[str, int] = {}
     argv: list[str] = []
     for need in needs(plan, host):
-        if need.kind in ("image", "device"):
+        if need.kind in ("image", "copy", "device"):
             sets[need.name] = len(sets) + 1
             argv += ["-add-fd", option_text({"fd": fds[need.name][0], "set": sets[need.name], "opaque": need.name})]
     return sets, argv
@@ -200,6 +204,9 @@ def _board(plan: VmPlan, host: HostFacts) -> list[str]:
 def _backends(plan: VmPlan, fds: Mapping[str, Sequence[int]], sets: Mapping[str, int]) -> list[str]:
     """What devices refer to: images, threads, network backends, sound, TPM, random numbers, shared memory."""
     nodes = [render_disks.pflash_blockdev(sets[_FIRMWARE_CODE])] if _FIRMWARE_CODE in sets else []
+    if plan.config.efidisk0 is None and _EFI_VARIABLES in sets:
+        variables = PlannedDisk(_EFI_VARIABLES, EfiDisk(file="none"), None)
+        nodes.append(render_disks.disk_blockdev(plan, variables, sets[_EFI_VARIABLES]))
     nodes += [render_disks.disk_blockdev(plan, disk, sets[disk.key]) for disk in plan.disks if disk.key in sets]
     threads = [render_disks.disk_iothread(plan, disk) for disk in render_disks.drives(plan)]
     pairs = (render_devices.rng(plan, sets), render_devices.shared_memory(plan))

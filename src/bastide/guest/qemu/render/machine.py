@@ -25,6 +25,7 @@ from bastide.host.qemu_facts import HostFacts
 from bastide.host.qemu_firmware import Firmware
 from bastide.model.record import forbidden_character
 from bastide.model.vm import VmConfig
+from bastide.model.vm_disks import EfiDisk
 
 Options = dict[str, str | int | bool]
 DIMM_SLOTS = 64
@@ -71,9 +72,7 @@ def firmware(config: VmConfig, host: HostFacts, *, q35: bool) -> Firmware | None
     """UEFI's images for `bios: ovmf`, None for SeaBIOS. Raises NotSupported when the host has none that fits."""
     if config.bios != "ovmf":
         return None
-    disk = config.efidisk0
-    if disk is None:
-        raise invalid("efidisk0", "bios=ovmf needs a volume for UEFI's variables")
+    disk = config.efidisk0 or EfiDisk(file="none", efitype="4m")
     chosen = qemu_firmware.choose(
         host.firmware, efitype=disk.efitype or "2m", enrolled_keys=bool(disk.pre_enrolled_keys), smm=q35
     )
