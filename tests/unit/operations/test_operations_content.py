@@ -251,6 +251,7 @@ async def test_images_are_taken_as_they_are_or_unpacked(rooms: Rooms) -> None:
         ("a.qcow2.gz", gzip.compress(qcow2(backing=b"/etc/shadow")), "backing file"),
         ("a.raw.gz", gzip.compress(gzip.compress(bytes(512))), "compressed with gzip"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "data",
 )
 async def test_a_bad_image_leaves_nothing(rooms: Rooms, name: str, data: bytes, why: str) -> None:
     status = await bring(rooms, name, data)
