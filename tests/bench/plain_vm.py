@@ -66,8 +66,9 @@ class PlainVm:
             agent.connect(str(self.folder / "qga"))
             agent.settimeout(0.5)
             while time.monotonic() < deadline:
-                agent.sendall(b'{"execute":"guest-ping"}\n')
                 try:
+                    # QEMU takes nothing until the guest has opened its port: then this fills up.
+                    agent.sendall(b'{"execute":"guest-ping"}\n')
                     if b"return" in agent.recv(4096):
                         return
                 except TimeoutError:
