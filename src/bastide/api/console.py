@@ -56,12 +56,6 @@ class VncProxy(GuestPath):
     generate_password: Annotated[bool | None, Field(alias="generate-password")] = None
 
 
-class SpiceProxy(GuestPath):
-    """Where a SPICE client would connect to."""
-
-    proxy: Annotated[str | None, Field(max_length=255)] = None
-
-
 class VncWebsocket(GuestPath):
     """What `termproxy` or `vncproxy` offered."""
 
@@ -119,15 +113,6 @@ async def offer_screen(call: Call, p: VncProxy) -> dict[str, Any]:
     certificate = call.rooms.layout.state / "api.pem"
     answer["cert"] = await asyncio.to_thread(lambda: certificate.read_text() if certificate.exists() else "")
     return answer if password is None else {**answer, "password": password}
-
-
-@branch.post("/nodes/{node}/qemu/{vmid}/spiceproxy", SpiceProxy, check=_CHECK)
-async def offer_spice(_call: Call, p: SpiceProxy) -> None:
-    """The VM's screen for a SPICE client."""
-    raise MethodNotImplemented(
-        f"Method 'POST /nodes/{p.node}/qemu/{p.vmid}/spiceproxy' not implemented: VMs have no SPICE server here; "
-        "use vncproxy"
-    )
 
 
 @branch.websocket("/nodes/{node}/lxc/{vmid}/vncwebsocket", VncWebsocket, check=_CHECK)

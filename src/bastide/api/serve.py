@@ -1,6 +1,7 @@
 """Serving the application: TLS on TCP and a UNIX socket for root, in the running event loop.
 
-Plain HTTP on the TLS port is redirected: the first byte tells a TLS hello (22, RFC 8446 section 5.1) from text.
+Plain HTTP on the TLS port is redirected, but for CONNECT, with which SPICE clients come: the first byte tells a TLS
+hello (22, RFC 8446 section 5.1) from text.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from asyncio import sslproto
 from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -36,6 +37,13 @@ _TARGET = re.compile(r"/[\x21-\x7e]{0,4096}", re.ASCII)
 App = Callable[..., Any]
 
 
+class Tunnel(Protocol):
+    """Who takes the connections of clients that take the port for a proxy."""
+
+    async def serve(self, connection: socket.socket, head: bytes, context: ssl.SSLContext) -> None:
+        """Serve a connection whose request's head is a CONNECT. The connection is closed afterwards."""
+
+
 async def serve(
     app: App,
     *,
@@ -45,6 +53,7 @@ async def serve(
     key: Path,
     unix_socket: Path,
     stop: asyncio.Event,
+    tunnel: Tunnel | None = None,
     ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve until `stop` is set, then let requests at work end (5 s) and close.
@@ -65,7 +74,7 @@ async def serve(
         local = stack.enter_context(_unix_socket(unix_socket))
         stack.callback(unix_socket.unlink, missing_ok=True)
         listeners = [
-            _Listener(tcp, _config(app), state, Gate(), context),
+            _Listener(tcp, _config(app), state, Gate(), context, tunnel=tunnel),
             _Listener(local, _config(_from_root(app)), state, Gate(4 * CONNECTION_LIMIT), None),
         ]
         _set_date(state)
@@ -94,12 +103,15 @@ class _Listener:
         state: ServerState,
         gate: Gate,
         context: ssl.SSLContext | None,
+        *,
+        tunnel: Tunnel | None = None,
     ) -> None:
         self._socket = sock
         self._config = config
         self._state = state
         self._gate = gate
         self._context = context
+        self._tunnel = tunnel
         self._newcomers: set[asyncio.Task[None]] = set()
 
     async def accept(self) -> None:
@@ -153,8 +165,12 @@ class _Listener:
             if first == _TLS_HELLO:
                 await self._hand_over(connection, key, self._context)
                 return True
-            if first:
-                await _redirect(connection)
+            head = await _head(connection) if first else b""
+            if head and not head.startswith(b"CONNECT "):
+                await asyncio.get_running_loop().sock_sendall(connection, redirection(head))
+        if head.startswith(b"CONNECT ") and self._tunnel is not None and self._context is not None:
+            self._gate.busy(key)
+            await self._tunnel.serve(connection, head, self._context)
         return False
 
     async def _hand_over(self, connection: socket.socket, key: object, context: ssl.SSLContext | None) -> None:
@@ -241,7 +257,8 @@ async def _peek(connection: socket.socket) -> bytes:
     return connection.recv(1, socket.MSG_PEEK)
 
 
-async def _redirect(connection: socket.socket) -> None:
+async def _head(connection: socket.socket) -> bytes:
+    """A plain request's head. A client of a proxy's sends nothing behind it before it is answered."""
     loop = asyncio.get_running_loop()
     head = bytearray()
     while b"\r\n\r\n" not in head and len(head) <= HEAD_LIMIT:
@@ -249,7 +266,7 @@ async def _redirect(connection: socket.socket) -> None:
         if not data:
             break
         head += data
-    await loop.sock_sendall(connection, redirection(bytes(head)))
+    return bytes(head)
 
 
 def redirection(head: bytes) -> bytes:

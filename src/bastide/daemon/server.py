@@ -14,6 +14,7 @@ from bastide import __version__
 from bastide.api.app import create_app
 from bastide.api.serve import serve
 from bastide.api.services import Services
+from bastide.api.spice import Tunnel
 from bastide.base.errors import HostFailure
 from bastide.base.layout import Layout
 from bastide.daemon.boot import first_since_boot
@@ -93,6 +94,7 @@ async def _serve(house: House) -> None:
             key=key,
             unix_socket=rooms.layout.socket,
             stop=stop,
+            tunnel=Tunnel(services),
             ready=service.notify_ready,
         )
         if await service.machine_is_stopping():

@@ -285,6 +285,18 @@ class FakeVmEngine:
         self._note("vnc", vmid, password)
         return self._peer(b"RFB 003.008\n")
 
+    async def spice_password(self, vmid: int, password: str, seconds: int) -> None:
+        """See VmConsole."""
+        guest = self._note("spice_password", vmid)
+        vga = guest.plan.config.vga
+        if vga is None or not (vga.type or "").startswith("qxl"):
+            raise WrongState(f"VM {vmid} has no SPICE")
+
+    async def spice(self, vmid: int) -> int:
+        """See VmConsole."""
+        self._note("spice", vmid)
+        return self._peer(b"REDQ")
+
     async def screenshot(self, vmid: int) -> bytes:
         """See VmConsole."""
         self._note("screenshot", vmid)

@@ -186,6 +186,12 @@ class VmConsole(Protocol):
     async def vnc(self, vmid: int, password: str | None = None) -> int:
         """A connected descriptor that speaks RFB with the guest's screen, the caller's to close."""
 
+    async def spice_password(self, vmid: int, password: str, seconds: int) -> None:
+        """Set what SPICE clients must know for as long. Raises WrongState for a VM without SPICE (`vga: qxl`)."""
+
+    async def spice(self, vmid: int) -> int:
+        """A connected descriptor for one channel of a SPICE client, the caller's to close. Raises WrongState."""
+
     async def screenshot(self, vmid: int) -> bytes:
         """The screen as PNG."""
 

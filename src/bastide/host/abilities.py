@@ -34,6 +34,7 @@ _IFLA_INFO_KIND = 1
 _NETLINK_NETFILTER = 12
 _NFT_GETGEN = (10 << 8) | 16
 _ERROR_ANSWER = 2
+_KVM = "/dev/kvm"
 _VIRTUAL_BY_DESIGN = ("aarch64", "riscv64")  # their /proc/cpuinfo has no flag for it
 
 
@@ -66,13 +67,26 @@ def kvm_refusal() -> str | None:
 
     A /dev/kvm alone is not enough: where the processor shows neither vmx nor svm, stock guests hang in it.
     """
-    refusal = _device_refusal("/dev/kvm")
+    refusal = _device_refusal(_KVM)
     able = os.uname().machine in _VIRTUAL_BY_DESIGN or processors().virtualization
     if refusal is None:
-        return None if able else "/dev/kvm is there, but the processor shows neither vmx nor svm"
+        if not able:
+            return "/dev/kvm is there, but the processor shows neither vmx nor svm"
+        return None if _is_for_users(_KVM) else "/dev/kvm is root's alone, and virtual machines do not run as root"
     return (
         f"{refusal}, though the processor could" if able else f"{refusal}, and the processor shows neither vmx nor svm"
     )
+
+
+def kvm_group() -> int | None:
+    """The group that a process needs to open /dev/kvm, or None when everybody may."""
+    status = os.stat(_KVM)
+    return None if status.st_mode & 0o006 == 0o006 else status.st_gid
+
+
+def _is_for_users(device: str) -> bool:
+    status = os.stat(device)
+    return status.st_mode & 0o006 == 0o006 or (status.st_mode & 0o060 == 0o060 and status.st_gid != 0)
 
 
 def _device_refusal(device: str) -> str | None:

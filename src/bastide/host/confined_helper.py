@@ -30,6 +30,7 @@ def run(walls: Mapping[str, Any], argv: list[str]) -> None:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
+    os.umask(0o022)  # its folders are for another user than the daemon
     _new_root(walls["devices"])
     os.umask(0o077)
     groups = ["--groups", ",".join(map(str, walls["groups"]))] if walls["groups"] else ["--clear-groups"]

@@ -37,7 +37,9 @@ def _kvm() -> Check:
     refusal = abilities.kvm_refusal()
     if refusal is None:
         return Check("kvm", "ok", "virtual machines run on the processor (/dev/kvm)")
-    if "though" in refusal:
+    if "root's alone" in refusal:
+        advice = "chgrp kvm /dev/kvm && chmod 660 /dev/kvm; udev does it at the start of the machine."
+    elif "though" in refusal:
         advice = "Load the module: modprobe kvm_intel or kvm_amd, and see `dmesg | grep kvm`."
     else:
         advice = (

@@ -16,7 +16,7 @@ from bastide.base.errors import HostFailure, WrongState
 from bastide.guest.qemu.agent import Agent
 from bastide.guest.qemu.runtime import Vm
 from bastide.host import unix_sockets
-from bastide.host.qmp import CHANGE_DEADLINE
+from bastide.host.qmp import CHANGE_DEADLINE, CommandRefused
 
 _PICTURE_LIMIT = 64 * 1024 * 1024
 _SCREEN_DEADLINE = 10.0
@@ -47,12 +47,29 @@ class Console(Agent):
         vm = self._runtime.require(vmid)
         if password is not None:
             await vm.monitor.execute("set_password", {"protocol": "vnc", "password": password})
+        return await self._handed(vmid, "vnc", skipauth=password is None)
+
+    async def _handed(self, vmid: int, protocol: str, *, skipauth: bool) -> int:
+        vm = self._runtime.require(vmid)
         ours, qemus = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         with qemus, contextlib.ExitStack() as undo:
             undo.callback(ours.close)
-            await hand_over(vm, qemus.fileno(), "vnc", skipauth=password is None)
+            await hand_over(vm, qemus.fileno(), protocol, skipauth=skipauth)
             undo.pop_all()
         return ours.detach()
+
+    async def spice_password(self, vmid: int, password: str, seconds: int) -> None:
+        """Set what SPICE clients must know for as long. Raises WrongState for a VM without SPICE (`vga: qxl`)."""
+        vm = self._runtime.require(vmid)
+        try:
+            await vm.monitor.execute("set_password", {"protocol": "spice", "password": password})
+            await vm.monitor.execute("expire_password", {"protocol": "spice", "time": f"+{seconds}"})
+        except CommandRefused:
+            raise WrongState(f"VM {vmid} has no SPICE: give it one with vga=qxl and start it anew") from None
+
+    async def spice(self, vmid: int) -> int:
+        """A connected descriptor for one channel of a SPICE client, in the clear; QEMU asks it for the password."""
+        return await self._handed(vmid, "spice", skipauth=False)
 
     async def screenshot(self, vmid: int) -> bytes:
         """The screen as PNG."""

@@ -19,7 +19,7 @@ from bastide.guest.qemu.render.base import uses_kvm
 from bastide.guest.qemu.render.machine import memory_module
 from bastide.guest.qemu.runtime import Launched, Runtime, Vm, new_log, read_log, write_process
 from bastide.guest.vm_protocol import DiskCounters, VmPlan, VmStatus
-from bastide.host import cgroup_tree, confined, pci, processes, vfio
+from bastide.host import abilities, cgroup_tree, confined, pci, processes, vfio
 from bastide.host.confined import Walls
 from bastide.host.qemu_facts import HostFacts
 from bastide.host.qmp import CHANGE_DEADLINE, CommandRefused
@@ -354,9 +354,8 @@ def _walls(plan: VmPlan, host: HostFacts, cgroups: list[str]) -> Walls:
     devices = [usb.FOLDER]  # what is plugged in later is seen there, too
     if uses_kvm(plan, host):
         devices += _DEVICES_OF_KVM
-        status = os.stat("/dev/kvm")
-        if status.st_mode & 0o006 != 0o006:
-            groups.append(status.st_gid)
+        group = abilities.kvm_group()
+        groups += [] if group is None else [group]
     if plan.pci:
         devices.append("/dev/vfio")
     return Walls(plan.uid, cgroups, groups, devices, locked_memory=bool(plan.pci))

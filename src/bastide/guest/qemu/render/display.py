@@ -124,7 +124,7 @@ def _spice_option(plan: VmPlan) -> str:
 def _spice(plan: VmPlan, host: HostFacts) -> str:
     if not host.emulator.spice:
         raise unsupported(_spice_option(plan), "it needs SPICE, which this host's QEMU does not have")
-    values: dict[str, str | int | bool] = {"disable-ticketing": True}
+    values: dict[str, str | int | bool] = {"disable-ticketing": False}
     enhancements = plan.config.spice_enhancements
     if enhancements is not None and enhancements.videostreaming is not None:
         values["streaming-video"] = enhancements.videostreaming
