@@ -1,6 +1,7 @@
 """What QEMU is asked, how its answers are read, and which firmware fits a VM."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,30 @@ def test_kvm_needs_device_and_processor(
 ) -> None:
     monkeypatch.setattr(abilities, "_device_refusal", lambda _: device)
     monkeypatch.setattr(abilities, "_VIRTUAL_BY_DESIGN", ())
+    monkeypatch.setattr(abilities, "_is_for_users", lambda _: True)
     monkeypatch.setattr(abilities, "processors", lambda: Processors("m", 1, 1, 1, "1", frozenset(flags)))
     refusal = abilities.kvm_refusal()
     assert (refusal is None) if says is None else (says in (refusal or ""))
+
+
+@pytest.mark.parametrize(
+    ("mode", "group", "usable", "needed"),
+    [
+        (0o600, 0, False, 0),
+        (0o660, 0, False, 0),
+        (0o660, 107, True, 107),
+        (0o666, 0, True, None),
+        (0o640, 107, False, 107),
+    ],
+)
+def test_kvm_is_usable_where_others_than_root_may_open_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int, group: int, usable: bool, needed: int | None
+) -> None:
+    device = tmp_path / "kvm"
+    device.touch()
+    os.chown(device, 0, group)
+    device.chmod(mode)
+    monkeypatch.setattr(abilities, "_KVM", str(device))
+    monkeypatch.setattr(abilities, "processors", lambda: Processors("m", 1, 1, 1, "1", frozenset({"vmx"})))
+    assert (abilities.kvm_refusal() is None) == usable
+    assert abilities.kvm_group() == needed
