@@ -88,7 +88,7 @@ def get(path: str, *headers: str) -> bytes:
 async def test_the_reason_phrase_is_the_error_text(served: Served) -> None:
     assert (await ask(await served.secure(), get("/api2/json/version"))).startswith(b"HTTP/1.1 401 No ticket\r\n")
     missing = await ask(await served.local(), get("/api2/json/nodes/pve/lxc/100/config"))
-    assert missing.startswith(b"HTTP/1.1 500 a guest 100 does not exist; `bastide ls` shows the guests\r\n")
+    assert missing.startswith(b"HTTP/1.1 500 Configuration file 'nodes/pve/lxc/100.conf' does not exist\r\n")
 
 
 async def test_the_unix_socket_is_roots_and_needs_no_ticket(served: Served) -> None:
@@ -205,6 +205,6 @@ async def test_a_websocket_is_refused_as_a_request_is(api: Api, served: Served) 
     foreign = await ask(await served.secure(), upgrade(path, token, "Origin: https://evil.example"))
     assert foreign.startswith(b"HTTP/1.1 403 ")
     own = await ask(await served.secure(), upgrade(path, token, "Origin: https://pve:8006"))
-    assert own.startswith(b"HTTP/1.1 500 Configuration file")
+    assert own.startswith(b"HTTP/1.1 500 a guest 100 does not exist")
     unknown = await ask(await served.local(), upgrade("/api2/json/no/such/socket"))
     assert unknown.startswith(b"HTTP/1.1 403 ")
