@@ -80,7 +80,7 @@ class PlainVm:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _opened(self, argument: str, everything: str) -> str:
         """An argument with a descriptor of ours in it."""

@@ -2,7 +2,7 @@
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,23 @@ STOPPED = 50
 
 # cli; hlt: without it firmware that finds no system starts over for ever, which keeps a processor busy.
 _IDLE = bytes.fromhex("faf4ebfd")
+
+
+Make = Callable[[list[str], Mapping[str, Path]], PlainVm]
+
+
+@pytest.fixture
+def plain(host: Host) -> Iterator[Make]:
+    """Makes VMs by hand, whose processes and folders are gone at the end."""
+    made: list[PlainVm] = []
+
+    def make(arguments: list[str], disks: Mapping[str, Path]) -> PlainVm:
+        made.append(PlainVm(arguments, disks, host.bridge))
+        return made[-1]
+
+    yield make
+    for vm in made:
+        vm.stop()
 
 
 def _disk(host: Host, vmid: int, key: str) -> Path:
@@ -50,7 +67,7 @@ def _rss(pid: int) -> float:
     return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
 
 
-def test_define_and_start(host: Host, report: Report, tmp_path: Path) -> None:
+def test_define_and_start(host: Host, report: Report, plain: Make, tmp_path: Path) -> None:
     options = {"memory": 64, "scsi0": "local:1", "net0": f"virtio,bridge={host.bridge}", "serial0": "socket"}
     first = host.create_vm(start=True, **options)
     arguments = arguments_of(_pid(host, first))
@@ -63,7 +80,7 @@ def test_define_and_start(host: Host, report: Report, tmp_path: Path) -> None:
     def by_hand() -> None:
         with image.open("wb") as file:
             file.truncate(1 << 30)
-        made.append(PlainVm(arguments, {"scsi0": image}, host.bridge))
+        made.append(plain(arguments, {"scsi0": image}))
         made[-1].start()
 
     taken: tuple[list[float], list[float]] = ([], [])
@@ -78,7 +95,7 @@ def test_define_and_start(host: Host, report: Report, tmp_path: Path) -> None:
                "at most +250 ms", met=a - b <= 250)  # fmt: skip
 
 
-def test_start_until_the_agent_answers(host: Host, report: Report) -> None:
+def test_start_until_the_agent_answers(host: Host, report: Report, plain: Make) -> None:
     """The same Debian boots from the same disk, by turns; the first boot, with cloud-init's work, is not measured."""
     vmid = host.create_debian_vm(name="bench")
     host.wait_agent(vmid, 1200)
@@ -94,18 +111,16 @@ def test_start_until_the_agent_answers(host: Host, report: Report) -> None:
     for _ in range(BOOTS):
         taken[0].extend(milliseconds(ours, 1))
         host.act(vmid, "shutdown", timeout=180)
-        plain = PlainVm(arguments, disks, host.bridge)
-        try:
-            taken[1].extend(milliseconds(lambda: (plain.start(), plain.wait_agent()), 1))  # noqa: B023
-        finally:
-            plain.stop()
+        vm = plain(arguments, disks)
+        taken[1].extend(milliseconds(lambda vm=vm: (vm.start(), vm.wait_agent()), 1))
+        vm.stop()
     _remove(host, vmid)
     a, b = median(taken[0]), median(taken[1])
     report.add("start of Debian until its agent answers", f"{a / 1000:.1f} s", f"{b / 1000:.1f} s",
                f"{a / b:.2f} times", "at most 1.1 times", met=a / b <= 1.1)  # fmt: skip
 
 
-def test_memory(host: Host, report: Report, tmp_path: Path) -> None:
+def test_memory(host: Host, report: Report, plain: Make, tmp_path: Path) -> None:
     assert host.process is not None
     options = {"memory": 64, "sata0": _idle_disk(tmp_path), "net0": f"virtio,bridge={host.bridge}"}
     vmid = host.create_vm(start=True, **options)
@@ -113,10 +128,10 @@ def test_memory(host: Host, report: Report, tmp_path: Path) -> None:
     figures = {"ours": _settled(lambda: memory(_pid(host, vmid)))}
     processes = _processes_of(host, vmid)
     host.act(vmid, "stop")
-    plain = PlainVm(arguments, {"sata0": image}, host.bridge)
-    plain.start()
-    figures["by hand"] = _settled(lambda: memory(plain.pid))
-    plain.stop()
+    vm = plain(arguments, {"sata0": image})
+    vm.start()
+    figures["by hand"] = _settled(lambda: memory(vm.pid))
+    vm.stop()
     _remove(host, vmid)
     a, b = figures["ours"]["Private"], figures["by hand"]["Private"]
     report.add("memory of a VM of 64 MiB: private pages of QEMU", f"{a:.1f} MiB", f"{b:.1f} MiB", f"{a - b:+.1f} MiB",
