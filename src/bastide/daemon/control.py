@@ -327,8 +327,12 @@ def _destroy_guests(client: Client, request: DownRequest) -> list[str]:
             f"({names}{' ...' if len(rows) > 5 else ''}): remove with bastide rm first, or add --force to destroy all"
         )
     for row in rows:
-        upid = client.delete(_branch(row), force=True, purge=True)
-        _wait(client, upid, f"guest {row['vmid']} cannot be destroyed")
+        failure = f"guest {row['vmid']} cannot be destroyed"
+        vm = row["type"] == "qemu"
+        if vm and row.get("status") == "running":
+            _wait(client, client.post(f"{_branch(row)}/status/stop"), failure)
+        # Only a container's method knows `force`.
+        _wait(client, client.delete(_branch(row), force=None if vm else True, purge=True), failure)
     return [f"destroyed {row.get('name') or ''} ({row['vmid']})" for row in rows]
 
 

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from typing import ClassVar
 
 import pytest
 
@@ -71,3 +72,35 @@ def test_a_running_daemon_is_not_changed_silently(layout, monkeypatch, request_)
         control.up(layout, request_)
     report = control.up(layout, UpRequest(port=8006))
     assert (report.started, report.url) == (False, "https://192.0.2.1:8006")
+
+
+def test_force_destroys_guests_of_both_kinds_by_the_methods_they_have():
+    class Client:
+        """Notes what is asked of it; every task has ended."""
+
+        calls: ClassVar[list[tuple[object, ...]]] = []
+
+        def get(self, path, **_parameters):
+            if path != "/cluster/resources":
+                return {"status": "stopped", "exitstatus": "OK"}
+            kinds = [(100, "lxc", "running"), (101, "qemu", "running"), (102, "qemu", "stopped")]
+            return [{"vmid": vmid, "type": kind, "node": "pve", "status": state} for vmid, kind, state in kinds]
+
+        def post(self, path, _parameters=None):
+            self.calls.append(("POST", path))
+            return "UPID:pve:00000001:00000001:00000001:qmstop:101:root@pam:"
+
+        def delete(self, path, **parameters):
+            self.calls.append((path, {key: value for key, value in parameters.items() if value is not None}))
+            return "UPID:pve:00000001:00000001:00000001:qmdestroy:101:root@pam:"
+
+    with pytest.raises(WrongState, match="3 guests exist"):
+        control._destroy_guests(Client(), DownRequest(purge=True))
+    assert Client.calls == []
+    assert len(control._destroy_guests(Client(), DownRequest(purge=True, force=True))) == 3
+    assert Client.calls == [
+        ("/nodes/pve/lxc/100", {"force": True, "purge": True}),
+        ("POST", "/nodes/pve/qemu/101/status/stop"),
+        ("/nodes/pve/qemu/101", {"purge": True}),
+        ("/nodes/pve/qemu/102", {"purge": True}),
+    ]
