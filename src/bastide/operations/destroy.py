@@ -59,4 +59,4 @@ def _refuse(rooms: Rooms, guest: Guest, *, force: bool) -> None:
     if guest.config.get("lock") not in (None, "destroyed"):
         raise Locked(f"{guest.title.partition(' ')[0]} is locked ({guest.config['lock']})")
     if rooms.engine(guest).state(guest.vmid) is not GuestState.STOPPED and not force:
-        raise WrongState(f"{guest.title} is running - destroy refused; stop it first, or use force")
+        raise WrongState(f"{guest.title} is running - destroy failed: stop it first")

@@ -211,6 +211,16 @@ async def test_what_an_engine_cannot_do_while_the_vm_runs_waits(rooms: Rooms) ->
     assert list((await rooms.guests.get(100)).pending) == ["scsi1"]
 
 
+async def test_a_device_that_the_guest_keeps_goes_at_the_next_start(rooms: Rooms) -> None:
+    await create(rooms, start=True)
+    engine(rooms).fail_next["remove_interface"] = DeadlineExceeded("it does not let go")
+    await change(rooms, delete=("net0",), description="done")
+    guest = await rooms.guests.get(100)
+    assert (guest.removed, guest.config["description"]) == (("net0",), "done")
+    assert await end(rooms, await power.reboot(rooms, ROOT, 100)) == "OK"
+    assert "net0" not in (await rooms.guests.get(100)).config
+
+
 async def test_only_the_hosts_side_of_a_card_changes_without_unplugging_it(rooms: Rooms) -> None:
     await create(rooms, start=True)
     address = str((await rooms.guests.get(100)).config["net0"]).partition("=")[2].partition(",")[0]

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
-from bastide.base.errors import NotSupported
+from bastide.base.errors import DeadlineExceeded, NotSupported
 from bastide.model.guest import Guest
 from bastide.model.record import Scalar
 from bastide.model.vm import VmConfig
@@ -65,7 +65,8 @@ async def apply(
         try:
             if await _apply_one(change, key):
                 now.add(key)
-        except NotSupported:
+        except (NotSupported, DeadlineExceeded):
+            # It cannot be done while the VM runs, or its guest does not let go of a device: the next start does it.
             continue
     return now
 
@@ -129,8 +130,9 @@ async def _usb(change: _Change, key: str) -> bool:
         return False
     old, new = change.before.usb.get(index), change.after.usb.get(index)
     if old is not None:
-        change.undo.push_async_callback(vms.add_usb, await vm_plan(change.rooms, change.guest), index)
+        plan = await vm_plan(change.rooms, change.guest)
         await vms.remove_usb(change.vmid, index)
+        change.undo.push_async_callback(vms.add_usb, plan, index)
     if new is not None:
         plan = await vm_plan(change.rooms, change.changed)
         await vms.add_usb(plan, index)
@@ -148,11 +150,11 @@ async def _interface(change: _Change, key: str) -> bool:
         await _reconnect(change, index, new)
         return True
     if old is not None:
-        change.undo.push_async_callback(_add_interface, rooms, change.guest, index)
         await rooms.vms.remove_interface(change.vmid, index)
+        change.undo.push_async_callback(_add_interface, rooms, change.guest, index)
     if new is not None:
-        change.undo.push_async_callback(_drop_interface, rooms, change.vmid, index)
         await _add_interface(rooms, change.changed, index)
+        change.undo.push_async_callback(rooms.vms.remove_interface, change.vmid, index)
     return True
 
 
@@ -169,11 +171,11 @@ async def _reconnect(change: _Change, index: int, nic: VmInterface) -> None:
 
 async def _add_interface(rooms: Rooms, guest: Guest, index: int) -> None:
     await rooms.vms.add_interface(await vm_plan(rooms, guest), index)
-    await rooms.network.connect(guest.vmid, index, ports(VmConfig.parse(guest.config))[index], "qemu")
-
-
-async def _drop_interface(rooms: Rooms, vmid: int, index: int) -> None:
-    await rooms.vms.remove_interface(vmid, index)
+    try:
+        await rooms.network.connect(guest.vmid, index, ports(VmConfig.parse(guest.config))[index], "qemu")
+    except BaseException:
+        await rooms.vms.remove_interface(guest.vmid, index)
+        raise
 
 
 async def _drive(change: _Change, key: str) -> bool:
