@@ -57,8 +57,8 @@ def vm(installed: Lab) -> Iterator[Lab]:
     installed.run(PYTHON, f"{INSIDE}/tests/framework/nested_guest.py", ISO)
     installed.run(
         "bastide", "api", "create", "/nodes/lab/qemu", f"vmid={VMID}", "name=nested", "memory=256", "cores=1",
-        "machine=q35", "cpu=max", "ostype=l26", "ide2=local:iso/nested.iso,media=cdrom", "boot=order=ide2", "serial0=socket",
-        "vga=serial0", f"hostpci0={card(installed, '0x10d3')},pcie=1", "--wait",
+        "machine=q35", "cpu=max", "ostype=l26", "ide2=local:iso/nested.iso,media=cdrom", "boot=order=ide2",
+        "serial0=socket", "vga=serial0", f"hostpci0={card(installed, '0x10d3')},pcie=1", "--wait",
     )  # fmt: skip
     yield installed
     installed.run("bastide", "rm", str(VMID), "--force", "--yes", check=False)

@@ -120,5 +120,6 @@ def _traces(host: Host) -> set[str]:
     }
     own = host_interface(Layout(host.root), 100, 0).partition("-")[0]
     links = {p.name for p in Path("/sys/class/net").iterdir() if p.name.startswith(own)}
-    groups = {str(p) for p in Path("/sys/fs/cgroup").glob(f"**/{Layout(host.root).instance}/*") if p.is_dir()}
+    instance = Layout(host.root).instance
+    groups = {f"{top}/{name}" for top, names, _ in os.walk("/sys/fs/cgroup") for name in names if instance in top}
     return files | mounts | links | groups

@@ -52,6 +52,9 @@ class HotHardware(Lifecycle):
             plugged = [number for number, row in enumerate(rows) if "qom-path" in row]
             if not 1 <= count <= len(rows):
                 raise NotSupported(f"vcpus: VM {vmid} can have 1 to {len(rows)} virtual CPUs")
+            if count != len(plugged) and vm.launched.accelerator == "tcg":
+                # QEMU 7.2 aborts on a new one when its cache of translated code is full, and is corrupt after one goes.
+                raise NotSupported("vcpus: virtual CPUs that QEMU emulates cannot come or go while the guest runs")
             if count >= len(plugged):
                 free = [number for number in range(len(rows)) if number not in plugged]
                 await self._plug_cpus(vm, rows, free[: count - len(plugged)])
@@ -60,9 +63,6 @@ class HotHardware(Lifecycle):
                 loose = [number for number in plugged if number not in fixed]
                 if count < len(fixed):
                     raise NotSupported(f"vcpus: VM {vmid} started with {len(fixed)} virtual CPUs that stay")
-                if vm.launched.accelerator == "tcg":
-                    # Its memory is corrupt afterwards, and it crashes some seconds later (seen with 7.2).
-                    raise NotSupported("vcpus: QEMU cannot unplug a virtual CPU that it emulates")
                 for number in reversed(loose[count - len(fixed) :]):
                     await self._unplug(vm, f"cpu{number}", _has_cpu)
             vm.vcpus = count

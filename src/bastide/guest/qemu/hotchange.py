@@ -16,6 +16,8 @@ from bastide.guest.qemu.runtime import Vm
 from bastide.guest.vm_protocol import PlannedDisk, VmPlan
 from bastide.host.qmp import CHANGE_DEADLINE, CommandRefused
 
+_TRAY_TRIES = 4
+
 
 class HotChange(HotHardware):
     """The `VmHotChange` part of the engine."""
@@ -81,7 +83,7 @@ class HotChange(HotHardware):
                 await _remove_node(vm, key)
             if disk.path is not None:
                 await self._add_node(vm, plan, disk, undo)
-                await change(vm, "blockdev-insert-medium", {"id": key, "node-name": f"drive-{key}"})
+                await _insert_medium(vm, key)
                 undo.push_async_callback(forget, vm, "blockdev-remove-medium", {"id": key})
             await change(vm, "blockdev-close-tray", {"id": key})
             undo.pop_all()
@@ -133,6 +135,16 @@ class HotChange(HotHardware):
         async with vm.changing:
             usb.hand_over(plan, [index])
             await change(vm, "device_add", device)
+
+
+async def _insert_medium(vm: Vm, key: str) -> None:
+    """Insert the drive's node. A guest that is reset meanwhile has its firmware close the tray."""
+    for _ in range(_TRAY_TRIES - 1):
+        with contextlib.suppress(CommandRefused):
+            await change(vm, "blockdev-insert-medium", {"id": key, "node-name": f"drive-{key}"})
+            return
+        await change(vm, "blockdev-open-tray", {"id": key, "force": True})
+    await change(vm, "blockdev-insert-medium", {"id": key, "node-name": f"drive-{key}"})
 
 
 async def change(vm: Vm, command: str, arguments: dict[str, Any]) -> Any:
