@@ -45,7 +45,7 @@ class ContainerDelete(GuestPath):
 
     force: bool | None = None
     purge: bool | None = None
-    destroy_unreferenced_disks: Annotated[bool | None, Field(alias="destroy-unreferenced-disks"), NotBuilt()] = None
+    destroy_unreferenced_disks: Annotated[bool | None, Field(alias="destroy-unreferenced-disks")] = None
 
 
 class ConfigQuery(GuestPath):
@@ -112,7 +112,9 @@ async def read_index(_call: Call, _p: GuestPath) -> list[dict[str, str]]:
 @branch.delete("/{vmid}", ContainerDelete, check=("perm", "/vms/{vmid}", ("VM.Allocate",)))
 async def delete_container(call: Call, p: ContainerDelete) -> str:
     """Remove a container with its volumes, and the grants on it."""
-    upid = await destroy.destroy_guest(call.rooms, call.identity, p.vmid, force=bool(p.force))
+    upid = await destroy.destroy_guest(
+        call.rooms, call.identity, p.vmid, force=bool(p.force), unreferenced=bool(p.destroy_unreferenced_disks)
+    )
     return str(upid)
 
 

@@ -70,7 +70,7 @@ class VmDelete(GuestPath):
     """How a VM is removed."""
 
     purge: bool | None = None
-    destroy_unreferenced_disks: Annotated[bool | None, Field(alias="destroy-unreferenced-disks"), NotBuilt()] = None
+    destroy_unreferenced_disks: Annotated[bool | None, Field(alias="destroy-unreferenced-disks")] = None
     skiplock: SkipLock = None
 
 
@@ -154,7 +154,9 @@ async def read_index(_call: Call, _p: GuestPath) -> list[dict[str, str]]:
 @branch.delete("/{vmid}", VmDelete, check=("perm", "/vms/{vmid}", ("VM.Allocate",)))
 async def delete_vm(call: Call, p: VmDelete) -> str:
     """Remove a VM with its volumes, and the grants on it."""
-    return str(await destroy.destroy_guest(call.rooms, call.identity, p.vmid))
+    return str(
+        await destroy.destroy_guest(call.rooms, call.identity, p.vmid, unreferenced=bool(p.destroy_unreferenced_disks))
+    )
 
 
 @branch.get("/{vmid}/config", ConfigQuery, check=_AUDIT)

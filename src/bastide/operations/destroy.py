@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from bastide.base.errors import Locked, WrongState
-from bastide.base.ids import Upid
+from bastide.base.ids import Upid, VolumeId
 from bastide.model.access import Identity
 from bastide.model.guest import TASK_PREFIX, Guest, GuestState
 from bastide.operations import pools
@@ -12,8 +12,12 @@ from bastide.operations.volumes import delete_volumes, volumes_of
 from bastide.tasks.tasks import Task
 
 
-async def destroy_guest(rooms: Rooms, by: Identity, vmid: int, *, force: bool = False) -> Upid:
+async def destroy_guest(
+    rooms: Rooms, by: Identity, vmid: int, *, force: bool = False, unreferenced: bool = False
+) -> Upid:
     """Delete a stopped guest and its volumes as a task; `force` stops it first.
+
+    With `unreferenced` every volume of that vmid goes, on all storages, also what no configuration names.
 
     Raises NotFound; WrongState when it runs or is protected; Locked. From the moment the record says `destroyed`
     the deletion is final: a crash in the middle is carried on at the next start of the daemon.
@@ -29,6 +33,8 @@ async def destroy_guest(rooms: Rooms, by: Identity, vmid: int, *, force: bool = 
                 await rooms.engine(guest).stop(vmid)
             guest = await rooms.guests.update(replace(guest, config={**guest.config, "lock": "destroyed"}))
             await erase(rooms, guest, task)
+            if unreferenced:
+                await _delete_unreferenced(rooms, vmid, task)
 
     return await rooms.tasks.start(f"{TASK_PREFIX[guest.kind]}destroy", str(vmid), by, work)
 
@@ -51,6 +57,17 @@ async def erase(rooms: Rooms, guest: Guest, task: Task | None) -> None:
     # A later guest of the same vmid must not inherit the rights on this one.
     await rooms.access.grants.forget(path=f"/vms/{guest.vmid}")
     await rooms.guests.delete(guest.vmid)
+
+
+async def _delete_unreferenced(rooms: Rooms, vmid: int, task: Task) -> None:
+    for storage in await rooms.storages.all():
+        if not rooms.storages.enabled(storage.config):
+            continue
+        for content in ("images", "rootdir"):
+            if content in storage.capabilities.contents:
+                volumes = [VolumeId.parse(volume.volid) for volume in await storage.list(content, vmid)]
+                for problem in await delete_volumes(rooms, volumes):
+                    task.warn(problem)
 
 
 def _refuse(rooms: Rooms, guest: Guest, *, force: bool) -> None:

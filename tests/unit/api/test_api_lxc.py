@@ -179,7 +179,6 @@ async def test_pools_carry_rights_and_members(api: Api) -> None:
     ("method", "path", "values"),
     [
         ("POST", f"{LXC}/100/status/start", {"skiplock": "1"}),
-        ("DELETE", f"{LXC}/100", {"destroy-unreferenced-disks": "1"}),
         ("POST", LXC, {"vmid": "101", "ostemplate": TEMPLATE, "restore": "1"}),
         ("POST", "/storage", {"storage": "nas", "type": "nfs", "server": "x", "export": "/x"}),
         ("POST", "/storage", {"storage": "dd", "type": "dir", "path": "/srv/d", "content-dirs": "iso=x"}),

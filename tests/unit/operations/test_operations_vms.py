@@ -95,6 +95,15 @@ async def test_create_start_stop_destroy(rooms: Rooms) -> None:
     assert await rooms.locks.list() == []
 
 
+async def test_volumes_that_nobody_names_go_when_asked(rooms: Rooms) -> None:
+    storage = await rooms.storages.disks("local")
+    for vmid, unreferenced in ((100, False), (101, True)):
+        await create(rooms, vmid)
+        await storage.allocate_disk(f"{vmid}/vm-{vmid}-disk-7.raw", 1 << 20)
+        assert await end(rooms, await destroy_guest(rooms, ROOT, vmid, unreferenced=unreferenced)) == "OK"
+    assert await volumes(rooms) == {"local:100/vm-100-disk-7.raw"}
+
+
 async def test_a_vmid_is_one_guest_of_one_kind(rooms: Rooms) -> None:
     await create(rooms)
     with pytest.raises(AlreadyExists, match="VM 100 already exists"):
