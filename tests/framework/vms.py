@@ -11,6 +11,7 @@ from bastide.guest.vm_protocol import ImageFormat, PlannedDisk, VmEngine, VmPlan
 from bastide.host import processes
 from bastide.model.vm import VmConfig
 from bastide.model.vm_disks import Drive
+from framework.groups import groups_of
 
 SECTOR = 512
 
@@ -96,7 +97,7 @@ def plan_vm(
 
 def traces(layout: Layout) -> list[str]:
     """What an instance has left on the machine: groups, mounts, processes."""
-    found = [str(path) for path in Path("/sys/fs/cgroup").rglob(f"{layout.instance}*")]
+    found = [str(path) for path in groups_of(layout.instance)]
     for path in Path("/proc").glob("[0-9]*/cgroup"):
         # A zombie is init's to bury.
         with contextlib.suppress(OSError):

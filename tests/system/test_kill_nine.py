@@ -14,6 +14,7 @@ import pytest
 
 from bastide.base.layout import Layout
 from bastide.network.ports import host_interface
+from framework.groups import groups_of
 from framework.host import Host
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
@@ -120,6 +121,5 @@ def _traces(host: Host) -> set[str]:
     }
     own = host_interface(Layout(host.root), 100, 0).partition("-")[0]
     links = {p.name for p in Path("/sys/class/net").iterdir() if p.name.startswith(own)}
-    instance = Layout(host.root).instance
-    groups = {f"{top}/{name}" for top, names, _ in os.walk("/sys/fs/cgroup") for name in names if instance in top}
+    groups = {str(path) for path in groups_of(Layout(host.root).instance, "*") if path.is_dir()}
     return files | mounts | links | groups

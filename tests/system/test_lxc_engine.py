@@ -21,6 +21,7 @@ from bastide.guest.protocol import Command, ContainerPlan, Mount, Terminal
 from bastide.host import pty
 from bastide.model.container import ContainerConfig, MountPoint, NetworkInterface
 from bastide.model.guest import GuestState
+from framework.groups import groups_of
 from framework.roots import busybox_tar, debian_tar, remove_tree
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
@@ -72,8 +73,7 @@ async def fed(argv: Sequence[str], content: bytes) -> tuple[int, bytes]:
 
 def traces(instance: str) -> list[str]:
     """What an instance has left on the machine: groups, mounts, processes."""
-    # Not by rglob, which fails when another test's group goes meanwhile.
-    found = [f"{top}/{name}" for top, names, _ in os.walk("/sys/fs/cgroup") for name in names if instance in name]
+    found = [str(path) for path in groups_of(instance)]
     found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if instance in line]
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -337,7 +337,7 @@ def test_a_start_that_is_cut_short_leaves_nothing(live: Any) -> None:
                 await starting
                 await bench.engine.stop(plan.vmid)
             assert bench.engine.running() == frozenset()
-            assert list(Path("/sys/fs/cgroup").rglob(f"{bench.layout.instance}/*{plan.vmid}")) == []
+            assert groups_of(bench.layout.instance, f"*{plan.vmid}") == []
             mounts = Path("/proc/self/mountinfo").read_text()
             assert f"{bench.layout.instance}-guests/{plan.vmid}" not in mounts
         await bench.engine.start(plan)

@@ -19,6 +19,7 @@ from bastide.guest.qemu.engine import QemuEngine
 from bastide.guest.vm_protocol import VmPlan
 from bastide.host import links
 from bastide.model.guest import GuestState
+from framework.groups import groups_of
 from framework.vms import echo_disk, plan_vm, traces, writing_disk
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
@@ -132,7 +133,7 @@ def test_qemu_has_no_right_and_sees_nothing(live: Callable[[Story], None]) -> No
 
 
 def group_file(bench: Bench, name: str) -> Path:
-    return next(path for path in Path("/sys/fs/cgroup").rglob(f"{bench.layout.instance}/{VMID}/{name}"))
+    return next(iter(groups_of(bench.layout.instance, f"{VMID}/{name}")))
 
 
 def blank(path: Path, mib: int) -> Path:
@@ -248,7 +249,7 @@ def test_a_qemu_that_ends_is_noticed_and_leaves_nothing(live: Callable[[Story], 
             assert time.monotonic() - began < 2
             assert bench.engine.state(VMID) is GuestState.STOPPED
             async with asyncio.timeout(2):
-                while links.exists(tap) or list(Path("/sys/fs/cgroup").rglob(f"{bench.layout.instance}/{VMID}")):
+                while links.exists(tap) or groups_of(bench.layout.instance, str(VMID)):
                     await asyncio.sleep(0.02)
             assert not list((bench.layout.runtime / "qemu" / str(VMID)).glob("*.sock"))
             bench.events.clear()
