@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-FOR_TESTS_OR_BUILDING = {"busybox-static", "openssh-client", "python3-venv"}
+FOR_TESTS_OR_BUILDING = {"busybox-static", "grub-rescue-pc", "ipxe", "openssh-client", "python3-venv"}
 
 
 def wanted() -> set[str]:
