@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from framework.host import Host
+from framework.patience import PATIENCE
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
@@ -46,6 +47,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=absent)
         items[:] = [item for item in items if item not in absent]
     for item in items:
+        limit = item.get_closest_marker("timeout")
+        if limit is not None and PATIENCE != 1:
+            item.add_marker(pytest.mark.timeout(limit.args[0] * PATIENCE), append=False)
         if item.get_closest_marker("system") and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.name))
 

@@ -26,6 +26,7 @@ from typing import Any
 import httpx
 
 from bastide.base.layout import Layout
+from framework.patience import PATIENCE
 from framework.screen import read_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -63,7 +64,7 @@ class Host:
         self._vms: set[int] = set()
         self.process: subprocess.Popen[bytes] | None = None
         transport = httpx.HTTPTransport(uds=str(root / "run/api.sock"))
-        self.http = httpx.Client(transport=transport, base_url="http://local/api2/json", timeout=90)
+        self.http = httpx.Client(transport=transport, base_url="http://local/api2/json", timeout=90 * PATIENCE)
 
     @classmethod
     @contextlib.contextmanager
@@ -98,7 +99,7 @@ class Host:
                  "--node", self.node, "--bridge", self.bridge, "--listen", "127.0.0.1"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(), start_new_session=True,
             )  # fmt: skip
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 60 * PATIENCE
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the daemon died:\n{self.daemon_log()}")
@@ -118,7 +119,7 @@ class Host:
         """A clean end of the daemon; guests go on."""
         assert self.process is not None
         self.process.terminate()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=30 * PATIENCE)
 
     def dispose(self) -> None:
         """Remove everything, whatever state it is in."""
@@ -131,7 +132,7 @@ class Host:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=30)
+                self.process.wait(timeout=30 * PATIENCE)
             if self.process.poll() is None:
                 self.process.kill()
         purged = self.cli("down", "--purge", "--yes", "--force", check=False)
@@ -190,7 +191,7 @@ class Host:
 
     def wait(self, upid: str, seconds: float = 120) -> str:
         """Wait for a task; returns its log. Raises TaskFailed with the log when it did not end well."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         while True:
             status = self.get(f"/nodes/{self.node}/tasks/{upid}/status")
             if status["status"] == "stopped":
@@ -293,7 +294,7 @@ class Host:
 
     def wait_screen(self, vmid: int, text: str, seconds: float = 180) -> str:
         """Wait until a VM's screen shows a text; returns all that it shows."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         shown = ""
         while time.monotonic() < deadline:
             shown = "\n".join(read_text(self.screenshot(vmid)))
@@ -304,7 +305,7 @@ class Host:
 
     def wait_agent(self, vmid: int, seconds: float = 400) -> None:
         """Wait until a VM's agent answers."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         while time.monotonic() < deadline:
             with contextlib.suppress(ApiFailure):
                 self.post(self.path(vmid, "/agent/ping"))
@@ -326,7 +327,7 @@ class Host:
 
     def wait_booted(self, vmid: int, seconds: float = 60) -> str:
         """Wait until the guest's systemd has an answer; returns it (`running`, `degraded`)."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         state = ""
         while time.monotonic() < deadline:
             state = self.execute(vmid, "systemctl", "is-system-running", check=False).strip()
@@ -337,7 +338,7 @@ class Host:
 
     def wait_address(self, vmid: int, seconds: float = 30) -> str:
         """Wait for an IPv4 address of the guest's that is not loopback."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         while time.monotonic() < deadline:
             for row in self.get(self.path(vmid, "/interfaces")):
                 if row["name"] != "lo" and "inet" in row:
@@ -352,7 +353,7 @@ class Host:
         options.setdefault("input", "")
         done = subprocess.run(
             [sys.executable, "-m", "bastide", *arguments],
-            capture_output=True, text=True, env=self.environment(), check=False, timeout=300, **options,
+            capture_output=True, text=True, env=self.environment(), check=False, timeout=300 * PATIENCE, **options,
         )  # fmt: skip
         if check and done.returncode != 0:
             raise AssertionError(f"bastide {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")

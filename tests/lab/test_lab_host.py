@@ -9,7 +9,7 @@ import pytest
 
 from framework.lab import INSIDE, Lab
 
-PYTEST = (f"{INSIDE}/.venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
+PYTEST = ("env", "TEST_PATIENCE=10", f"{INSIDE}/.venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 
 def bastide(lab: Lab, *argv: str) -> Any:
@@ -84,7 +84,7 @@ def test_a_restart_of_the_daemon_loses_no_guest(stocked: Lab, container: int) ->
 
 @pytest.mark.parametrize("suite", ["tests/system/test_lxc_engine.py", "tests/system/test_container_life.py"])
 def test_the_system_tests_pass_here(stocked: Lab, suite: str) -> None:
-    done = stocked.run(*PYTEST, "-o", "timeout=1200", suite, cwd=INSIDE, seconds=3300, check=False)
+    done = stocked.run(*PYTEST, "-o", "timeout=3000", suite, cwd=INSIDE, seconds=3300, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 

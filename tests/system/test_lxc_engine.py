@@ -22,6 +22,7 @@ from bastide.host import pty
 from bastide.model.container import ContainerConfig, MountPoint, NetworkInterface
 from bastide.model.guest import GuestState
 from framework.groups import groups_of
+from framework.patience import PATIENCE
 from framework.roots import busybox_tar, debian_tar, remove_tree
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
@@ -60,7 +61,7 @@ class Bench:
     async def run(self, vmid: int, *argv: str, **options: Any) -> tuple[int, str]:
         """Run a command in a guest: exit code and output."""
         process = await self.engine.execute(vmid, Command(argv, **options))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(30 * PATIENCE):
             out, err = await process.communicate()
         return process.returncode or 0, (out + err).decode()
 
