@@ -225,9 +225,11 @@ def test_it_outlives_the_daemon_and_is_followed_again(host: Host, debian: int) -
 
 def test_a_reboot_brings_what_waited_and_a_halt_from_inside_is_seen(host: Host, debian: int) -> None:
     host.wait(host.post(host.path(debian, "/status/reboot"), timeout=200), 400)
-    assert host.get(host.path(debian, "/config"))["cores"] == 3
+    config = host.get(host.path(debian, "/config"))
+    assert (config["cores"], config["vcpus"]) == (3, 2)
     host.wait_agent(debian)
-    assert run(host, debian, "nproc").strip() == "2"
+    # Not by `nproc`: an emulated processor that is busy may come up too late for the guest's kernel.
+    assert host.post(host.path(debian, "/monitor"), command="info cpus").count("CPU #") == 2
     run(host, debian, "systemd-run", "--on-active=1", "systemctl", "poweroff")
     wait_for("it is stopped", lambda: current(host, debian)["status"] == "stopped", 180)
     host.act(debian, "start")
