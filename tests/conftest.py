@@ -39,7 +39,7 @@ def in_ci() -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep a module's system tests on one worker, and leave out what needs an absent reference."""
+    """Leave out what needs an absent reference, and be patient where that was asked for."""
     absent = (
         [] if in_ci() or REFERENCE.is_dir() else [i for i in items if "reference" in getattr(i, "fixturenames", ())]
     )
@@ -50,8 +50,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         limit = item.get_closest_marker("timeout")
         if limit is not None and PATIENCE != 1:
             item.add_marker(pytest.mark.timeout(limit.args[0] * PATIENCE), append=False)
-        if item.get_closest_marker("system") and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.lab)
             item.add_marker(pytest.mark.timeout(3600))
-            item.add_marker(pytest.mark.xdist_group("lab"))
 
 
 def checkout(*argv: str) -> tuple[str, ...]:
