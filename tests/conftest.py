@@ -1,4 +1,4 @@
-"""What every test has: the event loop of `anyio` tests, the published API reference, hosts, and spreading over workers.
+"""What every test has: the event loop of `anyio` tests, the published API reference, and hosts.
 
 When a system test fails, the logs of its host are part of the report.
 """
