@@ -8,6 +8,7 @@ from bastide.model.access import Identity
 from bastide.model.guest import TASK_PREFIX, Guest, GuestState
 from bastide.operations import pools
 from bastide.operations.rooms import Rooms
+from bastide.operations.vm import cloudinit
 from bastide.operations.volumes import delete_volumes, volumes_of
 from bastide.tasks.tasks import Task
 
@@ -51,7 +52,7 @@ async def erase(rooms: Rooms, guest: Guest, task: Task | None) -> None:
         raise WrongState("; ".join(problems))
     if task is not None:
         task.log(f"removed the volumes of {guest.title}")
-    await rooms.store.delete(f"cloudinit/{guest.vmid}")
+    await cloudinit.forget(rooms, guest.vmid)
     await rooms.network.forget(guest.vmid)
     await pools.forget_guest(rooms, guest.vmid)
     # A later guest of the same vmid must not inherit the rights on this one.

@@ -15,6 +15,7 @@ from bastide.operations.rooms import Rooms
 from bastide.operations.vm import cloudinit
 from bastide.operations.vm.plan import vm_plan
 from bastide.operations.vm.ports import port, ports
+from bastide.operations.vm.volumes import CLOUDINIT
 
 _RECORD_ONLY = frozenset({
     "autostart", "description", "hookscript", "hotplug", "lock", "migrate_downtime", "migrate_speed", "onboot",
@@ -73,17 +74,12 @@ async def apply(
 
 async def _apply_one(change: _Change, key: str) -> bool:
     """Whether a change took effect."""
-    if guest_value(change.guest, key) == guest_value(change.changed, key):
+    if change.guest.config.get(key) == change.changed.config.get(key):
         return True
     for fits, act in _ACTS:
         if fits(key):
             return await act(change, key)
     return False
-
-
-def guest_value(guest: Guest, key: str) -> Scalar | None:
-    """An option as text, or None."""
-    return guest.config.get(key)
 
 
 def _index(key: str) -> int:
@@ -203,16 +199,11 @@ async def _medium(change: _Change, key: str, old: Drive, new: Drive) -> bool:
     """Another medium in a CD-ROM drive; its other options wait."""
     if _differing(old, new) - {"file"} - _DRIVE_RECORD_ONLY:
         return False
-    if cloudinit_drive_appears(new):
+    if CLOUDINIT.search(new.file):
         await cloudinit.write_drive(change.rooms, change.changed)
     change.undo.push_async_callback(change.rooms.vms.change_medium, await vm_plan(change.rooms, change.guest), key)
     await change.rooms.vms.change_medium(await vm_plan(change.rooms, change.changed), key)
     return True
-
-
-def cloudinit_drive_appears(drive: Drive) -> bool:
-    """Whether a drive's medium is a configuration drive."""
-    return "-cloudinit" in drive.file
 
 
 async def _drive_options(change: _Change, key: str, old: Drive, new: Drive) -> bool:

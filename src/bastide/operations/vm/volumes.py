@@ -125,20 +125,13 @@ async def _source(rooms: Rooms, text: str) -> ImageSource:
     storage, name = await rooms.storages.resolve(text)
     volume = await storage.info(name)
     if volume.content == "import":
-        return ImageSource(_file(storage, name), volume.format)
+        files = await rooms.storages.files(text.partition(":")[0], "import")
+        return ImageSource(files.path(name), volume.format)
     if volume.content == "images" and volume.format in ("raw", "qcow2", "vmdk"):
         return ImageSource(
             await (await rooms.storages.disks(text.partition(":")[0])).disk_path(name), volume.format, ours=True
         )
     raise InvalidParameter({"import-from": f"'{text[:200]}' is not a disk image (STORAGE:import/FILE or a VM's disk)"})
-
-
-def _file(storage: object, name: str) -> Path:
-    """The path of a plain file on a storage. Raises InvalidParameter when the storage holds none."""
-    path: Callable[[str], Path] | None = getattr(storage, "path", None)
-    if path is None:
-        raise InvalidParameter({"volume": f"'{name[:200]}' is not a file"})
-    return path(name)
 
 
 async def _check_existing(rooms: Rooms, vmid: int, key: str, volume: Volume) -> StoredVolume | None:
