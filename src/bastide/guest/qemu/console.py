@@ -5,6 +5,7 @@ already (RFB security type None). With a password QEMU asks for it by RFB's VNC 
 and DES protect nothing that a single-use ticket and TLS do not; it is there for viewers that insist.
 """
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -20,6 +21,7 @@ from bastide.host.qmp import CHANGE_DEADLINE, CommandRefused
 
 _PICTURE_LIMIT = 64 * 1024 * 1024
 _SCREEN_DEADLINE = 10.0
+_ACCEPT_DEADLINE = 5.0
 
 
 class Console(Agent):
@@ -33,14 +35,17 @@ class Console(Agent):
         if not path.exists():
             raise WrongState(f"VM {vmid} has no serial port {name} with a socket")
         async with vm.changing:
-            ports = await vm.monitor.execute("query-chardev")
-            here = next((one for one in ports if one.get("label") == name), None)
-            if here is None or not str(here.get("filename", "")).startswith("disconnected:"):
+            if not await _is_free(vm, name):
                 raise WrongState(f"{name} of VM {vmid} is in use by another console")
             try:
-                return unix_sockets.connect(path).detach()
+                connection = unix_sockets.connect(path)
             except OSError as error:
                 raise HostFailure(f"cannot connect to {name} of VM {vmid}: {error.strerror or error}") from error
+            with contextlib.ExitStack() as undo:
+                undo.callback(connection.close)
+                await _taken(vm, name)
+                undo.pop_all()
+        return connection.detach()
 
     async def vnc(self, vmid: int, password: str | None = None) -> int:
         """A connected descriptor that speaks RFB with the guest's screen; a password is RFB's, of 8 characters."""
@@ -102,6 +107,22 @@ class Console(Agent):
         vm = self._runtime.require(vmid)
         answer = await vm.monitor.execute("human-monitor-command", {"command-line": line}, deadline=CHANGE_DEADLINE)
         return str(answer)
+
+
+async def _is_free(vm: Vm, name: str) -> bool:
+    ports = await vm.monitor.execute("query-chardev")
+    here = next((one for one in ports if one.get("label") == name), None)
+    return here is not None and str(here.get("filename", "")).startswith("disconnected:")
+
+
+async def _taken(vm: Vm, name: str) -> None:
+    """Wait until QEMU has accepted the connection: till then it stands in the backlog and the port seems free."""
+    try:
+        async with asyncio.timeout(_ACCEPT_DEADLINE):
+            while await _is_free(vm, name):  # noqa: ASYNC110 - QEMU tells nobody
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise HostFailure(f"{name} of VM {vm.vmid} does not answer: QEMU is too busy, try again") from None
 
 
 async def hand_over(vm: Vm, descriptor: int, protocol: str, *, skipauth: bool) -> None:
