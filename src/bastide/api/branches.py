@@ -3,6 +3,12 @@
 from bastide.api import (
     access,
     access_users,
+    architect,
+    architect_capacity,
+    architect_compare,
+    architect_install,
+    architect_plan,
+    architect_review,
     capabilities,
     cluster,
     console,
@@ -63,6 +69,12 @@ _BRANCHES: tuple[Branch, ...] = (
     files.branch,
     image_servers.branch,
     own.branch,
+    architect.branch,
+    architect_capacity.branch,
+    architect_compare.branch,
+    architect_install.branch,
+    architect_plan.branch,
+    architect_review.branch,
 )
 
 

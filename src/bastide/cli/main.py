@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PROGRAM = "bastide"
 
 _HOST, _GUESTS, _INSIDE, _MORE = "This host", "Guests", "Inside a guest", "Around them"
+_ARCHITECT = "The architect"
 
 COMMANDS = {
     "up": ("bastide.cli.host:up", _HOST),
@@ -47,6 +48,14 @@ COMMANDS = {
     "screenshot": ("bastide.cli.screen:screenshot", _INSIDE),
     "sendkey": ("bastide.cli.screen:sendkey", _INSIDE),
     "monitor": ("bastide.cli.screen:monitor", _INSIDE),
+    "advise": ("bastide.cli.advise:advise", _ARCHITECT),
+    "catalog": ("bastide.cli.catalog:catalog", _ARCHITECT),
+    "compare": ("bastide.cli.compare:compare", _ARCHITECT),
+    "capacity": ("bastide.cli.capacity:capacity", _ARCHITECT),
+    "plan": ("bastide.cli.plan:plan", _ARCHITECT),
+    "apply": ("bastide.cli.plan:apply", _ARCHITECT),
+    "destroy": ("bastide.cli.plan:destroy", _ARCHITECT),
+    "review": ("bastide.cli.review:review", _ARCHITECT),
     "image": ("bastide.cli.images:app", _MORE),
     "storage": ("bastide.cli.storage:app", _MORE),
     "task": ("bastide.cli.tasks:app", _MORE),

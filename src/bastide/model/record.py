@@ -79,8 +79,8 @@ class Record(BaseModel):
         fields = _stems(cls)
         gathered: dict[str, Any] = {}
         for key, value in values.items():
-            if isinstance(value, str):
-                char = forbidden_character(value, multiline.get(key))
+            for text in value if isinstance(value, (list, tuple)) else (value,):
+                char = forbidden_character(text, multiline.get(key)) if isinstance(text, str) else None
                 if char is not None:
                     raise ValueError(f"{key}: control character {char} is not allowed")
             match = _INDEXED_KEY.fullmatch(key)

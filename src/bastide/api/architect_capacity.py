@@ -1,0 +1,5 @@
+"""`/architect/capacity`: what still fits, of each kind."""
+
+from bastide.api.routing import Branch
+
+branch = Branch("/architect/capacity")
