@@ -215,6 +215,19 @@ def iommu_groups() -> int:
         return 0
 
 
+def nested_virtualization(modules: Path = Path("/sys/module")) -> bool:
+    """Whether KVM lets guests run guests of their own. Source: the parameter `nested` of kvm_intel and kvm_amd."""
+    for name in ("kvm_intel", "kvm_amd"):
+        with contextlib.suppress(OSError):
+            return (modules / name / "parameters/nested").read_text().strip() in ("Y", "1")
+    return False
+
+
+def render_nodes(folder: Path = Path("/dev/dri")) -> tuple[str, ...]:
+    """The DRI render nodes of the host's graphics processors: `/dev/dri/renderD128` ..."""
+    return tuple(sorted(str(path) for path in folder.glob("renderD*")))
+
+
 def lxc_version() -> str | None:
     """The version of liblxc, or None when it is not installed."""
     try:

@@ -38,6 +38,11 @@ class NatNetwork:
         self._ruleset = ""
         self._warned: list[str] = []
 
+    @property
+    def bridge(self) -> str:
+        """The managed bridge's name."""
+        return self._managed.name
+
     async def start(self) -> None:
         """Bring up the bridge, its rules and its dnsmasq, repair what is amiss, and watch over them.
 

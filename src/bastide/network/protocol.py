@@ -45,6 +45,10 @@ Port = NetworkInterface | VmPort
 class Network(Protocol):
     """Bridges and names for guests."""
 
+    @property
+    def bridge(self) -> str:
+        """The managed bridge's name."""
+
     async def start(self) -> None:
         """Bring up the managed bridge, its nftables table and dnsmasq; finding them up already is fine."""
 
