@@ -1,10 +1,117 @@
-"""`catalog`."""
+"""`catalog`: the services that the architect knows."""
+
+import os
+from typing import Annotated, Any
 
 import typer
 
-from bastide.base.errors import MethodNotImplemented
+from bastide.base.errors import InvalidParameter
+from bastide.cli import completing, output
+from bastide.cli.session import Session
+
+_COLUMNS = [
+    output.Column("name"),
+    output.Column("category"),
+    output.Column("installs"),
+    output.Column("what it is", wrap=True),
+]
 
 
-def catalog(ctx: typer.Context) -> None:  # noqa: ARG001 - not built yet
-    """Show the services that the architect knows."""
-    raise MethodNotImplemented("bastide catalog is not built yet")
+def catalog(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="WORD",
+            help="A service to show, or words to search for.",
+            autocompletion=completing.services,
+            show_default=False,
+        ),
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option("--category", metavar="NAME", help="Only those of a category: web, dns, media ...")
+    ] = None,
+    catalog: Annotated[
+        str | None, typer.Option("--catalog", metavar="DIR", help="Also the entries in this folder of the host.")
+    ] = None,
+) -> None:
+    """Show the services that the architect knows, or all about one."""
+    session: Session = ctx.obj
+    folder = host_folder(session, catalog)
+    text = " ".join(words or ()).strip()
+    client = session.client()
+    rows: list[dict[str, Any]] = client.get("/architect/catalog", query=text or None, category=category, **folder)
+    if text and category is None and (not rows or meant(rows, text)):
+        from bastide.client.http import segment  # noqa: PLC0415 - a list needs no path
+
+        entry: dict[str, Any] = client.get(f"/architect/catalog/{segment(text)}", **folder)
+        if session.json:
+            output.emit_json(entry)
+        else:
+            _show(entry, session.root_option)
+        return
+    if session.json:
+        output.emit_json(rows)
+        return
+    output.table(_COLUMNS, [_cells(row) for row in rows], empty="no such service")
+    if rows:
+        output.note(f"{len(rows)} services; all about one: bastide catalog{session.root_option} NAME")
+
+
+def host_folder(session: Session, folder: str | None) -> dict[str, str]:
+    """The parameter of a call that names a folder with entries, from `--catalog`."""
+    if not folder:
+        return {}
+    path = os.path.expanduser(folder)
+    if session.remote and not os.path.isabs(path):
+        raise InvalidParameter({"catalog": "say the whole path of the folder on the other host"})
+    return {"catalog": os.path.abspath(path)}
+
+
+def meant(rows: list[dict[str, Any]], text: str) -> bool:
+    """Whether a text names one entry, rather than being words to search for."""
+    word = text.lower().replace(" ", "-")
+    return len(rows) == 1 or any(word in (row["name"], *row["aliases"]) for row in rows)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    return (row["name"], row["category"], "yes" if row["installs"] else "", f"{row['title']}: {row['summary']}")
+
+
+def _show(entry: dict[str, Any], root_option: str) -> None:
+    output.line(output.styled(entry["title"], "1") + f"  {entry['summary']}")
+    size = entry["size"]
+    ports = [
+        f"{port['port']}/{port['protocol']}" + (f" ({port['what']})" if port.get("what") else "")
+        for port in entry.get("ports", ())
+    ]
+    facts = {
+        "name": entry["name"],
+        "aliases": ", ".join(entry.get("aliases", ())),
+        "category": entry["category"],
+        "needs": "\n".join(f"{key}: {_told(value)}" for key, value in entry.get("needs", {}).items()),
+        "least": _extent(size["minimum"]),
+        "usual": _extent(size["usual"]),
+        "ports": "\n".join(ports),
+        "keeps": entry["state"],
+        "installs": f"bastide launch{root_option} {entry['name']}" if entry.get("recipe") else "",
+        "upstream": entry.get("upstream", ""),
+        "source": entry["source"],
+        "notes": "\n".join(entry.get("notes", ())),
+    }
+    output.pairs({name: value for name, value in facts.items() if value})
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return "; ".join(_told(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_told(item)}" for key, item in value.items())
+    return str(value)
+
+
+def _extent(size: dict[str, Any]) -> str:
+    cores = size["cores"]
+    return f"{cores} core{'s' if cores != 1 else ''}, {size['memory']} memory, {size['disk']} disk"

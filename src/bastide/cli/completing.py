@@ -33,6 +33,12 @@ def images(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     return [(name, "") for name in names or ["debian-12"] if name.startswith(incomplete)]
 
 
+def services(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Names of the catalog's entries."""
+    rows = _ask(ctx, "/architect/catalog")
+    return [(row["name"], row.get("title", "")) for row in rows if row["name"].startswith(incomplete)]
+
+
 def _ask(ctx: typer.Context, path: str, **params: Any) -> list[dict[str, Any]]:
     session = ctx.find_root().obj
     if not isinstance(session, Session):

@@ -14,6 +14,11 @@ from bastide.model.service import Service, Size, Word
 Text = Annotated[str, Field(min_length=1, max_length=400)]
 Script = Annotated[str, Multiline(), Field(min_length=1, max_length=16_384)]
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,40}$")]
+Category = Literal[
+    "web", "proxy", "dns", "network", "vpn", "database", "broker", "cache", "mail", "files", "media", "photos",
+    "documents", "monitoring", "logs", "home-automation", "development", "ci", "containers", "security", "identity",
+    "chat", "backup", "storage", "games", "firewall", "desktop", "productivity", "ai", "system",
+]  # fmt: skip
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\s]{0,200}$")]
 
 
@@ -108,11 +113,7 @@ class CatalogEntry(Record):
     name: Word
     title: Annotated[str, Field(min_length=1, max_length=80)]
     summary: Annotated[str, Field(min_length=1, max_length=200)]
-    category: Literal[
-        "web", "proxy", "dns", "network", "vpn", "database", "broker", "cache", "mail", "files", "media", "photos",
-        "documents", "monitoring", "logs", "home-automation", "development", "ci", "containers", "security", "identity",
-        "chat", "backup", "storage", "games", "firewall", "desktop", "productivity", "ai", "system",
-    ]  # fmt: skip
+    category: Category
     aliases: tuple[Word, ...] = ()
     needs: Service = Service()
     ports: tuple[Port, ...] = ()
