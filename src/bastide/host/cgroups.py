@@ -163,6 +163,26 @@ class Cgroups:
             sum(int(value) for key, _, value in pairs if key == "wbytes"),
         )
 
+    def pressure(self, group: str) -> dict[str, int]:
+        """Microseconds in which the group's work waited: `cpu some`, `io full` and so on.
+
+        Empty where the kernel does not account it, and in version 1 alone. Source: the kernel's accounting/psi.rst.
+        """
+        result: dict[str, int] = {}
+        for resource in ("cpu", "io", "memory") if self.unified is not None else ():
+            for line in (read(self.unified / group / f"{resource}.pressure") or "").splitlines():
+                share, *_, total = line.split()
+                result[f"{resource} {share}"] = int(total.removeprefix("total="))
+        return result
+
+    def oom_kills(self, group: str) -> int | None:
+        """Processes of the group that the kernel killed for want of memory; None where it keeps no count.
+
+        Version 1 counts those of the group itself alone, not of groups below.
+        """
+        name = "memory.oom_control" if self.version == 1 else "memory.events"
+        return _keyed(self.read(group, "memory", name)).get("oom_kill")
+
     def process_count(self, group: str) -> int:
         """Processes and threads in the group."""
         return self.read_int(group, "pids", "pids.current") or 0

@@ -1,11 +1,15 @@
 """From counters that grow to rates: pure arithmetic, with nothing known when a counter began anew."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class GuestCounters:
-    """What a guest has used since it started: seconds of CPU, bytes. `began` tells one run of a guest from the next."""
+    """What a guest has used since it started: seconds of CPU, bytes. `began` tells one run of a guest from the next.
+
+    `pressure` maps `cpu some`, `io full` and so on to the microseconds in which work waited.
+    """
 
     at: float
     began: float | None
@@ -14,6 +18,7 @@ class GuestCounters:
     netout: int
     diskread: int
     diskwrite: int
+    pressure: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +35,17 @@ class NodeCounters:
 
 @dataclass(frozen=True, slots=True)
 class GuestRates:
-    """A guest's rates: `cpu` in processors (1.5: one and a half), the rest in bytes a second. None: not known."""
+    """A guest's rates: `cpu` in processors (1.5: one and a half), traffic in bytes a second. None: not known.
+
+    `pressure` maps `cpu some`, `io full` and so on to the share of the time in which work waited, in percent.
+    """
 
     cpu: float | None = None
     netin: float | None = None
     netout: float | None = None
     diskread: float | None = None
     diskwrite: float | None = None
+    pressure: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,7 @@ def guest_rates(earlier: GuestCounters | None, now: GuestCounters) -> GuestRates
         netout=_rate(earlier.netout, now.netout, seconds),
         diskread=_rate(earlier.diskread, now.diskread, seconds),
         diskwrite=_rate(earlier.diskwrite, now.diskwrite, seconds),
+        pressure=_pressure(earlier.pressure, now.pressure, seconds),
     )
 
 
@@ -86,6 +96,16 @@ def node_rates(earlier: NodeCounters | None, now: NodeCounters) -> NodeRates:
 
 def _rate(earlier: float, now: float, seconds: float) -> float | None:
     return (now - earlier) / seconds if now >= earlier else None
+
+
+def _pressure(earlier: Mapping[str, int], now: Mapping[str, int], seconds: float) -> dict[str, float]:
+    """Percent of the time. The kernel brings its sums up to date every two seconds: more than all of it is all."""
+    microseconds = 1e6 * seconds
+    return {
+        name: min(100.0, 100 * (total - earlier[name]) / microseconds)
+        for name, total in now.items()
+        if name in earlier and total >= earlier[name]
+    }
 
 
 def _another_run(earlier: float | None, now: float | None) -> bool:

@@ -64,6 +64,7 @@ class LiveRates:
     """A running guest now. `cpu` is the fraction of its `cpus` in use over the last interval; memory in bytes.
 
     `netin`, `netout`, `diskread` and `diskwrite` are bytes since its start; `rates` holds them as bytes a second.
+    `oom_kills` are processes killed for want of memory since its start, None where the kernel keeps no count.
     """
 
     cpu: float
@@ -76,7 +77,13 @@ class LiveRates:
     diskwrite: int
     disk: int | None
     processes: int
+    oom_kills: int | None
     rates: rates.GuestRates
+
+    @property
+    def pressure(self) -> dict[str, float]:
+        """Percent of the last interval in which work waited, by Proxmox VE's names: `pressurecpusome` ..."""
+        return _pressure(self.rates)
 
 
 @dataclass(slots=True)
@@ -173,6 +180,7 @@ class Sampler:
             netout=netout,
             diskread=usage.disk_read,
             diskwrite=usage.disk_written,
+            pressure=usage.pressure,
         )
         earlier = self._seen.get(vmid)
         seen[vmid] = _Seen(
@@ -242,6 +250,7 @@ class Sampler:
             "netout": mean.netout,
             "diskread": mean.diskread,
             "diskwrite": mean.diskwrite,
+            **_pressure(mean),
         }
 
     def _node_values(self) -> Values:
@@ -300,6 +309,7 @@ class Sampler:
             diskwrite=usage.disk_written,
             disk=self._disks.get(guest.vmid),
             processes=usage.processes,
+            oom_kills=usage.oom_kills,
             rates=live,
         )
 
@@ -359,6 +369,10 @@ def _root_key(guest: Guest) -> str:
     disks = [key for key, value in guest.config.items() if _DISK.fullmatch(key) and "media=cdrom" not in str(value)]
     order = str(guest.config.get("boot", "")).partition("order=")[2].split(";")
     return next((key for key in [*order, str(guest.config.get("bootdisk", "")), *sorted(disks)] if key in disks), "")
+
+
+def _pressure(of: rates.GuestRates) -> dict[str, float]:
+    return {f"pressure{name.replace(' ', '')}": round(share, 2) for name, share in of.pressure.items()}
 
 
 def _node_counters() -> rates.NodeCounters:

@@ -47,7 +47,10 @@ FIELDS: dict[Kind, tuple[str, ...]] = {
         "cpu", "maxcpu", "iowait", "loadavg", "memtotal", "memused", "memavailable", "swaptotal", "swapused",
         "roottotal", "rootused", "netin", "netout", *_PRESSURE,
     ),
-    "guest": ("cpu", "maxcpu", "mem", "maxmem", "disk", "maxdisk", "netin", "netout", "diskread", "diskwrite"),
+    "guest": (
+        "cpu", "maxcpu", "mem", "maxmem", "disk", "maxdisk", "netin", "netout", "diskread", "diskwrite",
+        "pressurecpufull", *_PRESSURE,
+    ),
     "storage": ("total", "used"),
 }  # fmt: skip
 

@@ -97,7 +97,12 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a guest has used since it started, in bytes and seconds; memory is its working set."""
+    """What a guest has used since it started, in bytes and seconds; memory is its working set.
+
+    `pressure` holds the microseconds in which its work waited: `cpu some`, `io full` and so on; empty where the kernel
+    does not account it. `oom_kills` are processes that the kernel killed for want of memory, None where it keeps no
+    count.
+    """
 
     cpu_seconds: float
     memory: int
@@ -105,6 +110,8 @@ class Usage:
     disk_read: int
     disk_written: int
     processes: int
+    pressure: Mapping[str, int] = field(default_factory=dict)
+    oom_kills: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ def guest_row(rooms: Rooms, guest: Guest) -> dict[str, Any]:
         row["uptime"] = max(0, int(time.time() - (engine.started_at(guest.vmid) or time.time())))
         live = rooms.sampler.live(guest)
         if live is not None:
-            row |= {key: getattr(live, key) for key in _LIVE}
+            row |= {key: getattr(live, key) for key in _LIVE} | live.pressure
             row["disk"] = live.disk or 0
     return row
 

@@ -41,6 +41,9 @@ def unified(tmp_path: Path) -> Cgroups:
         "memory.stat": "anon 1\ninactive_file 300\n",
         "io.stat": "8:0 rbytes=10 wbytes=20 rios=1\n8:16 rbytes=1 wbytes=2\n",
         "pids.current": "3\n",
+        "memory.events": "low 0\nhigh 1\nmax 9\noom 2\noom_kill 4\noom_group_kill 0\n",
+        "cpu.pressure": "some avg10=1.53 avg60=0.87 avg300=0.20 total=1500\nfull avg10=0.00 avg60=0.00 total=20\n",
+        "memory.pressure": "some avg10=0.00 avg60=0.00 avg300=0.00 total=7\n",
         "cgroup.freeze": "0\n",
         "cgroup.events": "populated 1\nfrozen 0\n",
     }.items():
@@ -53,6 +56,8 @@ def test_figures_of_version_2(unified: Cgroups) -> None:
     assert unified.memory("b/100") == (700, 7)
     assert unified.disk("b/100") == (11, 22)
     assert unified.process_count("b/100") == 3
+    assert unified.pressure("b/100") == {"cpu some": 1500, "cpu full": 20, "memory some": 7}
+    assert unified.oom_kills("b/100") == 4
     assert not unified.frozen("b/100")
     unified.freeze("b/100", frozen=True)
     assert unified.frozen("b/100")
@@ -91,3 +96,14 @@ def test_remove_takes_inner_groups_first(tmp_path: Path) -> None:
     (tmp_path / "b/101").mkdir()
     Cgroups(2, tmp_path).remove("b/100")
     assert [path.name for path in (tmp_path / "b").iterdir()] == ["101"]
+
+
+def test_what_a_kernel_does_not_count_is_not_known(tmp_path: Path) -> None:
+    (tmp_path / "b/100").mkdir(parents=True)
+    unified = Cgroups(2, tmp_path)
+    assert unified.pressure("b/100") == {}
+    assert unified.oom_kills("b/100") is None
+    old = Cgroups(1, None, {"memory": tmp_path})
+    assert old.pressure("b/100") == {}
+    (tmp_path / "b/100/memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n")
+    assert old.oom_kills("b/100") == 5

@@ -73,6 +73,14 @@ def test_rates_are_differences_over_time() -> None:
     assert (rates.cpu, rates.netin, rates.netout) == (1.5, 10.0, 0.0)
 
 
+def test_pressure_is_the_share_of_the_time_in_percent() -> None:
+    earlier = replace(COUNTERS, pressure={"cpu some": 1_000_000, "io full": 5, "memory some": 9})
+    now = replace(
+        COUNTERS, at=10.0, pressure={"cpu some": 2_000_000, "io full": 99_000_000, "memory some": 1, "new": 1}
+    )
+    assert guest_rates(earlier, now).pressure == {"cpu some": 10.0, "io full": 100.0}
+
+
 @pytest.mark.parametrize(
     "now",
     [
@@ -135,6 +143,26 @@ def test_a_minute_is_recorded_for_node_guest_and_storage(world) -> None:
     assert guest["cpu"] > 0
     assert (guest["maxcpu"], guest["maxmem"], guest["maxdisk"], guest["disk"]) == (2, 1 << 30, 8 << 30, 77)
     assert (storage["total"], storage["used"]) == (1000, 400)
+
+
+def test_a_minutes_pressure_is_recorded_by_proxmoxs_names(world) -> None:
+    engine, _, sampler = world
+
+    async def story():
+        now = time.time()
+        for total in (0, 1 << 50):
+            engine.usages[100] = replace(USAGE, pressure={"cpu full": 0, "memory some": total}, oom_kills=2)
+            await sampler.sample()
+            await sampler.record(now)
+            await asyncio.sleep(0.02)
+        return (await sampler.rrddata("guest/100", "hour"))[-1]
+
+    row = asyncio.run(story())
+    assert (row["pressurecpufull"], row["pressurememorysome"]) == (0, 100)
+    assert "pressureiosome" not in row
+    live = sampler.live(GUEST)
+    assert live.oom_kills == 2
+    assert live.pressure == {"pressurecpufull": 0, "pressurememorysome": 100}
 
 
 def test_a_deleted_guest_loses_its_series(world) -> None:

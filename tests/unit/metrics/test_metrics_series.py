@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from bastide.metrics.series import LEVELS, Series
+from bastide.metrics.series import FIELDS, LEVELS, Series
 
 EPOCH = 1_700_000_000 // 604_800 * 604_800  # the beginning of a bucket on every level
 
@@ -93,3 +93,22 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
     series.record(EPOCH, [("node", "n", {"cpu": 0.5})])
     series.close()
     assert (tmp_path / "metrics.damaged").exists()
+
+
+def test_a_file_of_an_earlier_version_is_read_and_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setitem(FIELDS, "guest", ("cpu", "mem"))
+        old = Series(tmp_path / "metrics.db")
+        old.record(EPOCH + 60, [("guest", "100", {"cpu": 0.5})])
+        old.close()
+    now = Series(tmp_path / "metrics.db")
+    now.record(EPOCH + 120, [("guest", "100", {"cpu": 0.25, "pressurecpusome": 7.5})])
+    rows = now.read("guest", "100", "hour", now=EPOCH + 120)
+    now.record(EPOCH + 1860, [("guest", "100", {"cpu": 0.0})])
+    coarse = now.read("guest", "100", "week", "MAX", now=EPOCH + 1860)
+    now.close()
+    assert rows[-2:] == [
+        {"time": EPOCH + 60, "cpu": 0.5},
+        {"time": EPOCH + 120, "cpu": 0.25, "pressurecpusome": 7.5},
+    ]
+    assert coarse[-1] == {"time": EPOCH + 1800, "cpu": 0.5, "pressurecpusome": 7.5}

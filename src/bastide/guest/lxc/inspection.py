@@ -27,6 +27,8 @@ class Inspection:
             disk_read=read,
             disk_written=written,
             processes=groups.process_count(group),
+            pressure=groups.pressure(group),
+            oom_kills=groups.oom_kills(group),
         )
 
     async def addresses(self, vmid: int) -> Sequence[Address]:

@@ -41,6 +41,8 @@ class Inspection(Agent):
             disk_read=sum(one.read for one in disks),
             disk_written=sum(one.written for one in disks),
             processes=groups.process_count(group),
+            pressure=groups.pressure(group),
+            oom_kills=groups.oom_kills(group),
         )
 
     def _refresh(self, vm: Vm) -> None:
