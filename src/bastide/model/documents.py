@@ -28,7 +28,8 @@ _REPLACED = {
 def parse(text: str, record: type[R], what: str = "file") -> R:
     """The record that a YAML text holds. Raises InvalidParameter, its keys such as `line 4: services[0].memory`.
 
-    `what` names the text in errors that belong to no key of it.
+    `what` names the text in errors that belong to no key of it. A validator of a whole record says which key it means
+    by `KEY: reason` or `services[0].memory: reason`.
     """
     data, lines = load(text, what)
     if not isinstance(data, Mapping):
@@ -108,6 +109,7 @@ def line_of(path: Path, lines: Mapping[Path, int]) -> int | None:
 
 def _explained(error: ValidationError, lines: Mapping[Path, int], what: str) -> dict[str, str]:
     found: dict[str, str] = {}
+    places = {shown(path): path for path in lines}
     for item in error.errors(include_url=False, include_context=False):
         path = _existing(tuple(item["loc"]), lines)
         reason = item["msg"].removeprefix("Value error, ")
@@ -115,8 +117,8 @@ def _explained(error: ValidationError, lines: Mapping[Path, int], what: str) -> 
         if item["type"] == "missing":
             path = (*path, str(item["loc"][-1])) if not path or path[-1] != item["loc"][-1] else path
         head, _, rest = reason.partition(": ")
-        if rest and (*path, head) in lines:
-            path, reason = (*path, head), rest
+        if rest and (within := places.get(shown(path) + f".{head}" if path else head)) is not None:
+            path, reason = within, rest
         line = line_of(path, lines)
         name = shown(path) or what
         found.setdefault(f"line {line}: {name}" if line is not None else name, reason)
