@@ -8,7 +8,7 @@ from pydantic import Field
 from bastide.api.routing import Branch, Call
 from bastide.api.websocket import SocketChannel, while_allowed
 from bastide.model.guest import Guest
-from bastide.model.record import Record
+from bastide.model.record import ANY_TEXT, Record
 from bastide.operations import execute
 from bastide.operations.vm import execute as vm_execute
 
@@ -17,7 +17,7 @@ branch = Branch("/bastide/guests")
 GuestName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
 """A guest's vmid or name."""
 
-_BY_AGENT = "VM.GuestAgent.Unrestricted"
+BY_AGENT = "VM.GuestAgent.Unrestricted"
 
 Columns = Annotated[int, Field(ge=1, le=10_000)]
 
@@ -26,8 +26,10 @@ class Exec(Record):
     """A command, with a terminal (`tty`) of a size or with pipes. `env` are `NAME=VALUE`."""
 
     guest: GuestName
-    command: Annotated[list[Annotated[str, Field(max_length=8192)]], Field(min_length=1, max_length=1024)]
-    env: Annotated[list[Annotated[str, Field(max_length=8192)]], Field(max_length=256)] = Field(default_factory=list)
+    command: Annotated[list[Annotated[str, Field(max_length=8192)]], Field(min_length=1, max_length=1024), ANY_TEXT]
+    env: Annotated[list[Annotated[str, Field(max_length=8192)]], Field(max_length=256), ANY_TEXT] = Field(
+        default_factory=list
+    )
     cwd: Annotated[str | None, Field(max_length=4096)] = None
     tty: bool = False
     cols: Columns | None = None
@@ -49,7 +51,7 @@ async def run_command(call: Call, p: Exec) -> None:
     VM.GuestAgent.Unrestricted: the agent is the guest's root, where a VM's console asks for a password.
     """
     guest = await call.rooms.guests.find(p.guest)
-    privilege = _BY_AGENT if guest.kind == "qemu" else "VM.Console"
+    privilege = BY_AGENT if guest.kind == "qemu" else "VM.Console"
     await call.require(f"/vms/{guest.vmid}", privilege)
     command = execute.command_of(p.command, p.env, p.cwd, tty=p.tty)
     terminal = execute.terminal_of(p.cols, p.rows) if p.tty else None

@@ -12,7 +12,7 @@ from bastide.api.fields import GuestPath
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call
 from bastide.base.errors import InvalidParameter
-from bastide.model.record import Multiline
+from bastide.model.record import ANY_TEXT
 from bastide.operations.vm import agent
 
 branch = Branch("/nodes/{node}/qemu/{vmid}/agent")
@@ -24,7 +24,6 @@ Command = Literal[
 ]  # fmt: skip
 _READ_LIMIT = 16 * 1024 * 1024
 _SLOW_SECONDS = 120.0
-_ANY_TEXT = Multiline("".join(map(chr, range(32))) + "\x7f")
 
 _UNRESTRICTED = "VM.GuestAgent.Unrestricted"
 _AUDIT = ("perm", "/vms/{vmid}", ("VM.GuestAgent.Audit", _UNRESTRICTED), "any", 1)
@@ -66,8 +65,8 @@ class AnyCommand(GuestPath):
 class Exec(GuestPath):
     """A program with its arguments, and what it reads."""
 
-    command: Annotated[list[Annotated[str, Field(max_length=65536)]], Field(min_length=1, max_length=1024)]
-    input_data: Annotated[str | None, Field(alias="input-data", max_length=65536), _ANY_TEXT] = None
+    command: Annotated[list[Annotated[str, Field(max_length=65536)]], Field(min_length=1, max_length=1024), ANY_TEXT]
+    input_data: Annotated[str | None, Field(alias="input-data", max_length=65536), ANY_TEXT] = None
 
 
 class ExecStatus(GuestPath):
@@ -89,7 +88,7 @@ class FileWrite(GuestPath):
     """A file in the guest and what it shall hold; with `encode` off the content is base64 already."""
 
     file: FilePath
-    content: Annotated[str, Field(max_length=61440), _ANY_TEXT]
+    content: Annotated[str, Field(max_length=61440), ANY_TEXT]
     encode: bool = True
 
 

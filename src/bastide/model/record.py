@@ -51,6 +51,10 @@ class Multiline:
     characters: str = "\n\r\t"
 
 
+ANY_TEXT = Multiline("".join(map(chr, (*range(32), *range(0x7F, 0xA0), 0x2028, 0x2029))))
+"""Marks a text field, or a list of texts, whose characters reach no generated file: commands in guests."""
+
+
 def forbidden_character(text: str, multiline: Multiline | None = None) -> str | None:
     """The name of the first character that a value from outside may not hold, or None.
 
