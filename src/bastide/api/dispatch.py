@@ -6,6 +6,7 @@ learns which of them are wrong. A body is not read before the caller is known, e
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -86,11 +87,13 @@ class Endpoint:
                 return None
             raise
 
-    async def _values(self, connection: HTTPConnection) -> dict[str, parameters.Text]:
+    async def _values(self, connection: HTTPConnection) -> dict[str, Any]:
         path = {name: str(value) for name, value in connection.path_params.items()}
+        if isinstance(connection, Request) and self._route.nested:
+            return await parameters.gather_nested(connection, path)
         if isinstance(connection, Request) and not self._route.raw:
-            return await parameters.gather(connection, path)
-        return parameters.merge(path, parameters.query_pairs(connection))
+            return dict(await parameters.gather(connection, path))
+        return dict(parameters.merge(path, parameters.query_pairs(connection)))
 
     def _check_node(self, params: Record) -> None:
         if "{node}" not in self._route.path:
@@ -107,7 +110,7 @@ class Endpoint:
             await self._services.rooms.guests.get(getattr(params, "vmid", 0), kind)
 
 
-async def authorize(services: Services, route: Route, caller: Identity, values: dict[str, parameters.Text]) -> None:
+async def authorize(services: Services, route: Route, caller: Identity, values: Mapping[str, Any]) -> None:
     """Raise PermissionDenied unless the route's declared permission lets the caller in."""
     if caller.token is not None and not route.allow_token:
         raise PermissionDenied(
@@ -115,7 +118,7 @@ async def authorize(services: Services, route: Route, caller: Identity, values: 
         )
     if route.user is not None:
         return
-    flat = {key: ",".join(value) if isinstance(value, list) else value for key, value in values.items()}
+    flat = {key: ",".join(map(str, value)) if isinstance(value, list) else str(value) for key, value in values.items()}
     await enforce(services.access, caller, route.check, flat)
 
 
@@ -129,7 +132,7 @@ async def not_implemented(services: Services, request: Request) -> Response:
         return await failure(request, problem_of(error))
 
 
-def _parse(kind: type[Record], values: dict[str, parameters.Text]) -> tuple[Record | None, InvalidParameter | None]:
+def _parse(kind: type[Record], values: Mapping[str, Any]) -> tuple[Record | None, InvalidParameter | None]:
     try:
         return parameters.parse(kind, values), None
     except InvalidParameter as error:

@@ -5,8 +5,10 @@ is offered as a form and as JSON. Booleans may also be written 0 and 1.
 """
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args, get_origin
+
+from pydantic.json_schema import models_json_schema
 
 from bastide.api.routing import NoParameters, NotBuilt, Route
 from bastide.model.record import Record, indexed_fields
@@ -36,22 +38,25 @@ _BODY_TYPES = ("application/x-www-form-urlencoded", "application/json")
 
 def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     """The whole document of the `json` format's routes."""
+    routes = list(routes)
+    answers, schemas = _answers(routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         item = paths.setdefault("/api2/json" + route.path, {})
-        item[route.method.lower()] = _operation(route)
+        item[route.method.lower()] = _operation(route, answers)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Bastide",
             "version": version,
-            "description": "Proxmox VE's API, and what lies beside it under /bastide.",
+            "description": "Proxmox VE's API, and what lies beside it under /bastide and /architect.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
         "security": [{"ticket": [], "csrf": []}, {"token": []}],
         "paths": paths,
         "components": {
+            "schemas": schemas,
             "securitySchemes": {
                 "ticket": {"type": "apiKey", "in": "cookie", "name": "PVEAuthCookie"},
                 "csrf": {"type": "apiKey", "in": "header", "name": "CSRFPreventionToken"},
@@ -61,7 +66,7 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
                     "name": "Authorization",
                     "description": "PVEAPIToken=user@realm!name=secret",
                 },
-            }
+            },
         },
     }
 
@@ -73,7 +78,31 @@ def operation_id(route: Route) -> str:
     return "_".join([route.method.lower(), *words]).replace("-", "_")
 
 
-def _operation(route: Route) -> dict[str, Any]:
+def _answers(routes: Iterable[Route]) -> tuple[dict[type[Record], Any], dict[str, Any]]:
+    """A reference to the schema of each record that routes answer with, and those schemas by name."""
+    kinds = dict.fromkeys(_answered(route)[0] for route in routes if route.answer is not None)
+    found, schemas = models_json_schema(
+        [(kind, "serialization") for kind in kinds], ref_template="#/components/schemas/{model}"
+    )
+    return {kind: found[kind, "serialization"] for kind in kinds}, schemas.get("$defs", {})
+
+
+def _answered(route: Route) -> tuple[type[Record], bool]:
+    """The record that a route answers with, and whether it answers with a list of them."""
+    many = get_origin(route.answer) is list
+    return (get_args(route.answer)[0] if many else route.answer), many
+
+
+def _success(route: Route, answers: Mapping[type[Record], Any]) -> dict[str, Any]:
+    if route.answer is None:
+        return _SUCCESS
+    kind, many = _answered(route)
+    data = {"type": "array", "items": answers[kind]} if many else answers[kind]
+    schema = {"type": "object", "properties": {"data": data}, "required": ["data"]}
+    return {"description": "the result", "content": {"application/json": {"schema": schema}}}
+
+
+def _operation(route: Route, answers: Mapping[type[Record], Any]) -> dict[str, Any]:
     summary, _, description = (route.handler.__doc__ or "").strip().partition("\n\n")
     properties, patterns, required = record_schema(route.body or route.parameters)
     in_path = set(re.findall(r"\{(\w+)\}", route.path))
@@ -90,7 +119,7 @@ def _operation(route: Route) -> dict[str, Any]:
             }
             for name in re.findall(r"\{(\w+)\}", route.path)
         ],
-        "responses": {"200": _SUCCESS, **dict.fromkeys(("400", "403", "500", "501"), _ERROR)},
+        "responses": {"200": _success(route, answers), **dict.fromkeys(("400", "403", "500", "501"), _ERROR)},
         "x-permissions": route.permissions(),
     }
     operation["responses"]["401"] = {"description": "not logged in; no body"}
@@ -164,6 +193,9 @@ def _plain(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
         rest = {key: value for key, value in schema.items() if key != "anyOf"}
         schema = {**kinds[0], **rest} if len(kinds) == 1 else {**rest, "anyOf": kinds}
     plain = {key: value for key, value in schema.items() if key != "title" and not (key == "default" and value is None)}
-    if "items" in plain:
-        plain["items"] = _plain(plain["items"], definitions)
+    for key in ("items", "additionalProperties"):
+        if isinstance(plain.get(key), dict):
+            plain[key] = _plain(plain[key], definitions)
+    if isinstance(plain.get("properties"), dict):
+        plain["properties"] = {name: _plain(part, definitions) for name, part in plain["properties"].items()}
     return plain

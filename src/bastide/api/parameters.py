@@ -33,8 +33,17 @@ async def gather(request: Request, path: Mapping[str, str]) -> dict[str, Text]:
     """All parameters of a request. Raises InvalidParameter, and RequestRefused for a body that cannot be taken."""
     pairs = query_pairs(request)
     if request.method in ("POST", "PUT", "DELETE"):
-        pairs += await _body_pairs(request)
+        pairs += _body_pairs(request, await read_body(request))
     return merge(path, pairs)
+
+
+async def gather_nested(request: Request, path: Mapping[str, str]) -> dict[str, Any]:
+    """All parameters of a request whose JSON body may hold mappings and lists of them. Raises as `gather` does."""
+    body = await read_body(request)
+    if not _is_json(request, body):
+        return dict(merge(path, query_pairs(request) + _body_pairs(request, body)))
+    given = {key: value for key, value in _json_object(body).items() if value is not None and key not in _IGNORED}
+    return {**given, **merge(path, query_pairs(request))}
 
 
 def query_pairs(connection: HTTPConnection) -> list[tuple[str, str]]:
@@ -62,15 +71,17 @@ def merge(path: Mapping[str, str], pairs: Iterable[tuple[str, str]]) -> dict[str
     return merged
 
 
-def parse(kind: type[P], values: Mapping[str, Text]) -> P:
-    """Build a parameters record. A list is joined by commas where the record wants one text, as Proxmox does."""
+def parse(kind: type[P], values: Mapping[str, Any]) -> P:
+    """Build a parameters record. Texts in a list are joined by commas where the record wants one, as Proxmox does."""
     shaped: dict[str, Any] = {}
     lists = list_fields(kind)
     for key, value in values.items():
         if key in lists:
-            shaped[key] = value if isinstance(value, list) else [value]
+            shaped[key] = [value] if isinstance(value, str) else value
+        elif isinstance(value, list) and all(isinstance(item, str) for item in value):
+            shaped[key] = ",".join(value)
         else:
-            shaped[key] = ",".join(value) if isinstance(value, list) else value
+            shaped[key] = value
     return kind.parse(shaped)
 
 
@@ -103,15 +114,22 @@ async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
     return bytes(body)
 
 
-async def _body_pairs(request: Request) -> list[tuple[str, str]]:
-    body = await read_body(request)
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _is_json(request: Request, body: bytes) -> bool:
+    kind = _content_type(request)
+    return bool(body.strip()) and (kind == "application/json" or (kind == "" and body.lstrip()[:1] == b"{"))
+
+
+def _body_pairs(request: Request, body: bytes) -> list[tuple[str, str]]:
     if not body.strip():
         return []
-    header = request.headers.get("content-type", "")
-    kind = header.partition(";")[0].strip().lower()
+    kind = _content_type(request)
     if kind == "multipart/form-data":
-        return text_fields(header, body)
-    if kind == "application/json" or (kind == "" and body.lstrip()[:1] == b"{"):
+        return text_fields(request.headers.get("content-type", ""), body)
+    if _is_json(request, body):
         return _json_pairs(body)
     if kind in ("application/x-www-form-urlencoded", ""):
         return _form_pairs(body)
@@ -138,15 +156,19 @@ def _utf8(body: bytes) -> str:
         raise RequestRefused(400, "the parameters are not UTF-8") from None
 
 
-def _json_pairs(body: bytes) -> list[tuple[str, str]]:
+def _json_object(body: bytes) -> dict[str, Any]:
     try:
         values = json.loads(body)
     except (ValueError, RecursionError):
         raise RequestRefused(400, "the body is not JSON") from None
     if not isinstance(values, dict):
         raise RequestRefused(400, "the body is not a JSON object")
+    return values
+
+
+def _json_pairs(body: bytes) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
-    for key, value in values.items():
+    for key, value in _json_object(body).items():
         items = value if isinstance(value, list) else [value]
         for item in items:
             if isinstance(item, dict | list):

@@ -108,7 +108,8 @@ class Route:
 
     `raw` routes read their body themselves and may return a Response; `websocket` ones take over the connection.
     `allow_token` is false for the few methods that an API token may not call. `body` describes what a raw route reads
-    itself, for the document.
+    itself, for the document. A `nested` route's JSON body may hold mappings and lists of them. `answer` is the record
+    that is in `data`, or `list[...]` of one, for the document.
     """
 
     method: str
@@ -121,6 +122,8 @@ class Route:
     websocket: bool = False
     allow_token: bool = True
     body: type[Record] | None = None
+    nested: bool = False
+    answer: Any = None
 
     @property
     def pattern(self) -> str:
@@ -162,11 +165,11 @@ class Branch:
         self.routes: list[Route] = []
 
     def get(self, path: str, parameters: type[Record] = NoParameters, **options: Any) -> Callable[[H], H]:
-        """Declare a GET; options: check, user, raw, allow_token."""
+        """Declare a GET; options: check, user, raw, allow_token, answer."""
         return self._declare("GET", path, parameters, options)
 
     def post(self, path: str, parameters: type[Record] = NoParameters, **options: Any) -> Callable[[H], H]:
-        """Declare a POST."""
+        """Declare a POST; beside a GET's options: body, nested."""
         return self._declare("POST", path, parameters, options)
 
     def put(self, path: str, parameters: type[Record] = NoParameters, **options: Any) -> Callable[[H], H]:
@@ -195,6 +198,8 @@ class Branch:
                     websocket=options.get("websocket", False),
                     allow_token=options.get("allow_token", True),
                     body=options.get("body"),
+                    nested=options.get("nested", False),
+                    answer=options.get("answer"),
                 )
             )
             return handler

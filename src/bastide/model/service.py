@@ -80,11 +80,20 @@ class Device(Record):
 
     `mode` is `whole` (handed over, by VFIO or as a USB device) or `shared` (the host's driver serves it, as a
     device node; `node` is the same). `what` tells which: `hba`, `nic`, `coral`, a PCI address, a path below /dev.
+    As text it is `TYPE[:MODE[:WHAT]]`: `tun`, `gpu:shared`, `pci::hba`.
     """
 
     type: Literal["gpu", "pci", "usb", "serial", "disk", "tun", "fuse", "kvm", "sound"]
     mode: Literal["whole", "shared", "node"] | None = None
     what: Annotated[str | None, Field(max_length=80)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text(cls, values: Any) -> Any:
+        if not isinstance(values, str):
+            return values
+        parts = zip(("type", "mode", "what"), values.strip().split(":", 2), strict=False)
+        return {key: part for key, part in parts if part}
 
 
 class Service(Record):
