@@ -97,7 +97,7 @@ class Recipe(Record):
     debconf: tuple[Text, ...] = ()
     secrets: tuple[EnvironmentName, ...] = ()
     files: tuple[RecipeFile, ...] = ()
-    run: tuple[Script, ...] = ()
+    run: Annotated[tuple[Script, ...], Multiline()] = ()
     services: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9@._:-]+$")], ...] = ()
     probe: Probe
 
