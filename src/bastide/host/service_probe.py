@@ -133,9 +133,9 @@ async def _ntp(probe: Probe, address: str) -> None:
 
 
 def dns_query(name: str, number: int) -> bytes:
-    """A query for a name's A record. Raises HostFailure for a name that no query can hold."""
-    labels = [label.encode("idna") if label else b"" for label in name.rstrip(".").split(".")]
-    if any(not 0 < len(label) < 64 for label in labels):
+    """A query for the A record of an ASCII name. Raises HostFailure for a name that no query can hold."""
+    labels = [label.encode("ascii", "replace") for label in name.removesuffix(".").split(".")]
+    if not name.isascii() or not all(0 < len(label) < 64 for label in labels):
         raise HostFailure(f"'{name}' is not a name that DNS knows")
     question = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
     header = _DNS_HEADER.pack(number, _DNS_RECURSION_DESIRED, 1, 0, 0, 0)
