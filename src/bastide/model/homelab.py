@@ -187,7 +187,8 @@ class Placed(Record):
     """What a plan's record says of one guest.
 
     `state`: `planned` (the vmid is chosen), `made` (the guest exists), `ready` (it answered). `origin` is what it was
-    made from and cannot be changed without making it anew, `wanted` what was last asked for of the rest.
+    made from and cannot be changed without making it anew, `wanted` what was last asked for of the rest, `seen` other
+    options as they were then.
     """
 
     service: DnsName
@@ -196,6 +197,7 @@ class Placed(Record):
     state: Literal["planned", "made", "ready"] = "planned"
     origin: dict[str, str] = Field(default_factory=dict)
     wanted: dict[str, Scalar] = Field(default_factory=dict)
+    seen: dict[str, Scalar] = Field(default_factory=dict)
 
 
 class PlanRecord(Record):
