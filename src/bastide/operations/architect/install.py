@@ -161,18 +161,12 @@ async def _install_packages(rooms: Rooms, guest: Guest, recipe: Recipe, task: Ta
 
 
 async def _apt(rooms: Rooms, guest: Guest, arguments: Sequence[str], task: Task) -> None:
-    last: list[str] = []
-
-    def line(text: str) -> None:
-        task.log(text)
-        if text.startswith("E: "):
-            last.append(text.removeprefix("E: "))
-
     argv = ["apt-get", *_APT, *arguments]
     try:
-        await inside.run(rooms, guest, argv, env=_QUIET, deadline=_PACKAGE_SECONDS, line=line)
+        await inside.run(rooms, guest, argv, env=_QUIET, deadline=_PACKAGE_SECONDS, line=task.log)
     except RunError as error:
-        raise HostFailure(f"apt-get failed in {guest.title}: {last[0] if last else _last(error.stderr)}") from None
+        told = [line for line in error.stderr.splitlines() if line.startswith("E: ")]
+        raise HostFailure(f"apt-get failed in {guest.title}: {told[0] if told else _last(error.stderr)}") from None
 
 
 async def _write(rooms: Rooms, guest: Guest, wanted: Iterable[RecipeFile], task: Task) -> None:
