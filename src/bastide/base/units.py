@@ -25,3 +25,12 @@ def format_size(size: int) -> str:
         if size and size % _FACTORS[unit] == 0:
             return f"{size // _FACTORS[unit]}{unit}"
     return str(size)
+
+
+def readable(size: float) -> str:
+    """A number of bytes for people, with three digits at most: `512 MiB`, `1.5 GiB`."""
+    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 999.5 and len(units) > 1:
+        value /= 1024
+        del units[0]
+    return f"{value:.3g} {units[0]}" if value < 999.5 else f"{value:.0f} {units[0]}"
