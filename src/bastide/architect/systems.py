@@ -38,9 +38,10 @@ CT_MINIMUM = Amount(1, 64 * MIB, GIB)
 class System:
     """An operating system.
 
-    `image` is what `bastide launch` calls its image, None for one that is installed from its own medium. `appliance`
-    comes only as such a medium and brings its own kernel. `uefi`, `secure_boot`, `tpm` are what it does not start or
-    install without; `virtio` whether its installer knows virtio disks. `groups` are group ids that devices get.
+    `image` is what `bastide launch` calls its image, None for one that is installed from its own medium: a disk image
+    where `disk_image` is set, else an installer. An `appliance` comes only as such a medium and brings its own kernel.
+    `uefi`, `secure_boot`, `tpm` are what it does not start or install without; `virtio` whether its installer knows
+    virtio's disks. `groups` are group ids that devices get.
     """
 
     name: str
@@ -52,6 +53,7 @@ class System:
     source: str
     image: str | None = None
     appliance: bool = False
+    disk_image: bool = False
     uefi: bool = False
     secure_boot: bool = False
     tpm: bool = False
@@ -158,6 +160,7 @@ def _appliance(
         usual=_amount(sizes[1]),
         source=source,
         appliance=True,
+        disk_image=name in _DISK_IMAGES,
         uefi=uefi,
         hypervisor=hypervisor,
         virtio=virtio,
@@ -165,6 +168,7 @@ def _appliance(
     )
 
 
+_DISK_IMAGES = frozenset({"home-assistant-os", "openwrt", "routeros"})
 _OWN = "no figure is published: ours"
 _SYSTEMS: tuple[System, ...] = (
     *_linux("debian: 11 12", "Debian", (1, 256, 4), _GUIDE, groups=_DEBIAN),
