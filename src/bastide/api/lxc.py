@@ -7,7 +7,6 @@ from pydantic import Field
 from bastide.api import lxc_permissions
 from bastide.api.fields import FeatureQuery, GuestGraph, GuestPath, GuestSeries, NodePath, WithDigest
 from bastide.api.graphs import picture
-from bastide.api.guest_permissions import check_volume
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call, NotBuilt
 from bastide.base.errors import InvalidParameter
@@ -87,7 +86,9 @@ async def create_container(call: Call, p: ContainerCreate) -> str:
     storages, SDN.Use on the bridges, and Sys.Modify on / for a privileged one.
     """
     options = container_options(p)
-    await _check_create(call, p, options)
+    await lxc_permissions.check_create(
+        call, p.vmid, options, template=p.ostemplate, storage=p.storage or "local", pool=p.pool
+    )
     upid = await create.create_container(
         call.rooms,
         call.identity,
@@ -193,15 +194,3 @@ def container_options(params: ContainerOptions) -> ContainerOptions:
     """The options alone, without what else the method takes."""
     texts = {key: value for key, value in params.to_text().items() if ContainerOptions.knows(key)}
     return ContainerOptions.parse(texts)
-
-
-async def _check_create(call: Call, p: ContainerCreate, options: ContainerOptions) -> None:
-    if call.is_root:
-        return
-    if p.pool is None or not await call.may(f"/pool/{p.pool}", "VM.Allocate"):
-        await call.require(f"/vms/{p.vmid}", "VM.Allocate")
-    if not options.unprivileged:
-        await lxc_permissions.check_privileged(call)
-    await check_volume(call, p.ostemplate)
-    await call.require(f"/storage/{p.storage or 'local'}", "Datastore.AllocateSpace")
-    await lxc_permissions.check_options(call, p.vmid, options, pool=p.pool, unprivileged=bool(options.unprivileged))

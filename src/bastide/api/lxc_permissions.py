@@ -33,6 +33,22 @@ def stem(key: str) -> str:
     return match[1] if match else key
 
 
+async def check_create(
+    call: Call, vmid: int, options: ContainerOptions, *, template: str | None, storage: str, pool: str | None = None
+) -> None:
+    """Raise PermissionDenied unless the caller may make this container of a template, which may not be there yet."""
+    if call.is_root:
+        return
+    if pool is None or not await call.may(f"/pool/{pool}", "VM.Allocate"):
+        await call.require(f"/vms/{vmid}", "VM.Allocate")
+    if not options.unprivileged:
+        await check_privileged(call)
+    if template is not None:
+        await check_volume(call, template)
+    await call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
+    await check_options(call, vmid, options, pool=pool, unprivileged=bool(options.unprivileged))
+
+
 async def check_options(
     call: Call,
     vmid: int,

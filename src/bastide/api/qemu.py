@@ -130,13 +130,7 @@ async def create_vm(call: Call, p: VmCreate) -> str:
     storages of new disks, and SDN.Use on the bridges.
     """
     options = p.options()
-    if not call.is_root:
-        if p.pool is None or not await call.may(f"/pool/{p.pool}", "VM.Allocate"):
-            await call.require(f"/vms/{p.vmid}", "VM.Allocate")
-        if create.needs_firmware_disks(options):
-            await call.require(f"/storage/{p.storage or 'local'}", "Datastore.AllocateSpace")
-        await qemu_permissions.check_options(Place(call, p.vmid, p.pool), options)
-    qemu_permissions.refuse_mappings(options)
+    await qemu_permissions.check_create(Place(call, p.vmid, p.pool), options, storage=p.storage or "local")
     upid = await create.create_vm(
         call.rooms, call.identity, p.vmid, options, storage=p.storage, pool=p.pool, start=bool(p.start)
     )

@@ -17,6 +17,7 @@ from bastide.model.record import indexed_fields
 from bastide.model.vm import VmOptions
 from bastide.model.vm_devices import CiCustom, HostPci, Rng, Usb, Virtiofs, VmInterface
 from bastide.model.vm_disks import Drive, UnusedDisk, Volume
+from bastide.operations.vm.create import needs_firmware_disks
 from bastide.operations.volumes import parse_request
 
 _PRIVILEGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -54,6 +55,18 @@ _INDEX = re.compile(r"\d+$", re.ASCII)
 _WHOLE_NAMES = frozenset({"audio0", "efidisk0", "rng0", "smbios1", "tpmstate0"})
 
 Rule = Callable[[Place, str, Any], Awaitable[None]]
+
+
+async def check_create(place: Place, options: VmOptions, *, storage: str) -> None:
+    """Raise PermissionDenied unless the caller may make this VM; MethodNotImplemented for resource mappings."""
+    call, pool = place.call, place.pool
+    if not call.is_root:
+        if pool is None or not await call.may(f"/pool/{pool}", "VM.Allocate"):
+            await call.require(f"/vms/{place.vmid}", "VM.Allocate")
+        if needs_firmware_disks(options):
+            await call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
+        await check_options(place, options)
+    refuse_mappings(options)
 
 
 async def check_options(
