@@ -1,15 +1,9 @@
 """`/architect`: which kind of guest a service should be."""
 
-from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
-
+from bastide.api.architect_catalog import CatalogFolder, catalog_folder
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call, NoParameters
-from bastide.base.errors import PermissionDenied
 from bastide.model.advice import Advice, AdviceAnswer
-from bastide.model.catalog import AbsolutePath
 from bastide.model.service import Service
 from bastide.operations.architect.advise import advise_service
 
@@ -17,9 +11,9 @@ branch = Branch("/architect")
 
 
 class AdviseParameters(Service):
-    """A service, and the host's folder with catalog entries beside those that the host knows (root@pam alone)."""
+    """A service, and the host's folder with further catalog entries."""
 
-    catalog: Annotated[AbsolutePath | None, Field(description="only root@pam may use it")] = None
+    catalog: CatalogFolder = None
 
 
 @branch.get("", NoParameters, user="all")
@@ -34,8 +28,7 @@ async def advise(call: Call, p: AdviseParameters) -> AdviceAnswer:
 
     Every key may be missing: what is not said is taken from the catalog, or assumed and said so. Nothing is made.
     """
-    if p.catalog is not None and not call.is_root:
-        raise PermissionDenied("Permission check failed (only root may use 'catalog')")
+    folder = catalog_folder(call, p.catalog)
     service = Service.model_validate(p.model_dump(exclude={"catalog"}))
-    advice = await advise_service(call.rooms, service, catalog=Path(p.catalog) if p.catalog is not None else None)
+    advice = await advise_service(call.rooms, service, catalog=folder)
     return advice.model_dump(mode="json")

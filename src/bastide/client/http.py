@@ -64,7 +64,10 @@ class Client:
         return self.request("DELETE", path, params)
 
     def request(self, method: str, path: str, params: Params | None = None) -> Any:
-        """Any method. Parameters go in the query of GET and DELETE, as a form otherwise; None is left out."""
+        """Any method. Parameters go in the query of GET and DELETE, as a form otherwise; None is left out.
+
+        As JSON where one of them is a mapping, a list that holds one, or an empty list: a form has no words for those.
+        """
         return self.request_whole(method, path, params).get("data")
 
     def request_whole(self, method: str, path: str, params: Params | None = None) -> dict[str, Any]:
@@ -203,8 +206,17 @@ def _encode(method: str, path: str, params: Params | None) -> tuple[str, bytes |
     headers = {"Accept": "application/json"}
     if method in ("GET", "DELETE"):
         return _with_query(path, params or {}), None, headers
+    if any(_is_nested(value) for value in (params or {}).values()):
+        headers["Content-Type"] = "application/json"
+        return PREFIX + path, json.dumps(params).encode(), headers
     headers["Content-Type"] = "application/x-www-form-urlencoded"
     return PREFIX + path, urlencode(_fields(params or {})).encode(), headers
+
+
+def _is_nested(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return not value or any(map(_is_nested, value))
+    return isinstance(value, Mapping)
 
 
 def _with_query(path: str, params: Params) -> str:

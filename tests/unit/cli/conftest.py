@@ -88,6 +88,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(length)
         if "multipart" in self.headers.get("Content-Type", ""):
             query["body"] = [body]
+        elif self.headers.get("Content-Type") == "application/json":
+            query |= {key: [value] for key, value in json.loads(body).items()}
         else:
             query |= parse_qs(body.decode(), keep_blank_values=True)
         params = {key: values[0] if len(values) == 1 else values for key, values in query.items()}

@@ -5,11 +5,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from bastide.architect.advice import advise
 from bastide.host import abilities, qemu_firmware, run, sampling
 from bastide.host import facts as machine
 from bastide.model.advice import Advice, HostFacts
 from bastide.model.service import Service
 from bastide.operations import images
+from bastide.operations.architect.catalog import load
+from bastide.operations.architect.compare import latest
 from bastide.operations.rooms import Rooms
 
 _USUAL_STORAGE = "local"
@@ -20,10 +23,6 @@ async def advise_service(rooms: Rooms, service: Service, *, catalog: Path | None
 
     Raises NotFound for a service that the catalog does not know, InvalidParameter for entries that cannot be read.
     """
-    from bastide.architect.advice import advise  # noqa: PLC0415
-    from bastide.operations.architect.catalog import load  # noqa: PLC0415
-    from bastide.operations.architect.compare import latest  # noqa: PLC0415
-
     entry = (await load(rooms, catalog)).find(service.service) if service.service is not None else None
     return advise(service, entry, await facts(rooms), await latest(rooms))
 

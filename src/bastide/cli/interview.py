@@ -1,0 +1,139 @@
+"""The questions of `advise` without arguments: what to run, and then what the architect itself wants to know.
+
+Questions go to standard error and answers come from standard input, a line each, so that a pipe can answer too. An
+empty line, and every line that is missing at the end, means the default.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bastide.base.errors import InvalidParameter, NotFound
+from bastide.cli import output
+from bastide.cli.session import Session
+
+LIMIT = 8
+_SHOWN = 8
+_NOTHING = "none"
+_YES, _NO = ("y", "yes", "true", "1"), ("n", "no", "false", "0")
+_DEVICE_TYPES = ("gpu", "pci", "usb", "serial", "disk", "tun", "fuse", "kvm", "sound")
+_SWITCH = {"true", "false"}
+
+
+class Asker:
+    """Asks at most LIMIT questions."""
+
+    def __init__(self) -> None:
+        self.left = LIMIT
+        self._ended = False
+
+    def ask(self, question: str, default: str, choices: Sequence[str] = ()) -> str:
+        """The answer to one question, asked again until it is one of the choices; the default at the input's end."""
+        self.left -= 1
+        hint = f" {output.clean('/'.join(choices))}" if choices else ""
+        while True:
+            answer = self._line(f"{output.clean(question)}{hint}" + (f" [{default}]" if default else "")) or default
+            if not choices or answer in choices:
+                return answer
+            meant = [choice for choice in choices if choice.startswith(answer.lower())]
+            if len(meant) == 1:
+                return meant[0]
+            output.note(f"  one of {', '.join(choices)}")
+
+    def switch(self, question: str, default: bool) -> bool:
+        """Yes or no."""
+        self.left -= 1
+        while True:
+            answer = self._line(f"{output.clean(question)} yes/no [{'yes' if default else 'no'}]").lower()
+            if not answer or answer in _YES or answer in _NO:
+                return default if not answer else answer in _YES
+            output.note("  yes or no")
+
+    def _line(self, prompt: str) -> str:
+        if self._ended:
+            return ""
+        sys.stderr.write(f"{prompt} ")
+        sys.stderr.flush()
+        text = sys.stdin.readline()
+        self._ended = not text
+        if not sys.stdin.isatty():
+            sys.stderr.write(f"{output.clean(text.strip())}\n")  # a terminal shows what is typed, a pipe does not
+        return text.strip()
+
+
+def interview(session: Session, folder: Mapping[str, str]) -> dict[str, Any]:
+    """A service as its owner answers for it. `folder` is of `cli.catalog.host_folder`."""
+    asker = Asker()
+    service, hardware = _what(session, asker, folder)
+    if "service" not in service:
+        service |= _unknown(asker)
+        hardware = service.get("devices", [])
+    seen: set[str] = set()
+    while asker.left > 0:
+        advice = session.client().post("/architect/advise", {**service, **folder})
+        question = next((one for one in advice["questions"] if one["question"] not in seen), None)
+        if question is None:
+            break
+        seen.add(question["question"])
+        _answer(asker, question, service, hardware)
+    output.note("")
+    return service
+
+
+def _what(session: Session, asker: Asker, folder: Mapping[str, str]) -> tuple[dict[str, Any], list[Any]]:
+    """The catalog's entry that is meant, if one is, and the hardware that it uses."""
+    text = asker.ask("What do you want to run?", "")
+    name = _entry_of(session, asker, text, folder) if text else None
+    if name is None:
+        if text:
+            output.note(f"  '{text}' is not in the catalog: tell me about it")
+        return {}, []
+    from bastide.client.http import segment  # noqa: PLC0415 - imported by the client already
+
+    entry = session.client().get(f"/architect/catalog/{segment(name)}", **folder)
+    output.note(f"  {entry['title']}: {entry['summary']}")
+    return {"service": entry["name"]}, list(entry.get("needs", {}).get("devices", ()))
+
+
+def _entry_of(session: Session, asker: Asker, text: str, folder: Mapping[str, str]) -> str | None:
+    from bastide.client.http import segment  # noqa: PLC0415 - as above
+
+    rows = session.client().get("/architect/catalog", query=text, **folder)
+    word = text.lower().replace(" ", "-")
+    named = next((row for row in rows if word in (row["name"], *row["aliases"])), None)
+    if named is not None or len(rows) == 1:
+        return str((named or rows[0])["name"])
+    if not rows:
+        try:
+            return str(session.client().get(f"/architect/catalog/{segment(text[:80])}", **folder)["name"])
+        except (NotFound, InvalidParameter):
+            return None
+    names = [str(row["name"]) for row in rows[:_SHOWN]]
+    for row in rows[:_SHOWN]:
+        output.note(f"  {row['name']}: {row['title']}")
+    chosen = asker.ask("Which of them?", _NOTHING, [*names, _NOTHING])
+    return None if chosen == _NOTHING else chosen
+
+
+def _unknown(asker: Asker) -> dict[str, Any]:
+    """What no catalog tells: the system, and the hardware."""
+    system = asker.ask("Which operating system? debian-12, windows-11, opnsense ...", "debian-12")
+    devices = asker.ask(f"Which hardware of this host does it use? {', '.join(_DEVICE_TYPES)}", _NOTHING)
+    found = [{"type": word} for word in devices.replace(",", " ").lower().split() if word in _DEVICE_TYPES]
+    return {"os": system, "devices": found}
+
+
+def _answer(asker: Asker, question: Mapping[str, Any], service: dict[str, Any], hardware: list[Any]) -> None:
+    key, choices = question["key"], question["choices"]
+    if set(choices) == _SWITCH:
+        service[key] = asker.switch(question["question"], question["assumed"] == "true")
+        return
+    answer = asker.ask(question["question"], question["assumed"], choices)
+    if key == "devices":
+        kind = next((one for one in _DEVICE_TYPES if one in question["question"].lower()), "")
+        for index, device in enumerate(hardware):
+            if device["type"] == kind and not device.get("mode"):
+                hardware[index] = {**device, "mode": answer}
+        service["devices"] = hardware
+    else:
+        service[key] = answer
