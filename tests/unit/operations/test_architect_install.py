@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bastide.architect import entries
 from bastide.base.errors import DeadlineExceeded, HostFailure, NotSupported, RunError, WrongState
 from bastide.model.access import ROOT
 from bastide.model.catalog import CatalogEntry, Recipe
@@ -339,3 +342,41 @@ async def test_who_may_install(tmp_path) -> None:
     assert answer.status_code == 403
     answer = await call(api.root, "POST", "/architect/install", guest="100", service="no such thing at all")
     assert "no such service" in answer.text
+
+
+FOLDER = Path(entries.__file__).with_name("catalog")
+RECIPES = {
+    found.name: found
+    for path in sorted(FOLDER.glob("*.yaml"))
+    if (found := entries.parse_entry(path.read_text(), path.name)).recipe is not None
+}
+
+
+def test_there_are_enough_recipes() -> None:
+    assert len(RECIPES) >= 25
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_shipped_recipe_is_in_order(name) -> None:
+    found = RECIPES[name]
+    assert found.recipe is not None
+    assert found.recipe.probe.port in {None, *(port.port for port in found.ports)}
+    assert found.recipe.services, "nothing would be started after a second run"
+    text = "\n".join(found.recipe.run)
+    assert [key for key in found.recipe.secrets if f"${key}" not in text] == []
+
+
+@pytest.mark.parametrize("name", [name for name, found in RECIPES.items() if found.recipe and found.recipe.run])
+def test_a_shipped_script_is_clean(name) -> None:
+    found = RECIPES[name].recipe
+    assert found is not None
+    head = "#!/bin/sh -eu\n" + "".join(f"{key}=x; export {key}\n" for key in found.secrets)
+    for text in (*found.run, install._BOOTED, install._ONLINE, install._SECRETS):
+        checked = subprocess.run(
+            [str(Path(sys.executable).with_name("shellcheck")), "-"],
+            input=head + text,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert checked.returncode == 0, checked.stdout
