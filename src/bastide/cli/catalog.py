@@ -41,10 +41,11 @@ def catalog(
     text = " ".join(words or ()).strip()
     client = session.client()
     rows: list[dict[str, Any]] = client.get("/architect/catalog", query=text or None, category=category, **folder)
-    if text and category is None and (not rows or meant(rows, text)):
+    name = _meant(rows, text) if text and category is None else None
+    if name is not None:
         from bastide.client.http import segment  # noqa: PLC0415 - a list needs no path
 
-        entry: dict[str, Any] = client.get(f"/architect/catalog/{segment(text)}", **folder)
+        entry: dict[str, Any] = client.get(f"/architect/catalog/{segment(name)}", **folder)
         if session.json:
             output.emit_json(entry)
         else:
@@ -68,10 +69,13 @@ def host_folder(session: Session, folder: str | None) -> dict[str, str]:
     return {"catalog": os.path.abspath(path)}
 
 
-def meant(rows: list[dict[str, Any]], text: str) -> bool:
-    """Whether a text names one entry, rather than being words to search for."""
+def _meant(rows: list[dict[str, Any]], text: str) -> str | None:
+    """The service that a text names rather than searches for; the daemon knows misspellings where nothing is found."""
     word = text.lower().replace(" ", "-")
-    return len(rows) == 1 or any(word in (row["name"], *row["aliases"]) for row in rows)
+    named = [row["name"] for row in rows if word in (row["name"], *row["aliases"])]
+    if named or len(rows) == 1:
+        return str((named or [rows[0]["name"]])[0])
+    return None if rows else text
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -42,10 +42,15 @@ def _text(folder: int, name: str, path: Path, limit: int) -> str:
         if error.errno == errno.ELOOP:
             raise InvalidParameter({str(path): "is a link: put the file itself here"}) from None
         raise HostFailure(f"'{path}': {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise InvalidParameter({str(path): "is not a plain file"})
-        content = file.read(limit + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise HostFailure(f"'{path}': {error.strerror}") from None
+    finally:
+        os.close(descriptor)
     if len(content) > limit:
         raise InvalidParameter({str(path): f"is larger than {limit >> 10} KiB"})
     try:
