@@ -29,7 +29,7 @@ def advise(
     situation = Situation(needs, verdict.kind, size, host, entry)
     settled = container(situation) if verdict.kind == "ct" else vm(situation)
     name = name_of(service, entry, needs)
-    title = service.name or (entry.title if entry is not None else service.service) or needs.system.title
+    title = service.name or (entry.title if entry is not None else service.service) or _anonymous(needs)
     installs = entry is not None and _installs(entry, needs)
     other: Choice | None = "vm" if verdict.kind == "ct" else "ct" if needs.containable else None
     if installs:
@@ -70,6 +70,11 @@ def advise(
     )
 
 
+def _anonymous(needs: Needs) -> str:
+    linux = needs.system.family == "linux" and not needs.system.appliance
+    return f"A {needs.system.title} service" if linux else needs.system.title
+
+
 def name_of(service: Service, entry: CatalogEntry | None, needs: Needs) -> str:
     """The guest's name: the service's own, else its entry's or system's as a host name."""
     if service.name is not None:
@@ -79,9 +84,14 @@ def name_of(service: Service, entry: CatalogEntry | None, needs: Needs) -> str:
 
 
 def _summary(title: str, needs: Needs, verdict: Verdict) -> str:
-    reasons = [one.rule.reason.format(os=needs.system.title) for one in verdict.decisive()]
+    decisive, drawn = verdict.decisive(), verdict.drawn()
+    chosen = [one for one in decisive if one.rule.id != "ct-default"] if drawn else decisive
+    reasons = [one.rule.reason.format(os=needs.system.title) for one in chosen]
     more = len(reasons) - _MOST_REASONS
     because = ", and ".join(reasons[:_MOST_REASONS]) + (f", and {more} more" if more > 0 else "")
+    if drawn:
+        others = ", and ".join(one.rule.reason for one in drawn)
+        because += f"; as strong a reason speaks for a VM ({others}), and a draw is a container"
     if verdict.overruled:
         return (
             f"{title} will be a {NAMES[verdict.kind]} because that is asked for; the rules say "

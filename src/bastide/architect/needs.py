@@ -178,8 +178,8 @@ def _system(service: Service, entry: CatalogEntry | None, *, appliance: bool) ->
         asked = systems.find(service.os)
         if own is not None and not own.containable and asked != own and entry is not None:
             raise InvalidParameter({
-                "os": f"{entry.title} exists only for {own.title} ({own.name}), and os is {asked.name}: leave os out, "
-                      "or choose another service"
+                "os": f"{entry.title} needs os: {own.name}, and {asked.name} is asked: leave os out, or choose "
+                      "another service"
             })  # fmt: skip
         return asked, "asked"
     if own is not None:

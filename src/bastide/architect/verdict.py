@@ -65,9 +65,16 @@ class Verdict:
         return (_ASKED[kind], *fired) if self.overruled and kind == self.kind else fired
 
     def decisive(self) -> tuple[Seen, ...]:
-        """The rules that the advised kind follows from."""
+        """The rules that the advised kind follows from: of the deciding strength, and stronger ones that drew."""
         mine = self.rules(self.advised)
-        return tuple(one for one in mine if one.rule.strength == self.strength) or mine
+        enough = STRENGTHS.index(self.strength)
+        return tuple(one for one in mine if STRENGTHS.index(one.rule.strength) <= enough) or mine
+
+    def drawn(self) -> tuple[Seen, ...]:
+        """The strong rules of the other kind, where as many stand on each side."""
+        if self.strength != "weak":
+            return ()
+        return tuple(one for one in self.seen if one.rule.kind != self.advised and one.rule.strength == "strong")
 
 
 _ASKED: Mapping[Choice, Fired] = {
