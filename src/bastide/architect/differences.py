@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bastide.architect import systems
 from bastide.base import propstring, units
 from bastide.model.advice import Advice, HostFacts
 from bastide.model.catalog import CatalogEntry, Recipe
@@ -88,7 +89,7 @@ def order(
     plan: str, service: PlannedService, advice: Advice, facts: HostFacts, entry: CatalogEntry | None = None
 ) -> Order:
     """What a service of a plan comes to on a host."""
-    image = service.image or (f"{advice.os}-cloud" if advice.kind == "ct" and service.user_data else advice.os)
+    image = service.image or _image(service, advice)
     network = service.network
     origin = {
         "kind": advice.kind,
@@ -111,6 +112,14 @@ def order(
         "tag": network.tag or "",
     }
     return Order(plan, service, advice, image, service.storage or facts.storage, origin, wanted, entry)
+
+
+def _image(service: PlannedService, advice: Advice) -> str:
+    """What the image of the chosen system is called; empty for one that is installed from a medium of its own."""
+    image = systems.find(advice.os).image or ""
+    if not image or advice.kind == "vm" or not service.user_data:
+        return image
+    return f"{image}/cloud" if "/" in image else f"{image}-cloud"
 
 
 def contradictions(plan: Homelab, orders: Mapping[str, Order], facts: HostFacts) -> dict[Path, str]:

@@ -259,3 +259,30 @@ class Decision(Record):
     settings: dict[str, Scalar]
     installs: bool
     warnings: tuple[str, ...] = ()
+
+
+class PlanOutlook(Record):
+    """A plan on a host: what was decided for its services, and what applying it would do."""
+
+    name: str
+    decisions: tuple[Decision, ...]
+    steps: tuple[Step, ...]
+
+
+class KnownGuest(Record):
+    """A guest of a plan that was applied; `status` is running, paused, stopped or gone."""
+
+    name: str
+    service: str
+    vmid: int
+    kind: Choice
+    state: Literal["planned", "made", "ready"]
+    status: str
+
+
+class KnownPlan(Record):
+    """A plan that was applied; `task` is the UPID of the one that works on it now, or empty."""
+
+    name: str
+    task: str
+    guests: tuple[KnownGuest, ...]

@@ -188,8 +188,8 @@ def _given(one: Order, record: type[ContainerOptions] | type[VmOptions]) -> dict
 
 
 def _common(one: Order) -> dict[str, Scalar]:
-    keys = ("cores", "memory", "tags")
-    return {**{key: one.wanted[key] for key in keys}, **({"onboot": 1} if one.wanted["onboot"] else {})}
+    keys = ("cores", "memory", "tags", "onboot")
+    return {key: one.wanted[key] for key in keys}
 
 
 def _network(one: Order) -> dict[str, str]:

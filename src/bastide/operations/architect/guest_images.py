@@ -30,9 +30,9 @@ async def known(rooms: Rooms, image: str, kind: Kind) -> str | None:
 
 
 def obtainable(image: str, kind: Kind, *, named: bool) -> bool:
-    """Whether an image that is not there may come: one to build, or one that the plan itself names (`named`)."""
+    """Whether an image that is not there may come: one to build, one of an image server, or one that a plan names."""
     is_volume = ":vztmpl/" in image or ":import/" in image
-    return not is_volume and (named or find_buildable(image, kind) is not None)
+    return not is_volume and (named or "/" in image or find_buildable(image, kind) is not None)
 
 
 class Images:

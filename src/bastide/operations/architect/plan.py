@@ -150,14 +150,21 @@ async def _check_images(rooms: Rooms, decided: list[Decided], problems: dict[Pat
             if key not in seen:
                 named = service.image is not None
                 there = guest_images.obtainable(*key, named=named) or await guest_images.known(rooms, *key)
-                seen[key] = bool(there)
+                seen[key] = bool(order.image and there)
             if not seen[key]:
-                place = "image" if service.image else "os"
-                problems.setdefault(
-                    ("services", index, place),
-                    f"there is no image '{order.image}' for a {order.kind.upper()} here, and none can be built: "
-                    "say image: NAME of one (bastide image ls), or a URL",
-                )
+                problems.setdefault(("services", index, "image" if service.image else "os"), _no_image(order))
+
+
+def _no_image(order: Order) -> str:
+    if not order.image:
+        return (
+            f"{order.advice.os} is installed from a medium of its own, not by a plan: say image: with a disk image "
+            f"that is installed already, or install it by hand: {order.advice.command}"
+        )
+    return (
+        f"there is no image '{order.image}' for a {order.kind.upper()} here: bastide image ls shows those that are; "
+        "say one by image:, or a URL"
+    )
 
 
 def _shared_addresses(whole: Homelab) -> dict[Path, str]:

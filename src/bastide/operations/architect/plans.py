@@ -56,14 +56,9 @@ class Book:
 
     async def refuse_busy(self) -> None:
         """Raise Locked while a task works on the plan."""
-        if not self.record.task:
-            return
-        try:
-            running = (await self._rooms.tasks.get(self.record.task)).running
-        except NotFound:
-            return
-        if running:
-            raise Locked(f"the plan '{self.record.name}' is locked: {self.record.task} works on it")
+        upid = await working(self._rooms, self.record)
+        if upid:
+            raise Locked(f"the plan '{self.record.name}' is locked: {upid} works on it")
 
     async def _write(self, guests: Mapping[str, Placed]) -> None:
         record = self.record.model_copy(update={"guests": dict(guests)})
@@ -86,16 +81,25 @@ class PlannedGuest:
     here: Present | None
 
 
-async def known_plans(rooms: Rooms) -> dict[str, list[PlannedGuest]]:
+async def working(rooms: Rooms, record: PlanRecord) -> str:
+    """The UPID of the task that works on a plan now; empty without one."""
+    try:
+        return record.task if record.task and (await rooms.tasks.get(record.task)).running else ""
+    except NotFound:
+        return ""
+
+
+async def known_plans(rooms: Rooms) -> list[tuple[PlanRecord, list[PlannedGuest]]]:
     """Every plan that was applied, with its guests."""
     present = await present_guests(rooms)
-    found: dict[str, list[PlannedGuest]] = {}
+    found = []
     for entry in await rooms.store.list(_PREFIX):
         record = _record(entry)
-        found[record.name] = [
+        guests = [
             PlannedGuest(name, placed, own(record.name, name, placed, present))
             for name, placed in record.guests.items()
         ]
+        found.append((record, guests))
     return found
 
 
