@@ -4,6 +4,7 @@ Questions go to standard error and answers come from standard input, a line each
 empty line, and every line that is missing at the end, means the default.
 """
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from bastide.cli.session import Session
 LIMIT = 8
 _SHOWN = 8
 _NOTHING = "none"
+_DEFAULT_SYSTEM = "debian-12"
 _YES, _NO = ("y", "yes", "true", "1"), ("n", "no", "false", "0")
 _DEVICE_TYPES = ("gpu", "pci", "usb", "serial", "disk", "tun", "fuse", "kvm", "sound")
 _SWITCH = {"true", "false"}
@@ -52,7 +54,7 @@ class Asker:
     def _line(self, prompt: str) -> str:
         if self._ended:
             return ""
-        sys.stderr.write(f"{prompt} ")
+        sys.stderr.write(f"{output.styled(prompt, '1')} ")
         sys.stderr.flush()
         text = sys.stdin.readline()
         self._ended = not text
@@ -66,12 +68,15 @@ def interview(session: Session, folder: Mapping[str, str]) -> dict[str, Any]:
     asker = Asker()
     service, hardware = _what(session, asker, folder)
     if "service" not in service:
-        service |= _unknown(asker)
+        service |= _unknown(session, asker)
         hardware = service.get("devices", [])
     seen: set[str] = set()
     while asker.left > 0:
         advice = session.client().post("/architect/advise", {**service, **folder})
-        question = next((one for one in advice["questions"] if one["question"] not in seen), None)
+        unasked = [one for one in advice["questions"] if one["question"] not in seen]
+        question = min(
+            unasked, key=lambda one: one["key"] != "devices", default=None
+        )  # how it uses hardware comes first
         if question is None:
             break
         seen.add(question["question"])
@@ -86,8 +91,9 @@ def _what(session: Session, asker: Asker, folder: Mapping[str, str]) -> tuple[di
     name = _entry_of(session, asker, text, folder) if text else None
     if name is None:
         if text:
-            output.note(f"  '{text}' is not in the catalog: tell me about it")
-        return {}, []
+            output.note(f"  '{text}' is not in the catalog: tell about it")
+        name = "-".join(re.findall(r"[a-z0-9]+", text.lower()))[:63].strip("-")
+        return ({"name": name} if re.search("[a-z]", name) else {}), []
     from bastide.client.http import segment  # noqa: PLC0415 - imported by the client already
 
     entry = session.client().get(f"/architect/catalog/{segment(name)}", **folder)
@@ -115,9 +121,17 @@ def _entry_of(session: Session, asker: Asker, text: str, folder: Mapping[str, st
     return None if chosen == _NOTHING else chosen
 
 
-def _unknown(asker: Asker) -> dict[str, Any]:
+def _unknown(session: Session, asker: Asker) -> dict[str, Any]:
     """What no catalog tells: the system, and the hardware."""
-    system = asker.ask("Which operating system? debian-12, windows-11, opnsense ...", "debian-12")
+    system = _DEFAULT_SYSTEM
+    while asker.left > 1:
+        system = asker.ask("Which operating system? debian-12, windows-11, opnsense ...", _DEFAULT_SYSTEM)
+        try:
+            session.client().post("/architect/advise", {"os": system})
+            break
+        except InvalidParameter as error:
+            output.note(f"  {error.errors.get('os', error)}")
+            system = _DEFAULT_SYSTEM
     devices = asker.ask(f"Which hardware of this host does it use? {', '.join(_DEVICE_TYPES)}", _NOTHING)
     found = [{"type": word} for word in devices.replace(",", " ").lower().split() if word in _DEVICE_TYPES]
     return {"os": system, "devices": found}
