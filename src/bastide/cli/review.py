@@ -71,7 +71,7 @@ def _tell_finding(finding: dict[str, Any], root: str) -> None:
     sure = "" if finding["confidence"] in ("certain", "high") else f" ({finding['confidence']} confidence)"
     severity = finding["severity"]
     _paragraph(severity, _STYLES.get(severity, "0"), f"{finding['finding']}{sure}")
-    _paragraph("", "0", f"{'saves' if severity == 'waste' else 'so'}: {finding['effect']}")
+    _paragraph("", "0", f"{'saves ' if severity == 'waste' else ''}{finding['effect']}")
     for command in finding["commands"]:
         # Never wrapped: it is to be copied.
         output.line(f"{_INDENT}$ {_with_root(command, root)}")

@@ -169,7 +169,9 @@ class Cgroups:
         Empty where the kernel does not account it, and in version 1 alone. Source: the kernel's accounting/psi.rst.
         """
         result: dict[str, int] = {}
-        for resource in ("cpu", "io", "memory") if self.unified is not None else ():
+        if self.unified is None:
+            return result
+        for resource in ("cpu", "io", "memory"):
             for line in (read(self.unified / group / f"{resource}.pressure") or "").splitlines():
                 share, *_, total = line.split()
                 result[f"{resource} {share}"] = int(total.removeprefix("total="))
@@ -178,10 +180,20 @@ class Cgroups:
     def oom_kills(self, group: str) -> int | None:
         """Processes of the group that the kernel killed for want of memory; None where it keeps no count.
 
-        Version 1 counts those of the group itself alone, not of groups below.
+        Version 1 counts each group for itself: the group and those in it are asked, but none below, of which a guest
+        may make any number.
         """
-        name = "memory.oom_control" if self.version == 1 else "memory.events"
-        return _keyed(self.read(group, "memory", name)).get("oom_kill")
+        if self.version == 2:
+            return _keyed(self.read(group, "memory", "memory.events")).get("oom_kill")
+        folder = self.path(group, "memory")
+        if folder is None or not folder.is_dir():
+            return None
+        folders = [folder]
+        with os.scandir(folder) as entries:
+            folders += [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        counts = [_keyed(read(at / "memory.oom_control")).get("oom_kill") for at in folders]
+        known = [count for count in counts if count is not None]
+        return sum(known) if known else None
 
     def process_count(self, group: str) -> int:
         """Processes and threads in the group."""

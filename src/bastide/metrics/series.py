@@ -199,6 +199,11 @@ class Series:
             )
 
 
+def buckets(timeframe: Timeframe) -> int:
+    """How many rows a window has."""
+    return _WINDOWS[timeframe][1]
+
+
 def _column(field: str, cf: Consolidation) -> str:
     return f"max_{field}" if cf == "MAX" else field
 

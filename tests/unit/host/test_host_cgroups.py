@@ -107,3 +107,8 @@ def test_what_a_kernel_does_not_count_is_not_known(tmp_path: Path) -> None:
     assert old.pressure("b/100") == {}
     (tmp_path / "b/100/memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n")
     assert old.oom_kills("b/100") == 5
+    (tmp_path / "b/100/ns/deeper").mkdir(parents=True)
+    for folder in ("ns", "ns/deeper"):
+        (tmp_path / "b/100" / folder / "memory.oom_control").write_text("oom_kill 2\n")
+    assert old.oom_kills("b/100") == 7
+    assert old.oom_kills("b/101") is None

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from bastide.metrics import series
 from bastide.metrics.sampler import guest_cpus, guest_disk, guest_memory
 from bastide.metrics.series import Consolidation
 from bastide.model.advice import Cost
@@ -82,7 +83,7 @@ async def _observed(rooms: Rooms, guest: Guest, window: Window, ref: str, seen: 
         uptime=_uptime(rooms, guest) if running else 0.0,
         unused_for=None if running else await _unused_for(rooms, guest),
         samples=len(taken),
-        buckets=len(means),
+        buckets=series.buckets(window),
         since=int(taken[0]["time"]) if taken else None,
         cpu=Measured(_processors(means), _processors(peaks)),
         memory=_measured(means, peaks, "mem"),
