@@ -1,11 +1,14 @@
 """`catalog`: the services that the architect knows."""
 
 import os
+import shutil
+import sys
+import textwrap
 from typing import Annotated, Any
 
 import typer
 
-from bastide.base.errors import InvalidParameter
+from bastide.base.errors import InvalidParameter, NotFound
 from bastide.cli import completing, output
 from bastide.cli.session import Session
 
@@ -39,6 +42,8 @@ def catalog(
     session: Session = ctx.obj
     folder = host_folder(session, catalog)
     text = " ".join(words or ()).strip()
+    if "/" in text:
+        raise NotFound(f"no such service '{text}' in the catalog")
     client = session.client()
     rows: list[dict[str, Any]] = client.get("/architect/catalog", query=text or None, category=category, **folder)
     name = _meant(rows, text) if text and category is None else None
@@ -89,7 +94,7 @@ def _show(entry: dict[str, Any], root_option: str) -> None:
         f"{port['port']}/{port['protocol']}" + (f" ({port['what']})" if port.get("what") else "")
         for port in entry.get("ports", ())
     ]
-    facts = {
+    facts: dict[str, str] = {
         "name": entry["name"],
         "aliases": ", ".join(entry.get("aliases", ())),
         "category": entry["category"],
@@ -100,10 +105,16 @@ def _show(entry: dict[str, Any], root_option: str) -> None:
         "keeps": entry["state"],
         "installs": f"bastide launch{root_option} {entry['name']}" if entry.get("recipe") else "",
         "upstream": entry.get("upstream", ""),
-        "source": entry["source"],
-        "notes": "\n".join(entry.get("notes", ())),
+        "source": _filled(entry["source"]),
+        "notes": "\n".join(_filled(note) for note in entry.get("notes", ())),
     }
     output.pairs({name: value for name, value in facts.items() if value})
+
+
+def _filled(text: str) -> str:
+    """Text in lines that fit beside the names on a terminal; in one line where there is none."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+    return textwrap.fill(text, max(30, width - 12), break_long_words=False, break_on_hyphens=False)
 
 
 def _told(value: Any) -> str:

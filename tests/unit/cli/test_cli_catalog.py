@@ -67,6 +67,7 @@ def test_what_is_not_there_is_told(catalog, run, refusal) -> None:
     found = run("catalog", "plx")
     assert found.code == 3
     assert "did you mean plex?" in found.err
+    assert run("catalog", "a/b").code == 3
     nothing = run("catalog", "plx", "--category", "web")
     assert (nothing.code, nothing.out) == (0, "")
     assert "no such service" in nothing.err
