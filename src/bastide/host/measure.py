@@ -7,8 +7,9 @@ admin-guide/cgroup-v2, stat(2) for `st_blocks`, iperf3(1), setpriv(1).
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from bastide.base.errors import HostFailure
@@ -151,3 +152,13 @@ def _free_port(address: str) -> int:
     with socket.socket() as probe:
         probe.bind((address, 0))
         return int(probe.getsockname()[1])
+
+
+def has_tool(*names: str) -> bool:
+    """Whether any of these programs is installed."""
+    return any(shutil.which(name, path=run.PATH) for name in names)
+
+
+async def native(argv: Sequence[str], deadline: float) -> str:
+    """What a command writes that runs on this machine. Raises RunError, DeadlineExceeded, NotSupported."""
+    return (await run.run(argv, deadline=deadline)).text

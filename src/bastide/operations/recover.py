@@ -6,6 +6,7 @@ from dataclasses import replace
 from bastide.base.errors import BastideError, InvalidParameter
 from bastide.base.ids import VolumeId
 from bastide.model.guest import Guest, GuestState
+from bastide.operations.architect import compare_guests
 from bastide.operations.destroy import erase
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import delete_volumes, volumes_of
@@ -18,6 +19,7 @@ async def recover(rooms: Rooms) -> None:
 
     * running tasks of the dead daemon end as failed;
     * a guest whose creation was interrupted is removed, one whose deletion was interrupted is deleted to the end;
+    * guests that were only there to be measured are removed;
     * volumes that an interrupted task had made and no guest uses are removed;
     * all locks are released. Running guests keep running.
     """
@@ -26,6 +28,8 @@ async def recover(rooms: Rooms) -> None:
     for guest in await rooms.guests.list():
         if guest.config.get("lock") in ("create", "destroyed"):
             await _remove(rooms, guest)
+    for guest in await compare_guests.left(rooms):
+        await _remove(rooms, guest)
     await _free_journaled(rooms)
 
 
