@@ -123,7 +123,7 @@ async def test_the_steps_in_their_order(rooms, commands) -> None:
         "booted",
         "system",
         "/etc/early.conf 644 early",
-        "online 120",
+        "online",
         "debconf-set-selections",
         f"{apt} update",
         f"{apt} {keep} --no-install-recommends install -- demo demo-tools",
@@ -164,7 +164,7 @@ async def test_a_guest_that_does_not_run_is_told(rooms, commands) -> None:
 
 
 async def test_without_a_network_it_says_what_is_missing(rooms, commands) -> None:
-    commands.fails("online 120", "noise\nit cannot look up deb.debian.org\n")
+    commands.fails("online", "noise\nit cannot look up deb.debian.org\n")
     with pytest.raises(HostFailure, match=r"CT 100 is not ready: it cannot look up deb\.debian\.org"):
         await installed(rooms, recipe())
 
@@ -174,6 +174,23 @@ async def test_apts_own_words_for_a_missing_package(rooms, commands) -> None:
     commands.fails(step, "E: Unable to locate package demo\n")
     with pytest.raises(HostFailure, match="apt-get failed in CT 100: E: Unable to locate package demo"):
         await installed(rooms, recipe())
+
+
+async def test_what_was_interrupted_is_finished_and_a_lock_waited_for(rooms, commands, monkeypatch) -> None:
+    monkeypatch.setattr(install, "_LOCK_PAUSE", 0)
+    step = next(text for text in await _steps(rooms, commands) if text.endswith(" update"))
+    problems = ["E: dpkg was interrupted, you must manually run 'dpkg --configure -a'", "E: Could not get lock /x"]
+
+    def fail() -> str:
+        if problems:
+            raise RunError([step], 100, problems.pop(0))
+        return ""
+
+    commands.steps.clear()
+    commands.answers[step] = fail
+    await installed(rooms, recipe())
+    at = commands.steps.index(step)
+    assert commands.steps[at : at + 4] == [step, "dpkg --configure -a", step, step]
 
 
 async def _steps(rooms, commands) -> list[str]:
@@ -366,17 +383,14 @@ def test_a_shipped_recipe_is_in_order(name) -> None:
     assert [key for key in found.recipe.secrets if f"${key}" not in text] == []
 
 
-@pytest.mark.parametrize("name", [name for name, found in RECIPES.items() if found.recipe and found.recipe.run])
-def test_a_shipped_script_is_clean(name) -> None:
-    found = RECIPES[name].recipe
-    assert found is not None
+SCRIPTS = [(name, found.recipe) for name, found in RECIPES.items() if found.recipe and found.recipe.run]
+OURS = Recipe.model_validate({"run": [install._BOOTED, install._ONLINE, install._SECRETS], "probe": PROBE})
+
+
+@pytest.mark.parametrize(("name", "found"), [*SCRIPTS, ("our own", OURS)])
+def test_scripts_are_clean(name, found) -> None:
     head = "#!/bin/sh -eu\n" + "".join(f"{key}=x; export {key}\n" for key in found.secrets)
-    for text in (*found.run, install._BOOTED, install._ONLINE, install._SECRETS):
-        checked = subprocess.run(
-            [str(Path(sys.executable).with_name("shellcheck")), "-"],
-            input=head + text,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    argv = [str(Path(sys.executable).with_name("shellcheck")), "--severity=warning", "-"]
+    for text in found.run:
+        checked = subprocess.run(argv, input=head + text, capture_output=True, text=True, check=False)
         assert checked.returncode == 0, checked.stdout

@@ -9,7 +9,15 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
 
-from bastide.base.errors import BastideError, HostFailure, NotFound, NotSupported, RunError, WrongState
+from bastide.base.errors import (
+    BastideError,
+    DeadlineExceeded,
+    HostFailure,
+    NotFound,
+    NotSupported,
+    RunError,
+    WrongState,
+)
 from bastide.base.ids import Upid
 from bastide.host import service_probe
 from bastide.model.access import Identity
@@ -22,10 +30,13 @@ from bastide.operations.vm.execute import require_agent
 from bastide.tasks.tasks import Task
 
 _BOOT_SECONDS = 900.0
-_NETWORK_SECONDS = 120
+_NETWORK_SECONDS = 300.0
 _PACKAGE_SECONDS = 3600.0
 _SCRIPT_SECONDS = 900.0
 _PAUSE = 1.0
+_APT_ATTEMPTS = 20
+_LOCK_PAUSE = 10.0
+_INTERRUPTED = "dpkg --configure -a"
 _JOURNAL_LINES = 15
 _TOLD_LINES = 3
 
@@ -44,7 +55,7 @@ done
 """
 # Names are not looked up where a proxy does that.
 _ONLINE = """\
-left=$1
+left=120
 hosts=$(apt-get indextargets --format '$(SITE)' | sed -n 's|^https\\{0,1\\}://\\([^/:@]*\\).*|\\1|p' | sort -u)
 if apt-config dump | grep -qi '^Acquire::https\\{0,1\\}::Proxy "[^"]'; then hosts=; fi
 while :; do
@@ -134,20 +145,25 @@ async def _await_boot(rooms: Rooms, guest: Guest, task: Task) -> None:
             if "configured" in str(error) or loop.time() > end:
                 raise
         await asyncio.sleep(_PAUSE)
-    await _step(rooms, guest, _BOOTED, deadline=max(60.0, end - loop.time()))
+    await _ready(rooms, guest, _BOOTED, "its system has not booted", deadline=max(60.0, end - loop.time()))
 
 
 async def _await_network(rooms: Rooms, guest: Guest, task: Task) -> None:
     task.log("waiting for the network")
-    await _step(rooms, guest, _ONLINE, str(_NETWORK_SECONDS), deadline=10.0 * _NETWORK_SECONDS)
+    await _ready(rooms, guest, _ONLINE, "its network does not come up", deadline=_NETWORK_SECONDS)
 
 
-async def _step(rooms: Rooms, guest: Guest, text: str, *arguments: str, deadline: float) -> None:
-    """A script of ours whose last line of errors is a sentence about the guest."""
+async def _ready(rooms: Rooms, guest: Guest, text: str, otherwise: str, *, deadline: float) -> None:
+    """A script of ours that waits, and whose last line of errors says why it does no longer."""
     try:
-        await inside.script(rooms, guest, text, *arguments, deadline=deadline)
+        await inside.script(rooms, guest, text, deadline=deadline)
+    except DeadlineExceeded:
+        problem = otherwise
     except RunError as error:
-        raise HostFailure(f"{guest.title} is not ready: {_last(error.stderr) or error}") from None
+        problem = _last(error.stderr) or otherwise
+    else:
+        return
+    raise HostFailure(f"{guest.title} is not ready: {problem}")
 
 
 async def _install_packages(rooms: Rooms, guest: Guest, recipe: Recipe, task: Task) -> None:
@@ -162,11 +178,22 @@ async def _install_packages(rooms: Rooms, guest: Guest, recipe: Recipe, task: Ta
 
 async def _apt(rooms: Rooms, guest: Guest, arguments: Sequence[str], task: Task) -> None:
     argv = ["apt-get", *_APT, *arguments]
-    try:
-        await inside.run(rooms, guest, argv, env=_QUIET, deadline=_PACKAGE_SECONDS, line=task.log)
-    except RunError as error:
-        told = [line for line in error.stderr.splitlines() if line.startswith("E: ")]
-        raise HostFailure(f"apt-get failed in {guest.title}: {told[0] if told else _last(error.stderr)}") from None
+    for attempt in range(_APT_ATTEMPTS):
+        try:
+            await inside.run(rooms, guest, argv, env=_QUIET, deadline=_PACKAGE_SECONDS, line=task.log)
+            return
+        except RunError as error:
+            told = [line for line in error.stderr.splitlines() if line.startswith("E: ")]
+            last = attempt == _APT_ATTEMPTS - 1
+            if not last and _INTERRUPTED in error.stderr:
+                task.log("an earlier installation was interrupted: finishing it")
+                await inside.run(rooms, guest, _INTERRUPTED.split(), env=_QUIET, deadline=_PACKAGE_SECONDS, check=False)
+            elif last or not any("lock" in line for line in told):
+                raise HostFailure(
+                    f"apt-get failed in {guest.title}: {told[0] if told else _last(error.stderr)}"
+                ) from None
+            else:  # of the package lists, which apt-get does not wait for
+                await asyncio.sleep(_LOCK_PAUSE)
 
 
 async def _write(rooms: Rooms, guest: Guest, wanted: Iterable[RecipeFile], task: Task) -> None:
