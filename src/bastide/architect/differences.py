@@ -94,7 +94,7 @@ def order(
     origin = {
         "kind": advice.kind,
         "image": image,
-        "service": service.service or "",
+        "service": entry.name if entry is not None else service.service or "",
         "storage": service.storage or "",
         "user_data": _mark(service.user_data),
         "ssh_keys": _mark(service.ssh_keys),

@@ -16,7 +16,7 @@ from bastide.base.errors import AlreadyExists, BastideError, HostFailure, Invali
 from bastide.base.ids import VMID_MIN, Upid
 from bastide.model import documents
 from bastide.model.access import Identity
-from bastide.model.guest import Guest
+from bastide.model.guest import Guest, GuestState
 from bastide.model.homelab import Homelab, Placed, Step
 from bastide.model.service import ENGINE
 from bastide.operations.architect import deploy
@@ -92,6 +92,8 @@ class _Run:
     total: int
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    absent: set[str] = field(default_factory=set)
+    """Guests that do not answer, so that what comes after them is left out."""
 
 
 async def apply(
@@ -284,13 +286,13 @@ async def _in_order(run: _Run, nodes: Mapping[str, _Node]) -> None:
 async def _one(run: _Run, node: _Node, places: asyncio.Semaphore) -> None:
     """One guest's step; what goes wrong is noted, so that others go on."""
     name = node.step.guest
-    missing = [other for other in node.after if other in run.failed]
-    if missing:
-        if node.step.work:
-            run.failed[name] = f"left out, because {missing[0]} failed"
-            run.task.log(f"{name}: {run.failed[name]}")
-        return
     if not node.step.work:
+        return
+    missing = [other for other in node.after if other in run.absent]
+    if missing:
+        run.failed[name] = f"left out, because {missing[0]} failed"
+        run.absent.add(name)
+        run.task.log(f"{name}: {run.failed[name]}")
         return
     async with places:
         part = Part(run.task, name)
@@ -298,6 +300,8 @@ async def _one(run: _Run, node: _Node, places: asyncio.Semaphore) -> None:
             await _work(run, node, part)
         except BastideError as error:
             run.failed[name] = " ".join(str(error).split())
+            if "finish" in node.step.work:
+                run.absent.add(name)
             part.log(f"failed: {run.failed[name]}")
             return
     run.done += 1
@@ -323,7 +327,7 @@ async def _work(run: _Run, node: _Node, part: Part) -> None:
     if "change" in step.work:
         await apply_change(run.rooms, run.by, guest, change_of(guest, step.differences), part)
     if "grow" in step.work:
-        await deploy.grow(run.rooms, run.by, order, guest)
+        await _grow(run, order, guest)
     if "finish" in step.work:
         guest = await run.rooms.guests.get(placed.vmid)
         await deploy.finish(run.rooms, run.by, order, guest, part, install=placed.state != "ready")
@@ -332,6 +336,15 @@ async def _work(run: _Run, node: _Node, part: Part) -> None:
         update={"state": "ready", "wanted": dict(order.wanted), "seen": watched(guest.wanted_config)}
     )
     await book.put({step.guest: ready})
+
+
+async def _grow(run: _Run, order: Order, guest: Guest) -> None:
+    try:
+        await deploy.grow(run.rooms, run.by, order, await run.rooms.guests.get(guest.vmid))
+    except HostFailure as error:
+        if run.rooms.engine(guest).state(guest.vmid) is GuestState.STOPPED:
+            raise
+        raise HostFailure(f"{error} (bastide stop {guest.name}, then apply again)") from None
 
 
 async def _make(run: _Run, node: _Node, order: Order, part: Part) -> None:

@@ -39,7 +39,7 @@ def change_of(guest: Guest, differences: Iterable[Difference]) -> Change:
         if item.key in _PLAIN and item.wanted is None:
             removed.append(item.key)
         elif item.key in _PLAIN:
-            values[item.key] = item.wanted
+            values[item.key] = str(item.wanted)
         elif item.key in _CARD:
             values["net0"] = _with(str(values.get("net0", config.get("net0", ""))), item.key, item.wanted)
         elif item.key in _ADDRESS:

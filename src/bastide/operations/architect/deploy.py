@@ -149,24 +149,24 @@ def vm_options(rooms: Rooms, one: Order, name: str, image: str | None) -> VmOpti
     source = f"0,import-from={image}" if image is not None else _gib(int(one.wanted["disk"]))
     nic = propstring.parse(str(given.get("net0", "virtio")), "model")
     nic = {"model": nic.pop("model", "virtio"), **nic, **_network(one)}
-    given |= {"ide2": f"{one.storage}:cloudinit"} if "ide2" not in given else {}
+    if str(given.get("ide2", ":cloudinit")).endswith(":cloudinit"):
+        given["ide2"] = f"{one.storage}:cloudinit"
     given |= {"sshkeys": quote("\n".join(one.service.ssh_keys), safe="")} if one.service.ssh_keys else {}
     used = {int(key[4:]) for key in given if key.startswith("scsi") and key[4:].isdigit()} | {0}
     spare = [number for number in range(31) if number not in used]
     for index, mount in enumerate(one.service.mounts):
         given[f"scsi{spare[index]}"] = f"{one.storage}:{_mount_gib(mount)},serial={_serial(index)},discard=on"
-    return VmOptions.parse(
-        {
-            **given,
-            **_common(one),
-            "name": name,
-            key: ",".join([f"{one.storage}:{source}", *(f"{name}={value}" for name, value in drive.items())]),
-            "scsihw": given.get("scsihw", "virtio-scsi-single"),
-            "net0": propstring.render(nic, "model"),
-            "ipconfig0": propstring.render(_addresses(rooms, one)),
-            "agent": given.get("agent", "1"),
-        }
-    )
+    texts = {
+        **given,
+        **_common(one),
+        "name": name,
+        key: ",".join([f"{one.storage}:{source}", *(f"{name}={value}" for name, value in drive.items())]),
+        "scsihw": given.get("scsihw", "virtio-scsi-single"),
+        "net0": propstring.render(nic, "model"),
+        "ipconfig0": propstring.render(_addresses(rooms, one)),
+        "agent": given.get("agent", "1"),
+    }
+    return VmOptions.parse({key: str(value) for key, value in texts.items()})
 
 
 async def _create(rooms: Rooms, by: Identity, making: Making) -> Upid:

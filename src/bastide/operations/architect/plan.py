@@ -202,5 +202,13 @@ def _decision(homelab: Homelab, service: PlannedService, order: Order, line: int
         disk=advice.sizing.disk,
         settings=advice.settings,
         installs=order.recipe is not None,
-        warnings=(*advice.conflicts, *advice.warnings),
+        warnings=(*_guessed(order), *advice.conflicts, *advice.warnings),
     )
+
+
+def _guessed(order: Order) -> list[str]:
+    """A misspelled service is worth a word: it is made as what it is taken for."""
+    asked, entry = order.service.service, order.entry
+    if asked is None or entry is None or asked in (entry.name, *entry.aliases):
+        return []
+    return [f"service: '{asked}' is taken for {entry.name}"]
