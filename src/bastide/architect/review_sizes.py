@@ -103,7 +103,7 @@ def _too_small(looks: Looks) -> Iterator[tuple[str, bool]]:
     kills = one.oom_kills if one.kind == "ct" else inside and inside.oom_kills
     if kills:
         killed = "1 process was" if kills == 1 else f"{kills} processes were"
-        yield f"{killed} killed for want of memory since it started", True
+        yield f"{killed} killed for want of memory in the {_span(one.uptime)} that it has run", True
     if one.kind == "vm":
         # What QEMU holds is what the guest ever touched, its page cache included: only its own kernel knows.
         if inside is not None and inside.memory_total and inside.memory_available is not None:
@@ -126,6 +126,13 @@ def _memory_wanted(one: Observed) -> int:
 
 def _memory_idle(one: Observed, wanted: int) -> bool:
     return one.memory.high < LITTLE * one.memory_limit and one.memory_limit - wanted >= MEMORY_WORTH
+
+
+def _span(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _step(size: float) -> int:

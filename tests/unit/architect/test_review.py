@@ -120,8 +120,9 @@ def test_a_vms_own_kernel_says_whether_its_memory_is_too_small(available: float,
     one = fit(VM, memory=steady(2 * GIB))  # what QEMU holds says nothing
     inside = Inside(linux=True, memory_total=1000, memory_available=int(1000 * available))
     assert ("memory-too-small" in found(replace(one, inside=inside))) is small
-    killed = Inside(linux=True, memory_total=1000, memory_available=900, oom_kills=2)
-    assert "2 processes were killed" in found(replace(one, inside=killed))["memory-too-small"].finding
+    killed = replace(one, uptime=7200, inside=Inside(linux=True, memory_total=1000, memory_available=900, oom_kills=2))
+    text = found(killed)["memory-too-small"].finding
+    assert "2 processes were killed for want of memory in the 2 hours that it has run" in text
 
 
 @pytest.mark.parametrize(("peak", "expected"), [(0.1, "cores=1"), (1.33, "cores=2"), (1.34, None), (3.5, None)])
