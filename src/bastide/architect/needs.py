@@ -115,9 +115,9 @@ def gather(service: Service, entry: CatalogEntry | None) -> Needs:
     origins: dict[str, Origin] = {}
     for key, default in _ASSUMED.items():
         values[key], origins[key] = _value(service, usual, key, default, described=entry is not None)
-    quarrels = _settle_engine(service, entry, values, origins)
+    quarrels = _settle(service, entry, values, origins)
     system, origins["os"] = _system(service, entry, appliance=values["appliance"])
-    if service.appliance is False and system.appliance:
+    if service.appliance is False and system.appliance and not quarrels:
         quarrels.append(f"appliance: false is asked, and {system.title} exists only as an image or installer")
     devices, origins["devices"] = _devices(service, entry)
     containable = system.containable and not values["appliance"]
@@ -161,15 +161,21 @@ def _value(service: Service, usual: Service, key: str, default: Any, *, describe
     return default, "catalog" if described and key in _DESCRIBED else "assumed"
 
 
-def _settle_engine(
+def _settle(
     service: Service, entry: CatalogEntry | None, values: dict[str, Any], origins: dict[str, Origin]
 ) -> list[str]:
-    """A container engine cannot do without itself."""
-    own = entry.needs.engine if entry is not None and entry.category == _ENGINES else None
-    if entry is None or service.engine != "none" or own in (None, "none"):
-        return []
-    values["engine"], origins["engine"] = own, "catalog"
-    return [f"engine: none is asked, and {entry.title} is or needs the engine {own}: {own} counts"]
+    """What a service is cannot be wished away: an engine does not do without itself, nor an appliance."""
+    quarrels: list[str] = []
+    if entry is None:
+        return quarrels
+    engine = entry.needs.engine if entry.category == _ENGINES else None
+    if service.engine == "none" and engine not in (None, "none"):
+        values["engine"], origins["engine"] = engine, "catalog"
+        quarrels.append(f"engine: none is asked, and {entry.title} is or needs the engine {engine}: {engine} counts")
+    if service.appliance is False and entry.needs.appliance:
+        values["appliance"], origins["appliance"] = True, "catalog"
+        quarrels.append(f"appliance: false is asked, and {entry.title} exists only as an image or installer")
+    return quarrels
 
 
 def _system(service: Service, entry: CatalogEntry | None, *, appliance: bool) -> tuple[System, Origin]:

@@ -205,12 +205,16 @@ def _confidence(seen: tuple[Seen, ...]) -> Confidence:
 
 def _refuse_impossible(needs: Needs, seen: tuple[Seen, ...]) -> None:
     barred = next((one for one in seen if one.rule.bars), None)
-    if barred is not None:
-        why = barred.rule.reason.format(os=needs.system.title)
-        raise InvalidParameter({
-            "kind": f"ct is impossible, since {why} ({barred.because}): leave kind out or say vm; a container is "
-                    f"possible if {barred.rule.lift}"
-        })  # fmt: skip
+    if barred is None:
+        return
+    why = barred.rule.reason.format(os=needs.system.title)
+    fixed = barred.rule.id in ("vm-os", "vm-appliance") and "catalog" in (
+        needs.origins["os"], needs.origins["appliance"] if needs.appliance else "",
+    )  # fmt: skip
+    lift = "" if fixed else f"; a container is possible if {barred.rule.lift}"
+    raise InvalidParameter({
+        "kind": f"ct is impossible, since {why} ({barred.because}): leave kind out or say vm{lift}"
+    })  # fmt: skip
 
 
 def _becomes(service: Service, entry: CatalogEntry | None, change: Mapping[str, Any]) -> Choice | None:
