@@ -94,5 +94,5 @@ async def _comparison(call: Call, taken: str | None) -> Comparison:
         return await compare.taken_at(call.rooms, taken)
     found = await compare.latest(call.rooms)
     if found is None:
-        raise NotFound("nothing was measured on this host yet: run `bastide compare`")
+        raise NotFound("a comparison of this host does not exist yet: run `bastide compare`")
     return found

@@ -151,7 +151,8 @@ def _missing(name: str, side: "Side | None") -> None:
     for measure, why in ({} if side is None else side.missing).items():
         reasons.setdefault(why, []).append(measure)
     for why, measures in reasons.items():
-        output.note(f"not measured of the {name} ({', '.join(measures)}): {why}")
+        what = ", ".join(measures) if side is not None and side.figures else "all"
+        output.line(f"Not measured of the {name} ({what}): {why}")
 
 
 def _when(taken: str) -> str:

@@ -91,8 +91,7 @@ class Progress:
 async def compare(rooms: Rooms, by: Identity, asked: Asked) -> Upid:
     """Measure as a task `compare`, and keep the result.
 
-    Raises NotFound, InvalidParameter for a storage that cannot hold the guests, WrongState while another comparison
-    runs.
+    Raises NotFound, NotSupported for a storage that cannot hold the guests, WrongState while another comparison runs.
     """
     await rooms.storages.containers(asked.storage)
     if asked.vm:
@@ -258,7 +257,10 @@ async def _look(run: _Run, guest: Guest, measured: Measured, title: str) -> tupl
 async def _host(rooms: Rooms, asked: Asked) -> dict[str, str]:
     """What this machine is, as far as figures depend on it."""
     accelerator, reason = rooms.vms.accelerator
-    emulator = (await qemu_facts.host_facts()).emulator if asked.vm else None
+    emulator = None
+    if asked.vm:
+        with contextlib.suppress(BastideError):  # a VM cannot be measured then, and its part says so
+            emulator = (await qemu_facts.host_facts()).emulator
     kind = (await rooms.storages.containers(asked.storage)).config.type
     return {
         "processor": measure.processor(),
@@ -287,7 +289,7 @@ async def taken_at(rooms: Rooms, taken: str) -> Comparison:
     """The comparison of that moment. Raises NotFound."""
     entry = await rooms.store.get(f"{_PREFIX}{taken}")
     if entry is None:
-        raise NotFound(f"no comparison was taken at '{taken[:60]}'")
+        raise NotFound(f"a comparison taken at '{taken[:60]}' does not exist")
     return Comparison.model_validate_json(entry.value)
 
 

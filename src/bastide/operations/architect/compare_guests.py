@@ -86,7 +86,7 @@ async def made(stage: Stage, kind: Choice) -> AsyncIterator[tuple[Guest, float]]
 
 async def _create(stage: Stage, kind: Choice, vmid: int, name: str) -> None:
     rooms, cores = stage.rooms, facts.cpu_count()
-    common = {"cores": cores, "memory": MEMORY, "description": "measured by bastide compare"}
+    common = {"cores": cores, "memory": str(MEMORY), "description": "measured by bastide compare"}
     nic = f"bridge={rooms.network.bridge}"
     if kind == "ct":
         options = ContainerOptions.parse(
