@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from typer import Typer
 from typer.testing import CliRunner
@@ -85,6 +85,7 @@ def parsed(advice: Advice) -> ContainerOptions | VmOptions:
 
 
 @given(SERVICES, HOSTS)
+@settings(deadline=None)
 def test_the_api_accepts_the_call(values: dict[str, Any], host: HostFacts) -> None:
     try:
         advice = advise(Service.model_validate(values), None, host)

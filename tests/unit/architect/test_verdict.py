@@ -109,6 +109,7 @@ def advice_or_reject(values: dict[str, Any], entry: CatalogEntry | None) -> Advi
 
 
 @given(SERVICES, ENTRIES)
+@settings(deadline=None)
 def test_every_service_is_answered_or_told_which_key_is_wrong(values: dict[str, Any], entry: CatalogEntry) -> None:
     try:
         advice = advise(Service.model_validate(values), entry, HOST)
@@ -123,7 +124,7 @@ def test_every_service_is_answered_or_told_which_key_is_wrong(values: dict[str, 
 
 @pytest.mark.parametrize("need", HARD, ids=str)
 @given(values=OPEN, entry=ENTRIES)
-@settings(max_examples=25)
+@settings(max_examples=20, deadline=None)
 def test_a_hard_need_makes_a_vm_of_everything(
     need: dict[str, Any], values: dict[str, Any], entry: CatalogEntry
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_hard_need_makes_a_vm_of_everything(
 
 
 @given(SERVICES, ENTRIES, st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_order_says_nothing(values: dict[str, Any], entry: CatalogEntry | None, random: Any) -> None:
     advice = advice_or_reject(values, entry)
     keys = list(values)
@@ -157,7 +159,7 @@ def test_order_says_nothing(values: dict[str, Any], entry: CatalogEntry | None, 
 
 
 @given(SERVICES, ENTRIES)
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_what_would_turn_the_verdict_does(values: dict[str, Any], entry: CatalogEntry | None) -> None:
     advice = advice_or_reject(values, entry)
     service = Service.model_validate(values)
@@ -170,12 +172,14 @@ def test_what_would_turn_the_verdict_does(values: dict[str, Any], entry: Catalog
 
 
 @given(OPEN)
+@settings(deadline=None)
 def test_a_linux_vm_is_told_how_it_would_be_a_container(values: dict[str, Any]) -> None:
     if advice_or_reject(values, None).kind == "vm":
         assert advice_or_reject(values, None).unless
 
 
 @given(OPEN, ENTRIES)
+@settings(deadline=None)
 def test_questions_are_about_what_nobody_said(values: dict[str, Any], entry: CatalogEntry | None) -> None:
     advice_or_reject(values, entry)
     service = Service.model_validate(values)
