@@ -29,6 +29,7 @@ _COLUMNS = 4
 _COLOURS = {"CT": "#1f7a8c", "VM": "#d1603d", "host": "#8d99ae"}
 _INK, _FAINT = "#222831", "#6b7280"
 _DPI = 110
+_HEAD, _ROW = 0.75, 1.6  # inches
 
 
 async def chart(layout: Layout, comparison: Comparison, form: Form) -> bytes:
@@ -63,15 +64,15 @@ def draw(comparison: Comparison, form: Form) -> bytes:
     }  # fmt: skip
     shown = [measure for measure in TITLES if _bars(comparison, measure)]
     rows = max(1, -(-len(shown) // _COLUMNS))
-    figure, axes = pyplot.subplots(rows, _COLUMNS, figsize=(13.5, 1.1 + 1.55 * rows), squeeze=False)
+    figure, axes = pyplot.subplots(rows, _COLUMNS, figsize=(13.5, _HEAD + _ROW * rows), squeeze=False)
     places = [place for row in axes for place in row]
     for place, measure in zip(places, shown, strict=False):
         _one(place, comparison, measure)
     for place in places[len(shown) :]:
         place.axis("off")
-    head = 0.95 / (1.1 + 1.55 * rows)
-    figure.suptitle(title(comparison), x=0.012, y=1 - head * 0.12, ha="left", va="top", fontsize=13, fontweight="bold")
-    figure.text(0.012, 1 - head * 0.52, _caption(comparison), ha="left", va="top", fontsize=8.5, color=_FAINT)
+    head = _HEAD / (_HEAD + _ROW * rows)
+    figure.suptitle(title(comparison), x=0.012, y=1 - head * 0.2, ha="left", va="top", fontsize=13, fontweight="bold")
+    figure.text(0.012, 1 - head * 0.66, _caption(comparison), ha="left", va="top", fontsize=8.5, color=_FAINT)
     figure.tight_layout(rect=(0, 0, 1, 1 - head), w_pad=2.2, h_pad=1.4)
     target = BytesIO()
     figure.savefig(target, format=form, dpi=_DPI, metadata={"Date": None} if form == "svg" else {"Software": None})
@@ -118,5 +119,5 @@ def _one(place: Any, comparison: Comparison, measure: Measure) -> None:
         place.spines[edge].set_visible(False)
     place.spines["left"].set_color(_FAINT)
     better = "less is better" if measure in LESS_IS_BETTER else "more is better"
-    place.set_title(TITLES[measure], loc="left", fontsize=9.5, fontweight="bold", pad=11)
+    place.set_title(TITLES[measure], loc="left", fontsize=9.5, fontweight="bold", pad=14)
     place.text(0, 1.02, better, transform=place.transAxes, fontsize=7.5, color=_FAINT, va="bottom")
