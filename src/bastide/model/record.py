@@ -144,6 +144,8 @@ class PropertyString(Record):
     @model_validator(mode="before")
     @classmethod
     def _split(cls, values: Any) -> Any:
+        if isinstance(values, int | float) and not isinstance(values, bool):
+            values = str(values)  # `memory: 512` as JSON writes it
         if not isinstance(values, str):
             return values
         parsed: dict[str, str] = {}

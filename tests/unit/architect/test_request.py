@@ -96,6 +96,8 @@ def test_the_api_accepts_the_call(values: dict[str, Any], host: HostFacts) -> No
     assert int(options["memory"]) == advice.sizing.memory >> 20
     assert options["cores"] == advice.sizing.cores
     assert set(advice.settings) <= set(options)
+    record = ContainerOptions if advice.kind == "ct" else VmOptions
+    assert set(record.parse(advice.settings).to_text()) == set(advice.settings)
 
 
 def asked_by(command: str, monkeypatch: pytest.MonkeyPatch) -> Asked:
