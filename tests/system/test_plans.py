@@ -57,7 +57,7 @@ def test_a_plan_is_made_kept_mended_and_removed(planning: Host, tmp_path: Path) 
     assert "3 changes" in told
     guests = _guests(host)
     assert {name: row["status"] for name, row in guests.items()} == dict.fromkeys(("web", "app", "cache"), "running")
-    assert guests["cache"]["tags"] == "lab;test"
+    assert guests["cache"]["tags"] == "lab;memcached;test"
     log = [str(line) for line in _apply_log(host)]
     ready = [next(n for n, line in enumerate(log) if f"% {name}: runs" in line) for name in ("cache", "app", "web")]
     assert ready == sorted(ready)

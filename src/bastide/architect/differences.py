@@ -100,12 +100,14 @@ def order(
         "ssh_keys": _mark(service.ssh_keys),
         "mounts": _mark([mount.model_dump() for mount in service.mounts]),
     }
+    onboot = advice.settings.get("onboot", 0) if service.onboot is None else service.onboot
+    tags = [plan, *split_list(service.tags or ""), *split_list(str(advice.settings.get("tags", "")))]
     wanted: dict[str, Scalar] = {
         "cores": advice.sizing.cores,
         "memory": -(-advice.sizing.memory // units.MIB),
         "disk": -(-advice.sizing.disk // _DISK_STEP) * (_DISK_STEP // units.MIB),
-        "onboot": int(service.onboot),
-        "tags": ";".join(dict.fromkeys(sorted([plan, *split_list(service.tags or "")]))),
+        "onboot": int(onboot),
+        "tags": ";".join(sorted(set(tags))),
         "bridge": network.bridge or facts.bridge,
         "ip": network.ip,
         "gateway": network.gateway or "",

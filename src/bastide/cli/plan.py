@@ -218,7 +218,8 @@ def _guest_line(action: str, name: str, kind: str, vmid: int | None, about: str,
 
 
 def _sizes(row: dict[str, Any]) -> str:
-    sizes = f"{row['cores']} cores, {output.size(row['memory'])} memory, {output.size(row['disk'])} disk"
+    cores = "1 core" if row["cores"] == 1 else f"{row['cores']} cores"
+    sizes = f"{cores}, {output.size(row['memory'])} memory, {output.size(row['disk'])} disk"
     return f"{row['os']}, {sizes}{', ' + row['title'] if row['installs'] else ''}"
 
 

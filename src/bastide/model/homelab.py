@@ -116,7 +116,7 @@ class PlannedService(Service):
     ssh_keys: tuple[Annotated[str, Field(max_length=2000), AfterValidator(_key)], ...] = ()
     after: tuple[DnsName, ...] = ()
     tags: Tags | None = None
-    onboot: bool = False
+    onboot: bool | None = None
 
     @property
     def guests(self) -> tuple[str, ...]:

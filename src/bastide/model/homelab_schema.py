@@ -37,7 +37,7 @@ _ABOUT: Mapping[str, str] = MappingProxyType(
         "ssh_keys": "public keys of root, or of the image's user",
         "after": "services that must answer first",
         "tags": "tags of the guests, beside the plan's name",
-        "onboot": "whether it starts with the host",
+        "onboot": "whether it starts with the host; default: what the architect advises",
         "services": "the services of the plan",
         "version": "of this format",
     }

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bastide.architect.differences import Order, Present, contradictions, order, steps, values
@@ -219,6 +219,7 @@ def test_copies_are_plans_of_their_own() -> None:
 _NAMES = st.from_regex(r"[a-z][a-z0-9]{0,6}", fullmatch=True)
 
 
+@settings(deadline=None)
 @given(
     names=st.lists(_NAMES, min_size=1, max_size=6, unique=True),
     cores=st.integers(1, 8),

@@ -1,0 +1,35 @@
+"""What is published of plans: the schema is made from the records, and the examples in the docs are read by them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from bastide.model.documents import parse
+from bastide.model.homelab import Homelab
+from bastide.model.homelab_schema import schema
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/plans.md").read_text(), re.DOTALL)
+
+
+def test_the_schema_of_plans_is_current() -> None:
+    """Made by `bastide plan --schema > docs/homelab.schema.json`."""
+    published = json.loads((ROOT / "docs/homelab.schema.json").read_text())
+    assert published == schema()
+
+
+def test_the_schema_names_every_key() -> None:
+    keys = schema()["$defs"]["PlannedService"]["properties"]
+    assert all(value["description"] for value in keys.values())
+    assert schema()["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_examples_of_plans_are_plans(text: str) -> None:
+    assert parse(text, Homelab, "plan").services
+
+
+def test_there_are_examples_of_plans() -> None:
+    assert EXAMPLES
