@@ -29,7 +29,7 @@ Runner = Callable[[Sequence[str], float], Awaitable[str]]
 
 _TOOL_SECONDS = 120.0
 _LOOK_SECONDS = 60.0
-_FILE = "bastide-compare.dat"
+_WORD, _WORDS = 80, 40  # of what a guest tells of itself, no more is kept
 
 # Device nodes that every container has (lxc.container.conf(5), lxc.autodev), and terminals.
 _COMMON = frozenset(
@@ -69,7 +69,11 @@ async def idle(rooms: Rooms, guest: Guest, measured: Measured) -> None:
         measured.add("memory", memory)
     else:
         measured.lack("memory", "the kernel does not tell")
-    measured.add("disk", float(sum([await _allocated(rooms, volume) for volume in volumes_of(guest)])))
+    disk = sum([await _allocated(rooms, volume) for volume in volumes_of(guest)])
+    if disk:
+        measured.add("disk", float(disk))
+    else:
+        measured.lack("disk", "the storage does not tell")
 
 
 def _container_memory(rooms: Rooms, guest: Guest) -> float:
@@ -106,11 +110,11 @@ async def facts_of(rooms: Rooms, guest: Guest) -> tuple[dict[str, str], dict[str
     usb = measure.has_usb()
     if guest.kind == "lxc":
         listed = await inside.run(rooms, guest, _NODES, deadline=_LOOK_SECONDS)
-        nodes = sorted({line for line in listed.output.splitlines() if line and line not in _COMMON})
+        nodes = sorted({line[:_WORD] for line in listed.output.splitlines() if line and line not in _COMMON})[:_WORDS]
         return container_isolation(found, os.uname().release), container_hardware(nodes, buses=usb)
-    kernel = (await inside.run(rooms, guest, ["uname", "-r"], deadline=_LOOK_SECONDS)).output.strip()
+    kernel = (await inside.run(rooms, guest, ["uname", "-r"], deadline=_LOOK_SECONDS)).output.strip()[:_WORD]
     links = (await inside.run(rooms, guest, ["sh", "-c", _DRIVERS], deadline=_LOOK_SECONDS)).output.split()
-    drivers = sorted({link.rpartition("/")[2] for link in links})
+    drivers = sorted({link.rpartition("/")[2][:_WORD] for link in links})[:_WORDS]
     isolation = vm_isolation(found, kernel, rooms.vms.accelerator[0])
     return isolation, vm_hardware(drivers, iommu=abilities.iommu_groups() > 0, buses=usb)
 
