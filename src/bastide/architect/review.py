@@ -61,9 +61,10 @@ def _unknown(looks: Looks) -> Iterator[str]:
         yield "it does not run: its size and kind are not judged"
         return
     if not looks.enough:
+        sooner = "" if looks.window == "hour" else "; a shorter window is judged sooner"
         yield (
             f"not enough samples to judge its size: {one.samples} over the last {looks.window}, "
-            f"{looks.needed} are needed"
+            f"{looks.needed} are needed{sooner}"
         )
     elif one.kind == "ct" and one.disk_now is None:
         yield "how full its disk is: its storage does not tell"
