@@ -14,7 +14,7 @@ from bastide.base.errors import InvalidParameter
 from bastide.model.guest import Guest, GuestState, Kind
 from bastide.model.record import Record
 from bastide.model.types import StorageId
-from bastide.operations import image_pull, images
+from bastide.operations import catalog, image_pull, images
 from bastide.operations.addresses import addresses
 
 branch = Branch("/bastide")
@@ -38,6 +38,12 @@ class ImagesQuery(Record):
 
     name: _IMAGE_NAME | None = None
     type: Kind | None = None
+
+
+class BuildableQuery(Record):
+    """With a name (`debian-12`, `debian/12`, `bookworm`): what it means, if anything."""
+
+    name: _IMAGE_NAME | None = None
 
 
 class ImageBuild(Record):
@@ -119,6 +125,16 @@ async def list_images(call: Call, p: ImagesQuery) -> list[dict[str, Any]]:
             continue
         rows.append({**image, **_alias(image)})
     return rows
+
+
+@branch.get("/images/buildable", BuildableQuery, user="all")
+async def list_buildable(_call: Call, p: BuildableQuery) -> list[dict[str, Any]]:
+    """The images that a host can build where its package sources have them, by the kind of guest they are for."""
+    kinds: tuple[Kind, ...] = ("lxc", "qemu")
+    if p.name is None:
+        return [{"name": one.alias, "type": kind} for kind in kinds for one in catalog.buildables(kind)]
+    found = [catalog.find_buildable(p.name, kind) for kind in kinds]
+    return [{"name": one.alias, "type": one.kind} for one in found if one is not None]
 
 
 @branch.post("/images/build", ImageBuild, check=_TEMPLATES)

@@ -63,16 +63,11 @@ def render(advice: Advice, width: int, root_option: str = "") -> list[str]:
 
 
 def because(advice: Advice) -> str:
-    """The advice in one line: `nginx: container, because ...`."""
-    return f"{advice['name']}: {KINDS[advice['kind']]}, because {_clause(advice)}"
-
-
-def _clause(advice: Advice) -> str:
-    first = next(iter(advice["rules"]), None)
-    if first is None:
+    """The advice in one line: `nginx: container, because it is a Linux service ...`."""
+    head, _, reasons = str(advice["summary"]).partition(": ")
+    if not reasons or " because " in head:  # overruled: the sentence itself says so
         return str(advice["summary"])
-    statement = str(first["statement"]).rstrip(".")
-    return f"{statement[:1].lower()}{statement[1:]} ({first['because']})"
+    return f"{advice['name']}: {KINDS[advice['kind']]}, because {reasons.rstrip('.')}"
 
 
 def _width() -> int:

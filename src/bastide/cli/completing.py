@@ -33,6 +33,11 @@ def images(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     return [(name, "") for name in names or ["debian-12"] if name.startswith(incomplete)]
 
 
+def launchable(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Names of images and of services."""
+    return images(ctx, incomplete) + services(ctx, incomplete)
+
+
 def services(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Names of the catalog's entries."""
     rows = _ask(ctx, "/architect/catalog")

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ import typer
 from bastide.base.errors import AlreadyExists, BastideError, InvalidParameter, NotFound
 from bastide.cli import host, launch_ct, launch_vm, output, progress
 from bastide.cli import launch_options as options
+from bastide.cli.configure import key_values
 from bastide.cli.hosting import UpRequest
 from bastide.cli.launch_options import Asked
 from bastide.cli.launching import Made, destroy
@@ -44,6 +45,7 @@ def launch(
     name: options.Name = None,
     *,
     vm: options.Vm = False,
+    ct: options.Ct = False,
     cores: options.Cores = None,
     memory: options.Memory = options.DEFAULT_MEMORY,
     disk: options.Disk = options.DEFAULT_DISK,
@@ -74,30 +76,60 @@ def launch(
     machine: options.Machine = None,
     cpu: options.Cpu = None,
     name_option: options.NameOption = None,
+    keep: options.Keep = False,
+    catalog: options.Catalog = None,
 ) -> None:
     """Make a container, or with --vm a VM, and wait until it is up.
 
     Starts the daemon where none runs, and builds or pulls the image when it is missing.
-    When something fails, nothing is left behind.
+    A service of the catalog (launch nginx) becomes the kind of guest that fits it, in its size, and is installed.
+    When something fails, nothing is left behind; --keep keeps a guest whose service could not be installed.
     """
     given = {key: value for key, value in locals().items() if key not in ("ctx", "name_option")}
     given["image"], given["name"] = options.names(image, name, name_option, iso)
     given["vm"] = vm or iso is not None or ":import/" in given["image"]
-    run(ctx.obj, Asked(**given))
+    if ct and given["vm"]:
+        raise InvalidParameter(
+            {"ct": "this makes a VM: give --ct or --vm, and neither --iso nor a disk image with --ct"}
+        )
+    given["explicit"] = options.explicit(ctx)
+    session, asked = ctx.obj, Asked(**given)
+    if asked.may_be_service:
+        from bastide.cli import launch_service  # noqa: PLC0415 - guests of an image with a plain name pay for it
+
+        launch_service.run(session, asked)
+    else:
+        run(session, asked)
 
 
 def run(session: Session, asked: Asked) -> None:
     """Make the guest that is asked for, and tell of it."""
     began = time.monotonic()
-    maker: Maker = launch_vm if asked.vm else launch_ct
+    if not asked.name:
+        raise typer.BadParameter("give the guest a NAME")
+    made, addresses = make(session, asked)
+    _tell(session, made, addresses, time.monotonic() - began, asked)
+
+
+def make(session: Session, asked: Asked, settled: Mapping[str, Any] | None = None) -> tuple[Made, list[str]]:
+    """Make the guest that is asked for and wait until it is up; it and its addresses.
+
+    `settled` overrules the parameters that launch itself finds, other than `--set`.
+    """
+    maker = maker_of(asked)
     params = maker.local_parameters(asked)
     ensure_daemon(session)
     _refuse_taken(session, asked.name, asked.vmid)
     params |= maker.host_parameters(session, asked)
+    params |= {**(settled or {}), **key_values(asked.settings or [])}
     made = _create(session, maker.BRANCH, params, asked)
-    _or_undo(session, made, lambda: _bring_up(session, maker, made, asked))
-    addresses = [] if asked.no_start else maker.await_up(session, made, asked, params)
-    _tell(session, made, addresses, time.monotonic() - began, asked)
+    or_undo(session, made, lambda: _bring_up(session, maker, made, asked))
+    return made, [] if asked.no_start else maker.await_up(session, made, asked, params)
+
+
+def maker_of(asked: Asked) -> Maker:
+    """How the kind of guest is made that is asked for."""
+    return launch_vm if asked.vm else launch_ct
 
 
 def ensure_daemon(session: Session) -> None:
@@ -152,7 +184,8 @@ def _bring_up(session: Session, maker: Maker, made: Made, asked: Asked) -> None:
         progress.follow(session, made.upid, f"starting {asked.name}", leave=False)
 
 
-def _or_undo(session: Session, made: Made, act: Callable[[], None]) -> None:
+def or_undo(session: Session, made: Made, act: Callable[[], None]) -> None:
+    """Do something with a guest that was made; when it fails, leave nothing behind."""
     try:
         act()
     except (BastideError, KeyboardInterrupt):

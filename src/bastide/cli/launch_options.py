@@ -17,22 +17,40 @@ DEFAULT_DISK = "8G"
 _NAME = re.compile(
     r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
 )
+_RELEASE = re.compile(r"(debian|ubuntu)-[0-9.]+(-cloud)?", re.ASCII)
 _TEXT_LIMIT = 128 * 1024
 _NETWORK, _LOGIN, _CLOUD, _MACHINE = "Network", "Log in", "First boot (cloud-init)", "Virtual machines"
+_SERVICE = "Services"
 
 Image = Annotated[
     str | None,
     typer.Argument(
-        metavar="IMAGE",
+        metavar="IMAGE|SERVICE",
         help="debian-12 ...; built or pulled when it is not there yet. Or a URL, or STORAGE:vztmpl/FILE, "
-        "STORAGE:import/FILE. None with --iso.",
-        autocompletion=completing.images,
+        "STORAGE:import/FILE. None with --iso. Or a service: nginx, jellyfin ...; see bastide catalog.",
+        autocompletion=completing.launchable,
         show_default=False,
     ),
 ]
-Name = Annotated[str | None, typer.Argument(metavar="NAME", help="Its name, also in DNS.", show_default=False)]
+Name = Annotated[
+    str | None,
+    typer.Argument(metavar="NAME", help="Its name, also in DNS. Default: the service's.", show_default=False),
+]
 NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="The same as NAME.")]
 Vm = Annotated[bool, typer.Option("--vm", help="Make a VM, with a kernel of its own, instead of a container.")]
+Ct = Annotated[
+    bool, typer.Option("--ct", help="Make a container, also of what should be a VM.", rich_help_panel=_SERVICE)
+]
+Keep = Annotated[
+    bool,
+    typer.Option("--keep", help="Keep the guest when its service cannot be installed.", rich_help_panel=_SERVICE),
+]
+Catalog = Annotated[
+    str | None,
+    typer.Option(
+        "--catalog", metavar="DIR", help="Also the services in this folder of the host.", rich_help_panel=_SERVICE
+    ),
+]
 Cores = Annotated[int | None, typer.Option(metavar="N", help="CPU cores. Default: all; 2 for a VM.")]
 Memory = Annotated[str, typer.Option(metavar="SIZE", help="512M, 2G ...")]
 Disk = Annotated[str, typer.Option("--disk", "--size", metavar="SIZE", help="Root file system, or disk.")]
@@ -163,6 +181,11 @@ class Asked:
     tpm: bool
     machine: str | None
     cpu: str | None
+    ct: bool = False
+    keep: bool = False
+    catalog: str | None = None
+    explicit: frozenset[str] = frozenset()
+    """The parameters of `launch` that were given, rather than left at their defaults."""
 
     @property
     def mebibytes(self) -> int:
@@ -198,23 +221,37 @@ class Asked:
         files = {"user": self.user_data, "network": self.network_data, "vendor": self.vendor_data}
         return {part: read_text(f"{part}-data", name) for part, name in files.items() if name is not None}
 
+    @property
+    def may_be_service(self) -> bool:
+        """Whether the image may be a service's name: no URL, volume, path on an image server or release is."""
+        plain = self.iso is None and not any(char in self.image for char in ":/")
+        return plain and _RELEASE.fullmatch(self.image) is None
+
     def read_password(self) -> str | None:
         """The password, from standard input."""
         return sys.stdin.readline().rstrip("\n") or None if self.password_stdin else None
 
 
+def explicit(ctx: typer.Context) -> frozenset[str]:
+    """The parameters that the command line gives."""
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+    return frozenset(name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE")
+
+
 def names(image: str | None, name: str | None, option: str | None, iso: str | None) -> tuple[str, str]:
     """The image and the name: the name stands behind the image, alone where there is none, or in `--name`.
 
-    Raises BadParameter, InvalidParameter.
+    Without a name the empty text, which a service does with. Raises BadParameter, InvalidParameter.
     """
     given = [text for text in (image, name) if text is not None]
     asked = "" if iso is not None else given.pop(0) if given else None
     if asked is None:
-        raise typer.BadParameter("give an IMAGE such as debian-12, or --iso FILE")
+        raise typer.BadParameter("give an IMAGE such as debian-12, a SERVICE such as nginx, or --iso FILE")
     found = [*given, *([option] if option is not None else [])]
-    if len(found) != 1:
-        raise typer.BadParameter("give the guest a NAME" if not found else "give one NAME, not more")
+    if len(found) > 1:
+        raise typer.BadParameter("give one NAME, not more")
+    if not found:
+        return asked, ""
     if len(found[0]) > 253 or _NAME.fullmatch(found[0]) is None:
         wrong = f"'{found[0][:60]}' is not a host name: use letters, digits and hyphens, and at least one letter"
         raise InvalidParameter({"name": wrong})

@@ -35,6 +35,7 @@ class FakeDaemon:
                 "node": "pve1", "version": "0.1", "port": 8006, "address": "192.0.2.5", "pid": 7, "bridge": "vmbr0",
             },
             ("GET", "/bastide/guests"): [],
+            ("GET", "/bastide/images/buildable"): [{"name": "debian-12", "type": "lxc"}],
         }  # fmt: skip
         self.ends: dict[str, tuple[str, list[str]]] = {}
 
