@@ -4,9 +4,10 @@ import json
 import re
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
 
-from bastide.model.documents import parse
+from bastide.model.documents import load, parse
 from bastide.model.homelab import Homelab
 from bastide.model.homelab_schema import schema
 
@@ -29,6 +30,17 @@ def test_the_schema_names_every_key() -> None:
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_examples_of_plans_are_plans(text: str) -> None:
     assert parse(text, Homelab, "plan").services
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_examples_of_plans_fulfil_the_schema(text: str) -> None:
+    jsonschema_rs.validate(schema(), load(text)[0])
+
+
+@pytest.mark.parametrize("service", [{}, {"name": "a", "colour": "red"}, {"name": "a", "kind": "lxc"}])
+def test_the_schema_refuses_what_is_no_plan(service: dict[str, str]) -> None:
+    with pytest.raises(jsonschema_rs.ValidationError):
+        jsonschema_rs.validate(schema(), {"name": "lab", "services": [service]})
 
 
 def test_there_are_examples_of_plans() -> None:

@@ -118,7 +118,7 @@ def destroy(
             _guest_line("remove", guest["name"], guest["kind"], guest["vmid"], guest["status"], to_stderr=True)
         if not session.interactive:
             raise WrongState(f"{_names(guests)} would be removed with their disks: add --yes if that is meant")
-        if not typer.confirm(f"Remove these {len(guests)} guests with their disks?", err=True):
+        if not typer.confirm(f"Remove {_count(len(guests), 'guest')} with their disks?", err=True):
             raise typer.Exit(1)
     params = {"name": names[0] if copies is None else _base(what), "copies": copies}
     upid = session.client().post("/architect/destroy", params)
@@ -126,7 +126,7 @@ def destroy(
     if session.json:
         output.emit_json({"upid": upid, "removed": [guest["name"] for guest in guests]})
     else:
-        output.line(str(upid) if no_wait else f"removed {len(guests)} guests")
+        output.line(str(upid) if no_wait else f"removed {_count(len(guests), 'guest')}")
 
 
 def _read(file: str) -> str:
@@ -232,6 +232,10 @@ def _value(item: dict[str, Any], side: str) -> str:
     return output.clean(str(value))
 
 
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def _names(rows: list[dict[str, Any]]) -> str:
     names = [str(row.get("name") or row.get("guest")) for row in rows]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -256,4 +260,4 @@ def _tell(session: Session, names: list[str], changes: int) -> None:
     ]  # fmt: skip
     if changes:
         output.table(columns, rows)
-    output.line(f"{changes} changes")
+    output.line(_count(changes, "change"))

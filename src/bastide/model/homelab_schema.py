@@ -47,7 +47,11 @@ _ABOUT: Mapping[str, str] = MappingProxyType(
 def schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of homelab.yaml, for editors: with a sentence for each key."""
     made = _plain(Homelab.model_json_schema())
-    for properties in (made["properties"], made["$defs"]["PlannedService"]["properties"]):
+    parts = made["$defs"]
+    parts["Device"] = {"anyOf": [{"type": "string", "pattern": "^[a-z]+(:[a-z]*(:.*)?)?$"}, parts["Device"]]}
+    parts["Kernel"]["properties"]["version"]["type"] = ["string", "number"]  # as YAML reads 5.4
+    del parts["PlannedService"]["properties"]["network"]["default"]
+    for properties in (made["properties"], parts["PlannedService"]["properties"]):
         for key, value in properties.items():
             value["description"] = _ABOUT[key]
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "homelab.yaml of Bastide"}

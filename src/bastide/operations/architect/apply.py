@@ -260,7 +260,7 @@ async def _walk(wanted: _Wanted, task: Task) -> None:
     if run.failed:
         told = "; ".join(f"{name}: {why}" for name, why in run.failed.items())
         raise HostFailure(f"{len(run.failed)} of {total} failed: {told}")
-    task.log(f"{total} changes" if total else "0 changes: everything is as the plan wants it")
+    task.log(f"changed: {total}" if total else "0 changes: everything is as the plan wants it")
 
 
 async def _in_order(run: _Run, nodes: Mapping[str, _Node]) -> None:
