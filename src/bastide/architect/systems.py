@@ -202,7 +202,7 @@ _SYSTEMS: tuple[System, ...] = (
     *_bsd("netbsd: 9 10", "NetBSD", (1, 128, 2), _OWN),
     *_bsd("dragonflybsd:", "DragonFly BSD", (1, 256, 8), _OWN),
     _appliance("pfsense", "pfSense", "bsd", ((1, 1024, 8), (2, 2048, 16)), "Netgate: minimum hardware requirements"),
-    _appliance("opnsense", "OPNsense", "bsd", ((1, 2048, 4), (2, 4096, 40)), "OPNsense: hardware sizing"),
+    _appliance("opnsense", "OPNsense", "bsd", ((2, 3072, 4), (2, 4096, 40)), "OPNsense: hardware sizing"),
     _appliance("truenas-core", "TrueNAS CORE", "bsd", ((2, 8192, 16), (2, 8192, 20)), "TrueNAS: CORE hardware guide"),
     _appliance("truenas-scale", "TrueNAS SCALE", "linux", ((2, 8192, 16), (2, 8192, 20)),
                "TrueNAS: SCALE hardware guide"),
