@@ -43,7 +43,8 @@ def test_a_shipped_entry_is_complete(path: Path) -> None:
     found = parse_entry(path.read_text(), path.name)
     assert found.name == path.stem
     assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", found.name)  # also a guest's name
-    assert found.source.strip()
+    assert "https://" in found.source
+    assert not re.search(r"upstream (says|names|asks|counts)", found.source)  # whoever says it stands there: an address
     assert found.upstream.startswith("https://")
     least, usual = found.size.minimum, found.size.usual
     assert least.cores <= usual.cores
