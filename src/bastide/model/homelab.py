@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from bastide.model.record import Multiline, Record, Scalar
 from bastide.model.service import Choice, Service, Size, Word
-from bastide.model.types import DnsName, Ipv4, StorageId, Tags
+from bastide.model.types import DnsName, Ipv4, StorageId, Tags, is_dns_name
 
 SERVICES_LIMIT = 1000
 COPIES_LIMIT = 100
@@ -179,6 +179,8 @@ class Homelab(Record):
             copy = one.model_copy(update=values)
             if any(len(guest.partition(".")[0]) > _LABEL_LIMIT for guest in copy.guests):
                 raise ValueError(f"'{copy.name}' is longer than a host name may be ({_LABEL_LIMIT}): use shorter names")
+            if not is_dns_name(copy.name):
+                raise ValueError(f"'{copy.name}' is no host name: name the plan with letters, digits and hyphens")
             services.append(copy)
         return self.model_copy(update={"name": name, "services": tuple(services)})
 

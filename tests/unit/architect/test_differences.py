@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -214,6 +215,30 @@ def test_copies_are_plans_of_their_own() -> None:
     assert [(one.name, one.after) for one in copy.services] == [("lab-3-web", ("lab-3-db",)), ("lab-3-db", ())]
     with pytest.raises(ValueError, match="longer than a host name"):
         _plan({"name": "w" * 60}).numbered(3)
+    with pytest.raises(ValueError, match="is no host name"):
+        _plan({"name": "web"}, name="my_lab+").numbered(1)
+
+
+_TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(PlannedService.model_fields)), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(tree=_TREES, text=st.text(max_size=60))
+def test_whatever_stands_in_a_file_is_a_plan_or_told_by_its_place(tree: Any, text: str) -> None:
+    whole = yaml.safe_dump({"name": "lab", "services": [tree]}, allow_unicode=True)
+    for one in (text, whole, f"name: lab\nservices:\n- name: a\n  {text}"):
+        wrong: dict[str, str] = {}
+        try:
+            assert parse(one, Homelab, "plan").services
+        except InvalidParameter as error:
+            wrong = error.errors
+        assert all(key == "plan" or key.startswith("line ") for key in wrong)
 
 
 _NAMES = st.from_regex(r"[a-z][a-z0-9]{0,6}", fullmatch=True)
