@@ -37,12 +37,8 @@ def show(advice: Advice, root_option: str = "") -> None:
 def render(advice: Advice, width: int, root_option: str = "") -> list[str]:
     """The lines of an advice, at most `width` columns wide as far as words allow."""
     kind = advice["kind"]
-    title = advice["name"] if advice["name"] == advice["title"] else f"{advice['name']} ({advice['title']})"
-    head = (
-        f"{output.styled(f'{title}: {_ARTICLE[kind]}', _COLOURS[kind])}  {_dim('confidence: ' + advice['confidence'])}"
-    )
     parts = [
-        [head, *_paragraph(advice["summary"], width, indent=0)],
+        [*_head(advice, width), *_paragraph(advice["summary"], width, indent=0)],
         [*_labelled("warning", [(text, _WARNING) for text in advice["warnings"]], width),
          *_labelled("conflict", [(text, _WARNING) for text in advice["conflicts"]], width)],
         [*_labelled("why", _rules(advice["rules"]), width),
@@ -60,6 +56,15 @@ def render(advice: Advice, width: int, root_option: str = "") -> list[str]:
     for part in parts:
         lines += [*([""] if lines and part else []), *part]
     return lines
+
+
+def _head(advice: Advice, width: int) -> list[str]:
+    title = advice["name"] if advice["name"] == advice["title"] else f"{advice['name']} ({advice['title']})"
+    *before, last = _paragraph(f"{title}: {_ARTICLE[advice['kind']]}", width, 0, _COLOURS[advice["kind"]])
+    sure = f"confidence: {advice['confidence']}"
+    if len(title) + len(sure) + _INDENT + 4 > width:
+        return [*before, last, _dim(sure)]
+    return [*before, f"{last}  {_dim(sure)}"]
 
 
 def because(advice: Advice) -> str:
