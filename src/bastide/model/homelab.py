@@ -73,7 +73,7 @@ def _key(text: str) -> str:
 class PlannedNetwork(Record):
     """A guest's first interface. Default: DHCP on the host's NAT bridge."""
 
-    bridge: Annotated[str | None, AfterValidator(_bridge)] = None
+    bridge: Annotated[str, AfterValidator(_bridge)] | None = None
     ip: Annotated[str, AfterValidator(_ip)] = "dhcp"
     gateway: Ipv4 | None = None
     tag: Annotated[int | None, Field(ge=1, le=4094)] = None
@@ -90,7 +90,7 @@ class PlannedMount(Record):
 
     path: Annotated[str, AfterValidator(_inner_path)]
     size: Size | None = None
-    source: Annotated[str | None, AfterValidator(_host_path)] = None
+    source: Annotated[str, AfterValidator(_host_path)] | None = None
     read_only: bool = False
 
     @model_validator(mode="after")
@@ -108,7 +108,7 @@ class PlannedService(Service):
     """
 
     name: DnsName
-    image: Annotated[str | None, Field(max_length=200), AfterValidator(_image)] = None
+    image: Annotated[str, Field(max_length=200), AfterValidator(_image)] | None = None
     storage: StorageId | None = None
     network: PlannedNetwork = PlannedNetwork()
     mounts: Annotated[tuple[PlannedMount, ...], Field(max_length=16)] = ()
