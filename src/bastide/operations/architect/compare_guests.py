@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from bastide.base.errors import BastideError, DeadlineExceeded, HostFailure, NotFound
+from bastide.base.errors import BastideError, DeadlineExceeded, HostFailure, NotFound, WrongState
 from bastide.host import facts
 from bastide.model.access import Identity
 from bastide.model.container import ContainerOptions
@@ -34,7 +34,8 @@ MEMORY = 1024
 
 _PREFIX = "comparing/"
 _FIRST_VMID = 900_000_000
-_READY_SECONDS = {"ct": 120.0, "vm": 900.0}
+_READY_SECONDS = {"ct": 120.0, "vm": 300.0}
+_EMULATED_SECONDS = 1800.0  # a machine that is busy as well takes its time
 _STOP_SECONDS = {"ct": 60.0, "vm": 300.0}
 _PAUSE = 0.1
 
@@ -170,7 +171,8 @@ async def start(stage: Stage, kind: Choice, guest: Guest) -> float:
     rooms, begun = stage.rooms, time.monotonic()
     power = ct_power if kind == "ct" else vm_power
     await finished(rooms, power.start(rooms, stage.by, guest.vmid))
-    limit = _READY_SECONDS[kind]
+    emulated = kind == "vm" and rooms.vms.accelerator[0] == "tcg"
+    limit = _EMULATED_SECONDS if emulated else _READY_SECONDS[kind]
     try:
         async with asyncio.timeout(limit):
             while kind == "vm" and not await rooms.vms.agent_answers(guest.vmid):
@@ -187,10 +189,14 @@ async def _booted(rooms: Rooms, guest: Guest, limit: float) -> None:
     """Return when systemd has started everything; `degraded` (a unit failed) is up too."""
     while True:
         argv = ["systemctl", "is-system-running", "--wait"]
-        ended = await inside.run(rooms, guest, argv, deadline=limit, check=False)
-        # Without a word systemd does not yet take calls, and 127 is a system without it, which is up as it answers.
-        if ended.code == 127 or ended.output.strip() in ("running", "degraded"):
-            return
+        try:
+            ended = await inside.run(rooms, guest, argv, deadline=limit, check=False)
+            # Without a word systemd does not yet take calls, and 127 is a system without it, which is up as it answers.
+            if ended.code == 127 or ended.output.strip() in ("running", "degraded"):
+                return
+        except (WrongState, DeadlineExceeded):
+            if guest.vmid not in rooms.engine(guest).running():
+                raise
         await asyncio.sleep(_PAUSE)
 
 

@@ -20,7 +20,7 @@ from bastide.base.ids import VolumeId
 from bastide.host import abilities, measure, seccomp_filters
 from bastide.model.comparison import Measure
 from bastide.model.guest import Guest
-from bastide.operations.architect import compare_tools, inside
+from bastide.operations.architect import compare_tools
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import volumes_of
 
@@ -109,11 +109,11 @@ async def facts_of(rooms: Rooms, guest: Guest) -> tuple[dict[str, str], dict[str
         found = replace(found, refused=refused[0], calls=refused[1])
     usb = measure.has_usb()
     if guest.kind == "lxc":
-        listed = await inside.run(rooms, guest, _NODES, deadline=_LOOK_SECONDS)
-        nodes = sorted({line[:_WORD] for line in listed.output.splitlines() if line and line not in _COMMON})[:_WORDS]
+        listed = await compare_tools.use(rooms, guest, _NODES, _LOOK_SECONDS)
+        nodes = sorted({line[:_WORD] for line in listed.splitlines() if line and line not in _COMMON})[:_WORDS]
         return container_isolation(found, os.uname().release), container_hardware(nodes, buses=usb)
-    kernel = (await inside.run(rooms, guest, ["uname", "-r"], deadline=_LOOK_SECONDS)).output.strip()[:_WORD]
-    links = (await inside.run(rooms, guest, ["sh", "-c", _DRIVERS], deadline=_LOOK_SECONDS)).output.split()
+    kernel = (await compare_tools.use(rooms, guest, ["uname", "-r"], _LOOK_SECONDS)).strip()[:_WORD]
+    links = (await compare_tools.use(rooms, guest, ["sh", "-c", _DRIVERS], _LOOK_SECONDS)).split()
     drivers = sorted({link.rpartition("/")[2][:_WORD] for link in links})[:_WORDS]
     isolation = vm_isolation(found, kernel, rooms.vms.accelerator[0])
     return isolation, vm_hardware(drivers, iommu=abilities.iommu_groups() > 0, buses=usb)

@@ -7,7 +7,7 @@ dpkg. Only libraries that the installation brought are carried: the rest is part
 from collections.abc import AsyncIterator, Sequence
 
 from bastide.architect.benchmarks import TOOLS
-from bastide.base.errors import BastideError
+from bastide.base.errors import BastideError, WrongState
 from bastide.host import measure
 from bastide.model.guest import Guest
 from bastide.operations import files
@@ -21,6 +21,7 @@ FOLDER = "/var/tmp/bastide-compare"  # noqa: S108 - of a guest that nobody else 
 _ARCHIVE = f"{FOLDER}.tar"
 _INSTALL_SECONDS = 300.0
 _UNPACK_SECONDS = 300.0
+_TRIES = 5
 
 # ldd names what a program loads; a file whose inode is younger than the mark came with the tools.
 _INSTALL = """\
@@ -70,14 +71,24 @@ async def _fetched(rooms: Rooms, guest: Guest, address: str, content: measure.Fe
         async with measure.serving(address, content) as port:
             # bash's own /dev/tcp: a minimal system has no other client.
             argv = ["bash", "-c", _FETCH, "bash", FOLDER, address, str(port)]
-            await inside.run(rooms, guest, argv, deadline=_UNPACK_SECONDS)
+            await use(rooms, guest, argv, _UNPACK_SECONDS)
     except (BastideError, OSError):
         return False  # a firewall between bridge and host, a guest without bash
     return True
 
 
 async def use(rooms: Rooms, guest: Guest, argv: Sequence[str], deadline: float) -> str:
-    """What a command writes that runs in a guest with the tools at hand. Raises RunError, DeadlineExceeded."""
+    """What a command writes that runs in a guest, with the tools at hand.
+
+    Raises RunError, DeadlineExceeded, WrongState. A VM that is busy, or emulated, may leave a probe of its agent
+    without an answer: it is asked again.
+    """
     program = f"{FOLDER}/bin/{argv[0]}" if argv[0] in TOOLS else argv[0]
     env = {"LD_LIBRARY_PATH": f"{FOLDER}/lib"} if argv[0] in TOOLS else {}
-    return (await inside.run(rooms, guest, [program, *argv[1:]], env=env, deadline=deadline)).output
+    for tries in range(_TRIES, 0, -1):
+        try:
+            return (await inside.run(rooms, guest, [program, *argv[1:]], env=env, deadline=deadline)).output
+        except WrongState:
+            if tries == 1 or guest.vmid not in rooms.engine(guest).running():
+                raise
+    raise WrongState(f"{guest.title} does not answer")
