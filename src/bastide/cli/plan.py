@@ -202,7 +202,10 @@ def _show(look: dict[str, Any], *, decisions: bool) -> None:
             print(f"      {item['key']}: {_value(item, 'present')} -> {_value(item, 'wanted')}{when}")
         if about and step["action"] == "replace":
             print(f"      {output.clean(step['reason'])}")
+    touched = {step["service"] for step in look["steps"] if step["action"] != "keep"}
     for row in look["decisions"]:
+        if not decisions and row["service"] not in touched:
+            continue
         if decisions:
             print(output.clean(f"  {row['service']}: {row['kind'].upper()}, {row['confidence']}: {row['reason']}"))
         for warning in row["warnings"]:

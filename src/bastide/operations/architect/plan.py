@@ -202,8 +202,15 @@ def _decision(homelab: Homelab, service: PlannedService, order: Order, line: int
         disk=advice.sizing.disk,
         settings=advice.settings,
         installs=order.recipe is not None,
-        warnings=(*_guessed(order), *advice.conflicts, *advice.warnings),
+        warnings=tuple(_warnings(order)),
     )
+
+
+def _warnings(order: Order) -> list[str]:
+    """What is worth a word; that an image is missing is not, since applying obtains it."""
+    advice = order.advice
+    told = [*_guessed(order), *advice.conflicts, *advice.warnings]
+    return [one for one in told if not (order.image and one.startswith("image: "))]
 
 
 def _guessed(order: Order) -> list[str]:
