@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,22 @@ async def test_a_vmid_that_another_took_meanwhile_is_left_to_it(rooms: Rooms, mo
     upid = await applying.destroy(rooms, ROOT, Anything(), text=ONE)
     assert (await rooms.tasks.wait(upid)).exitstatus == "OK"
     assert await _names(rooms) == {"stranger": 100}
+
+
+async def test_user_data_needs_a_template_with_cloud_init_and_is_left_in_it(rooms: Rooms) -> None:
+    engine, secret = rooms.containers, "#cloud-config\npassword: hunter2\n"
+    assert isinstance(engine, FakeEngine)
+    text = f"name: lab\nservices:\n- name: web\n  network: {{ip: manual}}\n  user_data: {json.dumps(secret)}\n"
+    folder = rooms.layout.local_storage / "template/cache"
+    shutil.copy(folder / "debian-12-test_1_amd64.tar.gz", folder / "debian-12-cloud_1_amd64.tar.gz")
+    assert await _apply(rooms, text) == "OK"
+    guest = await rooms.guests.find("web")
+    assert any(secret in one for one in engine.seeds[guest.vmid].values())
+    entry = await rooms.store.get("plan/lab")
+    assert entry is not None
+    assert "hunter2" not in entry.value + "".join(await _log(rooms))
+    assert await _actions(rooms, text) == {"web": "keep"}
+    assert await _actions(rooms, text.replace("hunter2", "hunter3")) == {"web": "replace"}
 
 
 async def test_what_left_the_plan_is_removed_only_when_asked(rooms: Rooms) -> None:
