@@ -21,8 +21,9 @@ from bastide.model.vm import VmConfig
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm import agent
 
-AGENT_SECONDS = 5.0
-"""How long a VM's agent may take to tell all that is asked: a review is a list, and lists are waited for."""
+ANSWER_SECONDS, AGENT_SECONDS = 5.0, 20.0
+"""How long a VM's agent may take for one answer, so that one that hangs costs little, and for all of them: some 25, of
+which each takes half a second in an emulated VM on a busy machine."""
 
 # A process's name ends after 15 characters (proc(5), comm).
 _ENGINES = {
@@ -68,14 +69,15 @@ async def vm(rooms: Rooms, guest: Guest) -> tuple[Inside | None, str]:
     try:
         async with asyncio.timeout(AGENT_SECONDS):
             return await _told(rooms, guest.vmid), ""
-    except (TimeoutError, DeadlineExceeded):
-        return None, f"its agent did not tell within {AGENT_SECONDS:g} seconds"
+    except (TimeoutError, DeadlineExceeded) as error:
+        seconds = ANSWER_SECONDS if isinstance(error, DeadlineExceeded) else AGENT_SECONDS
+        return None, f"its agent did not tell within {seconds:g} seconds"
     except (BastideError, OSError) as error:
         return None, _printable(str(error))
 
 
 async def _told(rooms: Rooms, vmid: int) -> Inside:
-    system = await agent.ask(rooms, vmid, "guest-get-osinfo", deadline=AGENT_SECONDS)
+    system = await agent.ask(rooms, vmid, "guest-get-osinfo", deadline=ANSWER_SECONDS)
     name = str(system.get("id", "")) if isinstance(system, Mapping) else ""
     disk = _root(await _asked(rooms, vmid, "guest-get-fsinfo"))
     if name == "mswindows" or "bsd" in name:
@@ -166,7 +168,7 @@ def _hypervisor(modules: str) -> list[str]:
 async def _asked(rooms: Rooms, vmid: int, command: str) -> Any:
     """An answer, or None from an agent that does not know the command."""
     try:
-        return await agent.ask(rooms, vmid, command, deadline=AGENT_SECONDS)
+        return await agent.ask(rooms, vmid, command, deadline=ANSWER_SECONDS)
     except HostFailure:
         return None
 
