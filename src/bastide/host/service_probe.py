@@ -6,6 +6,7 @@ it reads is bounded. Sources: RFC 9110 (HTTP), RFC 1035 4.1 (DNS messages), RFC 
 
 import asyncio
 import ipaddress
+import os
 import secrets
 import struct
 from collections.abc import Container, Iterable
@@ -63,7 +64,8 @@ async def check(probe: Probe, address: str, *, deadline: float = DEADLINE) -> No
     except TimeoutError:
         raise HostFailure(f"no answer within {deadline:g} seconds") from None
     except OSError as error:
-        raise HostFailure(error.strerror or str(error) or type(error).__name__) from None
+        number = error.errno or 0
+        raise HostFailure(os.strerror(number) if number > 0 else str(error) or type(error).__name__) from None
 
 
 def target(probe: Probe, address: str) -> str:
