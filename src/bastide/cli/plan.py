@@ -36,6 +36,8 @@ def plan(
 ) -> None:
     """Show what the architect decides for each service of a file, and what applying it would change.
 
+    Without a file: the plans that were applied.
+
     + is created, ~ changed, - removed, = kept, ! was changed by hand, ± is made anew and loses its data.
     """
     session: Session = ctx.obj
@@ -45,7 +47,8 @@ def plan(
         output.emit_json(made())
         return
     if not file:
-        raise InvalidParameter({"FILE": "give a homelab.yaml"})
+        _list(session)
+        return
     looks = _looks(session, file, copies)
     if session.json:
         output.emit_json(looks)
@@ -187,6 +190,21 @@ def _is_file(what: str) -> bool:
     return what == "-" or "/" in what or what.endswith((".yaml", ".yml")) or Path(what).is_file()
 
 
+def _list(session: Session) -> None:
+    """Print the plans that were applied."""
+    plans: list[dict[str, Any]] = session.client().get("/architect/plans")
+    if session.json:
+        output.emit_json(plans)
+        return
+    columns = [output.Column("plan"), output.Column("guests", wrap=True), output.Column("task")]
+    rows = [(row["name"], _states(row["guests"]), row["task"]) for row in plans]
+    output.table(columns, rows, empty=f"no plans; make one with: bastide apply{session.root_option} homelab.yaml")
+
+
+def _states(guests: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{guest['name']} ({guest['status']})" for guest in guests)
+
+
 def _show(look: dict[str, Any], *, decisions: bool) -> None:
     """Print a plan's steps as a diff, with what was decided for what is new."""
     counts = {action: sum(step["action"] == action for step in look["steps"]) for action in _MARKS}
@@ -195,7 +213,8 @@ def _show(look: dict[str, Any], *, decisions: bool) -> None:
     decided = {row["service"]: row for row in look["decisions"]}
     for step in look["steps"]:
         row = decided.get(step["service"])
-        about = _sizes(row) if row is not None and step["action"] in ("create", "replace") else ""
+        new = row is not None and step["action"] != "drift" and "create" in step["work"]
+        about = _sizes(row) if row is not None and new else ""
         _guest_line(step["action"], step["guest"], step["kind"], step["vmid"], about or step["reason"])
         for item in step["differences"]:
             when = "  (at the next start)" if item["restart"] else ""

@@ -79,6 +79,12 @@ def test_plan_json_and_copies(run, planned, file):
     assert planned.posted("POST", "/architect/plan")["copies"] == "5"
 
 
+def test_plan_without_a_file_lists_the_plans(run, planned):
+    lines = [" ".join(line.split()) for line in run("plan").out.splitlines()]
+    assert "lab web (running)" in lines
+    assert run("plan", "--json").json == KNOWN
+
+
 def test_the_schema_needs_no_daemon(run, monkeypatch):
     monkeypatch.setenv("BASTIDE_ROOT", "/nowhere")
     assert "services" in run("plan", "--schema").json["properties"]
