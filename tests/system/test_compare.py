@@ -8,7 +8,7 @@ import pytest
 from bastide.model.comparison import TITLES, Comparison
 from framework.host import Host
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(500)]
 
 
 FIRST_VMID = 900_000_000
@@ -25,7 +25,7 @@ def nothing_is_left(host: Host) -> bool:
 def measured(host: Host) -> Comparison:
     """A comparison of containers alone, as short as it can be."""
     host.template()
-    host.wait(host.post("/architect/compare", quick=1, runs=1, vm=0), 280)
+    host.wait(host.post("/architect/compare", quick=1, runs=1, vm=0), 450)
     return Comparison.model_validate(host.get("/architect/compare"))
 
 
