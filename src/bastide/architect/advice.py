@@ -25,7 +25,7 @@ def advise(
     """
     needs = gather(service, entry)
     verdict = decide(needs)
-    size = sizing.size(service, entry, needs, verdict.kind)
+    size = sizing.size(service, entry, needs, verdict.kind, host)
     situation = Situation(needs, verdict.kind, size, host, entry)
     settled = container(situation) if verdict.kind == "ct" else vm(situation)
     name = name_of(service, entry, needs)
@@ -124,7 +124,7 @@ def _missing_image(situation: Situation) -> list[str]:
     if system.image is not None:
         verb = "build" if system.name == system.image else "pull"
         return [
-            f"image: {situation.host.node} has no image of {system.title} for a {NAMES[situation.kind]} yet: "
+            f"image: this host has no image of {system.title} for a {NAMES[situation.kind]} yet: "
             f"bastide image {verb}{vm_flag} {system.image} (bastide launch does it by itself)"
         ]
     if system.disk_image:

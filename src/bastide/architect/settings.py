@@ -121,7 +121,7 @@ class _Nodes:
         elif device.type == "kvm":
             self._node("/dev/kvm", None, "it runs VMs by the host's own virtualization")
             if not host.kvm:
-                self._settled.warnings.append(f"devices: {host.node} has no /dev/kvm: the container would not start")
+                self._settled.warnings.append("devices: this host has no /dev/kvm: the container would not start")
         elif device.type == "gpu":
             self._render_node(device, host)
         elif device.path is not None:
@@ -138,7 +138,7 @@ class _Nodes:
         path = device.path or (host.render[0] if host.render else None)
         if path is None:
             self._settled.warnings.append(
-                f"devices: {host.node} has no render node below /dev/dri, so no GPU can be shared: load its driver on "
+                "devices: this host has no render node below /dev/dri, so no GPU can be shared: load its driver on "
                 "the host"
             )
             return

@@ -63,11 +63,11 @@ def _firmware(settled: Settled, situation: Situation) -> None:
             "efidisk0", f"{host.storage}:1,efitype=4m,pre-enrolled-keys={keys}", "where UEFI keeps its settings"
         )
         if not host.uefi or (system.secure_boot and not host.secure_boot):
-            settled.warnings.append(f"bios: {host.node} has no firmware for {why}: install the package ovmf")
+            settled.warnings.append(f"bios: this host has no firmware for {why}: install the package ovmf")
     if system.tpm:
         settled.set("tpmstate0", f"{host.storage}:1,version=v2.0", f"{system.title} wants a TPM 2.0")
         if not host.tpm:
-            settled.warnings.append(f"tpmstate0: {host.node} cannot make a TPM: install the package swtpm")
+            settled.warnings.append("tpmstate0: this host cannot make a TPM: install the package swtpm")
 
 
 def _processor(settled: Settled, situation: Situation) -> None:
@@ -75,14 +75,14 @@ def _processor(settled: Settled, situation: Situation) -> None:
     nested = needs.nested_virtualization or needs.system.hypervisor
     if not host.kvm:
         settled.reasons["cpu"] = "left out: without KVM QEMU emulates a processor"
-        settled.warnings.append(f"kvm: {host.node} has no KVM: the VM is emulated, ten to fifty times slower")
+        settled.warnings.append("kvm: this host has no KVM: the VM is emulated, ten to fifty times slower")
     elif needs.live_migration and not nested:
         settled.set("cpu", _MOVABLE_CPU, "every host of the last ten years has it, so that it can move while it runs")
     else:
         settled.set("cpu", "host", "all that the host's processor can do" + (", virtualization too" if nested else ""))
     if nested and not (host.kvm and host.nested):
         settled.warnings.append(
-            f"nested_virtualization: {host.node} does not offer it: load kvm_intel or kvm_amd with nested=1"
+            "nested_virtualization: this host does not offer it: load kvm_intel or kvm_amd with nested=1"
         )
     if needs.live_migration:
         settled.notes.append("live migration needs a second host with the same storage, or time to copy the disks")
@@ -124,7 +124,7 @@ def _devices(settled: Settled, situation: Situation) -> bool:
 def _pci(settled: Settled, situation: Situation, device: Hardware, named: str, counts: dict[str, int]) -> None:
     if not situation.host.iommu:
         settled.warnings.append(
-            f"devices: {situation.host.node} has no IOMMU, so it cannot hand over {named}: switch VT-d or AMD-Vi on in "
+            f"devices: this host has no IOMMU, so it cannot hand over {named}: switch VT-d or AMD-Vi on in "
             "its firmware, and intel_iommu=on"
         )
     number = counts["hostpci"]

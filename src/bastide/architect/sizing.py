@@ -25,9 +25,12 @@ class _Figure:
     because: str
 
 
-def size(service: Service, entry: CatalogEntry | None, needs: Needs, kind: Choice) -> Sizing:
+def size(service: Service, entry: CatalogEntry | None, needs: Needs, kind: Choice, host: HostFacts) -> Sizing:
     """What the guest gets. Raises InvalidParameter for what is asked below the least, naming that."""
     found = {key: _figure(key, service, entry, needs, kind) for key in _KEYS}
+    cores, least = found["cores"], _least("cores", entry, needs, kind)
+    if service.cores is None and least.value <= host.cores < cores.value:
+        found["cores"] = _Figure(host.cores, f"all that the host has; {cores.value} are {cores.because}")
     return Sizing(
         cores=found["cores"].value,
         memory=found["memory"].value,
@@ -41,13 +44,13 @@ def too_large(sizing: Sizing, host: HostFacts) -> tuple[str, ...]:
     """Sentences for what this host does not have."""
     texts = []
     if sizing.cores > host.cores:
-        texts.append(f"cores: {sizing.cores} are more than the {host.cores} of {host.node}: more would only wait")
+        texts.append(f"cores: {sizing.cores} are more than the {host.cores} of this host: more would only wait")
     total, room = sizing.memory * sizing.instances, int(host.memory * HEADROOM)
     if total > room:
         each = f"{sizing.instances} times {_shown('memory', sizing.memory)}" if sizing.instances > 1 else ""
         amount = each or _shown("memory", total)
         texts.append(
-            f"memory: {amount} is more than {host.node} has for guests ({_shown('memory', room >> 20 << 20)}, a tenth "
+            f"memory: {amount} is more than this host has for guests ({_shown('memory', room >> 20 << 20)}, a tenth "
             "is left to the host): it may not start"
         )
     return tuple(texts)
