@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from bastide.architect.needs import Mode, Needs, gather, with_mode
+from bastide.architect.needs import Hardware, Mode, Needs, gather, with_mode
 from bastide.architect.rules import RULES, TURNS, Rule
 from bastide.base.errors import InvalidParameter
 from bastide.model.advice import Confidence, Fired, Question, Strength
@@ -268,6 +268,14 @@ def _mode_questions(service: Service, entry: CatalogEntry | None, needs: Needs, 
         changed = {"devices": with_mode(needs.devices, other, one.type)}
         if _becomes(service, entry, changed) != verdict.kind:
             found[one.type] = Question(
-                key="devices", question=_MODES[one.type], choices=("whole", "shared"), assumed=one.mode
+                key="devices",
+                question=_MODES[one.type],
+                choices=(_device_text(one, "whole"), _device_text(one, "shared")),
+                assumed=_device_text(one, one.mode),
             )
     return list(found.values())
+
+
+def _device_text(device: Hardware, mode: Mode) -> str:
+    """A device as text, `TYPE:MODE[:WHAT]`."""
+    return f"{device.type}:{mode}" + (f":{device.what}" if device.what is not None else "")

@@ -37,7 +37,8 @@ class Asker:
             answer = self._line(f"{output.clean(question)}{hint}" + (f" [{default}]" if default else "")) or default
             if not choices or answer in choices:
                 return answer
-            meant = [choice for choice in choices if choice.startswith(answer.lower())]
+            word = answer.lower()
+            meant = [one for one in choices if one.startswith(word) or one.partition(":")[2].startswith(word)]
             if len(meant) == 1:
                 return meant[0]
             output.note(f"  one of {', '.join(choices)}")
@@ -66,10 +67,9 @@ class Asker:
 def interview(session: Session, folder: Mapping[str, str]) -> dict[str, Any]:
     """A service as its owner answers for it. `folder` is of `cli.catalog.host_folder`."""
     asker = Asker()
-    service, hardware = _what(session, asker, folder)
+    service = _what(session, asker, folder)
     if "service" not in service:
         service |= _unknown(session, asker)
-        hardware = service.get("devices", [])
     seen: set[str] = set()
     while asker.left > 0:
         advice = session.client().post("/architect/advise", {**service, **folder})
@@ -80,25 +80,25 @@ def interview(session: Session, folder: Mapping[str, str]) -> dict[str, Any]:
         if question is None:
             break
         seen.add(question["question"])
-        _answer(asker, question, service, hardware)
+        _answer(asker, question, service)
     output.note("")
     return service
 
 
-def _what(session: Session, asker: Asker, folder: Mapping[str, str]) -> tuple[dict[str, Any], list[Any]]:
-    """The catalog's entry that is meant, if one is, and the hardware that it uses."""
+def _what(session: Session, asker: Asker, folder: Mapping[str, str]) -> dict[str, Any]:
+    """The catalog's entry that is meant, or a name for what is none."""
     text = asker.ask("What do you want to run?", "")
     name = _entry_of(session, asker, text, folder) if text else None
     if name is None:
         if text:
             output.note(f"  '{text}' is not in the catalog: tell about it")
         name = "-".join(re.findall(r"[a-z0-9]+", text.lower()))[:63].strip("-")
-        return ({"name": name} if re.search("[a-z]", name) else {}), []
+        return {"name": name} if re.search("[a-z]", name) else {}
     from bastide.client.http import segment  # noqa: PLC0415 - imported by the client already
 
     entry = session.client().get(f"/architect/catalog/{segment(name)}", **folder)
     output.note(f"  {entry['title']}: {entry['summary']}")
-    return {"service": entry["name"]}, list(entry.get("needs", {}).get("devices", ()))
+    return {"service": entry["name"]}
 
 
 def _entry_of(session: Session, asker: Asker, text: str, folder: Mapping[str, str]) -> str | None:
@@ -133,21 +133,19 @@ def _unknown(session: Session, asker: Asker) -> dict[str, Any]:
             output.note(f"  {error.errors.get('os', error)}")
             system = _DEFAULT_SYSTEM
     devices = asker.ask(f"Which hardware of this host does it use? {', '.join(_DEVICE_TYPES)}", _NOTHING)
-    found = [{"type": word} for word in devices.replace(",", " ").lower().split() if word in _DEVICE_TYPES]
+    found = [word for word in devices.replace(",", " ").lower().split() if word.partition(":")[0] in _DEVICE_TYPES]
     return {"os": system, "devices": found}
 
 
-def _answer(asker: Asker, question: Mapping[str, Any], service: dict[str, Any], hardware: list[Any]) -> None:
+def _answer(asker: Asker, question: Mapping[str, Any], service: dict[str, Any]) -> None:
     key, choices = question["key"], question["choices"]
     if set(choices) == _SWITCH:
         service[key] = asker.switch(question["question"], question["assumed"] == "true")
         return
     answer = asker.ask(question["question"], question["assumed"], choices)
     if key == "devices":
-        kind = next((one for one in _DEVICE_TYPES if one in question["question"].lower()), "")
-        for index, device in enumerate(hardware):
-            if device["type"] == kind and not device.get("mode"):
-                hardware[index] = {**device, "mode": answer}
-        service["devices"] = hardware
+        kind = answer.partition(":")[0]
+        others = [one for one in service.get("devices", ()) if one.partition(":")[0] != kind]
+        service["devices"] = [answer, *others]
     else:
         service[key] = answer

@@ -174,7 +174,7 @@ def test_what_is_not_in_the_catalog_is_described(run, host):
     ended = run("advise", "--json", text="My Thing\ndebian\ngpu, tun\nwhole\n")
     assert (ended.json["kind"], ended.json["name"]) == ("vm", "my-thing")
     sent = host.posted("POST", PATH)
-    assert sent["devices"] == [{"type": "gpu", "mode": "whole"}, {"type": "tun"}]
+    assert sent["devices"] == ["gpu:whole", "tun"]
     assert "the whole GPU" in asked(ended.err)[3]
 
 
