@@ -132,11 +132,14 @@ def _as_advised(session: Session, asked: Asked, advice: Advice, entry: Entry) ->
     parameters, sizing = advice["request"]["parameters"], advice["sizing"]
     disk = str(parameters.get("rootfs") or parameters.get("scsi0") or parameters.get("sata0"))
     image = parameters.get("ostemplate") or propstring.parse(disk, "file").get("import-from")
-    if image is None or (":import/" in image and images.find(session, image) is None):
+    cd = None if image else propstring.parse(str(parameters.get("ide2", "none")), "file").get("file")
+    if cd == "none" or (image is not None and ":import/" in image and images.find(session, image) is None):
         raise NotFound(_by_hand(session, advice, entry))
     return replace(
         asked,
-        image=str(image),
+        image=str(image or ""),
+        iso=cd,
+        os=asked.os or parameters.get("ostype"),
         vm=advice["kind"] == "vm",
         cores=sizing["cores"],
         memory=units.format_size(sizing["memory"]),

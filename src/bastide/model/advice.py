@@ -31,7 +31,7 @@ class HostFacts(Record):
     storage: str = "local"
     bridge: str = "vmbr0"
     images: dict[str, str] = Field(default_factory=dict)
-    """Volume ids of images: `ct/debian-12` and `vm/debian-12` to `local:vztmpl/...`."""
+    """Volume ids of images: `ct/debian-12` and `vm/debian-12` to `local:vztmpl/...`, `iso/opnsense` to a CD."""
 
 
 class Fired(Record):

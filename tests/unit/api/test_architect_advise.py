@@ -114,6 +114,14 @@ async def test_any_user_may_ask_but_only_root_may_name_a_folder(api, asked) -> N
     assert (await api.root.post(ADVISE, json={"catalog": "etc"})).status_code == 400
 
 
+async def test_names_of_images_that_can_be_built_are_told(api) -> None:
+    path = "/bastide/images/buildable"
+    assert {"name": "debian-12", "type": "qemu"} in await api.data("GET", path)
+    found = await api.data("GET", path, name="bookworm")
+    assert found == [{"name": "debian-12", "type": "lxc"}, {"name": "debian-12", "type": "qemu"}]
+    assert await api.data("GET", path, name="nginx") == []
+
+
 def test_the_document_describes_the_nested_body_and_the_answer() -> None:
     told = document(routes(), "0")
     post = told["paths"]["/api2/json/architect/advise"]["post"]

@@ -156,6 +156,16 @@ def test_a_system_with_an_installer_makes_nothing_and_tells_the_command(run, hos
     assert not host.made("POST", "/nodes/pve1/qemu")
 
 
+def test_a_cd_that_is_called_as_the_system_is_its_installer(run, host, monkeypatch):
+    cd = "local:iso/opnsense.iso"
+    monkeypatch.setitem(FACTS.images, "iso/opnsense", cd)
+    ended = run("launch", "opnsense")
+    assert (ended.code, ended.out) == (0, "100  opnsense\n")
+    made = host.posted("POST", "/nodes/pve1/qemu")
+    assert (made["ide2"], made["ostype"], made["sata0"]) == (f"{cd},media=cdrom", "other", "local:4,discard=on")
+    assert "scsi0" not in made
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_guest_whose_install_fails_is_removed_unless_it_is_to_be_kept(run, host, keep):
     upid = host.task("POST", "/architect/install", end="the probe was not answered")

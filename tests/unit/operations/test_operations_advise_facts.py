@@ -31,7 +31,11 @@ async def test_the_newest_image_of_a_system_is_meant_and_cloud_templates_by_thei
         os.utime(file, (2_000_000_000 - age, 2_000_000_000 - age))
         manifest = {"distribution": "debian", "release": "12", "variant": variant}
         (folder / f"{name}.tar.gz.manifest.json").write_text(json.dumps(manifest))
+    cds = rooms.layout.local_storage / "template/iso"
+    cds.mkdir(parents=True, exist_ok=True)
+    (cds / "opnsense.iso").write_bytes(b"x")
     assert (await facts(rooms)).images == {
+        "iso/opnsense": "local:iso/opnsense.iso",
         "ct/debian-12": "local:vztmpl/new.tar.gz",
         "ct/debian-12-cloud": "local:vztmpl/ci.tar.gz",
     }

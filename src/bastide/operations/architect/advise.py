@@ -1,11 +1,13 @@
 """The story of an advice: what this host is, what the catalog says of the service, and what the rules make of it."""
 
 import asyncio
+import contextlib
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from bastide.architect.advice import advise
+from bastide.base.errors import BastideError
 from bastide.host import abilities, qemu_firmware, run, sampling
 from bastide.host import facts as machine
 from bastide.model.advice import Advice, HostFacts
@@ -64,11 +66,19 @@ async def _storage(rooms: Rooms) -> str:
 
 
 async def _images(rooms: Rooms) -> dict[str, str]:
-    """The newest image of each system that is known by name: `ct/debian-12` to its volume id."""
+    """The newest image of each system that is known by name: `ct/debian-12` to its volume id.
+
+    A CD whose file is called as a system (`local:iso/opnsense.iso`) is `iso/opnsense`.
+    """
     found: dict[str, str] = {}
     for row in await images.list_images(rooms):
         if "distribution" in row and "release" in row:
             kind = "ct" if row["type"] == "lxc" else "vm"
             cloud = "-cloud" if kind == "ct" and row.get("variant") == "cloud" else ""
             found.setdefault(f"{kind}/{row['distribution']}-{row['release']}{cloud}", str(row["volid"]))
+    for storage in await rooms.storages.all():
+        if "iso" in storage.capabilities.contents and rooms.storages.enabled(storage.config):
+            with contextlib.suppress(BastideError):  # a storage that does not answer hides only its own
+                for volume in await storage.list("iso"):
+                    found.setdefault(f"iso/{PurePath(volume.volid).stem.lower()}", volume.volid)
     return found
