@@ -22,7 +22,7 @@ _UNITS = {"memory": "of memory", "disk": "of disk", "cores": "virtual processors
 
 def clashes(problem: PlacementProblem, until: float) -> tuple[tuple[str, ...], bool]:
     """(sentences, whether each of them is needed) for a problem that has no answer; until then at most."""
-    plain = _obvious(problem)
+    plain = obvious(problem)
     if plain:
         return (plain,), True
     search = _Search(problem, until)
@@ -43,6 +43,9 @@ class _Search:
     def impossible(self, rules: Iterable[Rule], guests: Sequence[PlacementGuest]) -> bool:
         """Whether these guests surely cannot be placed under these rules."""
         kept = frozenset(rules)
+        if remaining(self._until) == 0:
+            self.sure = False
+            return False
         model = Model(only(self._problem, guests), kept)
         if Rule("failover") in kept:
             for host in range(len(self._problem.hosts)):
@@ -78,7 +81,8 @@ def only(problem: PlacementProblem, guests: Sequence[PlacementGuest]) -> Placeme
     return problem.model_copy(update=changes)
 
 
-def _obvious(problem: PlacementProblem) -> str | None:
+def obvious(problem: PlacementProblem) -> str | None:
+    """Why there can be no answer, where plain sums show it."""
     rules = frozenset(rules_of(problem))
     rooms = {host.name: room(host, problem, rules) for host in problem.hosts if not host.leaving}
     if not rooms:

@@ -8,8 +8,9 @@ unless time runs out.
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
-from bastide.architect.clashes import clashes
+from bastide.architect.clashes import clashes, obvious
 from bastide.architect.flavours import Flavour, flavours, room, rules_of
 from bastide.architect.placement_bounds import SCALE, Counts, least_moves, least_score, moves_of, score_of
 from bastide.architect.placement_greedy import guess, rehome
@@ -20,8 +21,9 @@ _EAGER = 20_000
 """Up to how many numbers (flavours x hosts x hosts) every host's failure is part of the model from the start."""
 
 _NEAR = 0.01  # a score this near to its bound is good enough
-_SHARE = 0.7  # of the time that is left, for one run of the solver, which does not end on the second
-_WORTH = 0.5  # seconds below which there is no point in starting it
+_SHARE = 0.6  # of the time that is left, for one run of the solver, which does not end on the second
+_FEW = 3  # hosts whose failure is looked at exactly in one round: the model grows with each
+_WORTH = 1.0  # seconds below which there is no point in starting it
 _EXPLAINING = 5.0  # seconds that finding out what clashes may take at least
 
 
@@ -31,6 +33,9 @@ def place(problem: PlacementProblem) -> Placement:
     until = started + problem.seconds
     if not problem.guests:
         return Placement(status="optimal")
+    plain = obvious(problem)
+    if plain is not None:
+        return Placement(status="infeasible", clashes=(plain,), seconds=_since(started))
     search = _Search(problem, until)
     moves, score = search.run()
     if moves.status == "infeasible":
@@ -55,7 +60,7 @@ class _Search:
     def run(self) -> tuple[Solution, Solution]:
         """(answer with the fewest moves, the better one among those); a status without an answer is in both."""
         first = guess(self.flavours, self._rooms, self._problem.then)
-        if first is not None and self._broken(first):
+        if first is not None and self._lost(first):
             first = None
         while True:
             moves = self._fewest_moves(first)
@@ -84,7 +89,9 @@ class _Search:
         if known == least:
             return Solution("optimal", first, known, least)
         found = self._model().solve("moves", remaining(self._until) * _SHARE, first)
-        return found if found.counts else Solution("feasible", first, known, least)
+        if not found.counts:
+            return Solution("feasible", first, known, least)
+        return replace(found, bound=max(found.bound, least))
 
     def _better(self, moves: Solution) -> Solution:
         then = self._problem.then
@@ -105,19 +112,24 @@ class _Search:
     def _placed(self) -> bool:
         return any(flavour.placed for flavour in self.flavours)
 
-    def _broken(self, counts: Counts) -> list[int]:
-        """Hosts whose guests would find no room on the others."""
+    def _lost(self, counts: Counts) -> list[int]:
+        """Hosts for whose guests a rule of thumb finds no room on the others."""
         if not self._problem.failover:
             return []
         busy = sorted({host for _, host in counts})
-        lost = [host for host in busy if not rehome(self.flavours, self._rooms, counts, host)]
-        return [host for host in lost if not self._survives(counts, host)]
+        return [host for host in busy if not rehome(self.flavours, self._rooms, counts, host)]
+
+    def _broken(self, counts: Counts) -> list[int]:
+        """A few hosts for whose guests there is no room on the others, or none was found in time."""
+        return [host for host in self._lost(counts)[:_FEW] if not self._survives(counts, host)]
 
     def _survives(self, counts: Counts, host: int) -> bool:
+        if host in self._failures:
+            return True
         model = Model(self._problem, self._rules)
         model.fix(counts)
         model.survive(host)
-        return bool(model.solve("any", max(1.0, remaining(self._until) / 4)).counts)
+        return bool(model.solve("any", remaining(self._until) / _FEW).counts)
 
 
 def _answer(

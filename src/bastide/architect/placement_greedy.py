@@ -73,12 +73,12 @@ def _fill(flavours: Sequence[Flavour], rooms: Sequence[Room], allowed: frozenset
     loads = [_Load(room) for room in rooms]
     counts: Counts = {}
     left = {number: len(flavour.blocks) for number, flavour in enumerate(flavours)}
-    for number, host, times in _stays(flavours):
+    weight = _weights(flavours, rooms)
+    for number, host, times in _stays(flavours, weight):
         for _ in range(min(times, left[number])):
             if loads[host].takes(flavours[number]):
                 _put(flavours, loads, counts, number, host)
                 left[number] -= 1
-    weight = _weights(flavours, rooms)
     for number in sorted(left, key=lambda number: (len(flavours[number].hosts), -weight[number])):
         flavour = flavours[number]
         for _ in range(left[number]):
@@ -110,9 +110,9 @@ def rehome(
     return True
 
 
-def _stays(flavours: Sequence[Flavour]) -> Iterable[tuple[int, int, int]]:
+def _stays(flavours: Sequence[Flavour], weight: Sequence[float]) -> Iterable[tuple[int, int, int]]:
     """(flavour, host, how many) of what is somewhere now: the small first, of which most can stay."""
-    order = sorted(range(len(flavours)), key=lambda number: flavours[number].unit.memory / _members(flavours[number]))
+    order = sorted(range(len(flavours)), key=lambda number: weight[number] / _members(flavours[number]))
     for number in order:
         flavour = flavours[number]
         for host, present in sorted(flavour.at.items()):
