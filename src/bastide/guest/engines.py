@@ -30,9 +30,9 @@ class Engines:
         """When a running guest started, in seconds since the epoch."""
         return self._running(vmid).started_at(vmid)
 
-    def usage(self, vmid: int) -> Usage | None:
+    def usage(self, vmid: int, *, stalls: bool = False) -> Usage | None:
         """A running guest's counters."""
-        return self._running(vmid).usage(vmid)
+        return self._running(vmid).usage(vmid, stalls=stalls)
 
     def traffic(self, vmid: int) -> tuple[int, int]:
         """Bytes that a running guest received and sent."""

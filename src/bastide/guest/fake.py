@@ -118,7 +118,7 @@ class FakeEngine:
         self.stale.discard(vmid)
         return there
 
-    def usage(self, vmid: int) -> Usage | None:
+    def usage(self, vmid: int, *, stalls: bool = False) -> Usage | None:
         """See Inspection."""
         if vmid not in self.guests:
             return None

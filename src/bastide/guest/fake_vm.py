@@ -175,7 +175,7 @@ class FakeVmEngine:
 
     # inspection
 
-    def usage(self, vmid: int) -> Usage | None:
+    def usage(self, vmid: int, *, stalls: bool = False) -> Usage | None:
         """See Inspection."""
         if vmid not in self.guests:
             return None

@@ -121,8 +121,8 @@ class Lifecycle(Look, Protocol):
 class Inspection(Protocol):
     """Live figures without a process per guest."""
 
-    def usage(self, vmid: int) -> Usage | None:
-        """Counters of a running guest, or None."""
+    def usage(self, vmid: int, *, stalls: bool = False) -> Usage | None:
+        """Counters of a running guest, or None; `pressure` and `oom_kills` only with `stalls`: five reads more."""
 
     async def addresses(self, vmid: int) -> Sequence[Address]:
         """Addresses on the guest's interfaces: from its network namespace, or as its agent says."""

@@ -41,8 +41,8 @@ class Guests(Protocol):
     def started_at(self, vmid: int) -> float | None:
         """When a guest started."""
 
-    def usage(self, vmid: int) -> Usage | None:
-        """A running guest's counters."""
+    def usage(self, vmid: int, *, stalls: bool = False) -> Usage | None:
+        """A running guest's counters; with `stalls` also where its work waited, which takes as many reads again."""
 
     def traffic(self, vmid: int) -> tuple[int, int]:
         """Bytes a running guest received and sent."""
@@ -64,7 +64,7 @@ class LiveRates:
     """A running guest now. `cpu` is the fraction of its `cpus` in use over the last interval; memory in bytes.
 
     `netin`, `netout`, `diskread` and `diskwrite` are bytes since its start; `rates` holds them as bytes a second.
-    `oom_kills` are processes killed for want of memory since its start, None where the kernel keeps no count.
+    `oom_kills` are processes killed for want of memory from its start to the last sample, None where nobody counts.
     """
 
     cpu: float
@@ -168,7 +168,7 @@ class Sampler:
         self._seen = seen
 
     def _look_at(self, vmid: int, seen: dict[int, _Seen]) -> None:
-        usage = self._guests.usage(vmid)
+        usage = self._guests.usage(vmid, stalls=True)
         if usage is None:
             return
         netin, netout = self._guests.traffic(vmid)
@@ -287,17 +287,17 @@ class Sampler:
         except (OSError, BastideError):
             netin = netout = 0
         seen = self._seen.get(guest.vmid)
-        return self._figures(guest, usage, (netin, netout), seen.live if seen else rates.GuestRates())
+        return self._figures(guest, usage, (netin, netout), seen)
 
     def sampled(self, guest: Guest) -> LiveRates | None:
         """Like `live`, but everything as of the last sample: for lists of many guests; costs no system call."""
         seen = self._seen.get(guest.vmid)
         if seen is None:
             return None
-        return self._figures(guest, seen.usage, (seen.counters.netin, seen.counters.netout), seen.live)
+        return self._figures(guest, seen.usage, (seen.counters.netin, seen.counters.netout), seen)
 
-    def _figures(self, guest: Guest, usage: Usage, traffic: tuple[int, int], live: rates.GuestRates) -> LiveRates:
-        cpus = guest_cpus(guest)
+    def _figures(self, guest: Guest, usage: Usage, traffic: tuple[int, int], seen: _Seen | None) -> LiveRates:
+        cpus, live = guest_cpus(guest), seen.live if seen else rates.GuestRates()
         return LiveRates(
             cpu=(live.cpu or 0.0) / cpus,
             cpus=cpus,
@@ -309,7 +309,7 @@ class Sampler:
             diskwrite=usage.disk_written,
             disk=self._disks.get(guest.vmid),
             processes=usage.processes,
-            oom_kills=usage.oom_kills,
+            oom_kills=seen.usage.oom_kills if seen else None,
             rates=live,
         )
 

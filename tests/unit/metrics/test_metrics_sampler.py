@@ -28,7 +28,7 @@ class Engine:
     def started_at(self, vmid):
         return self.started
 
-    def usage(self, vmid):
+    def usage(self, vmid, *, stalls=False):
         return self.usages.get(vmid)
 
     def traffic(self, vmid):

@@ -13,7 +13,7 @@ class Inspection:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
-    def usage(self, vmid: int) -> Usage | None:
+    def usage(self, vmid: int, *, stalls: bool = False) -> Usage | None:
         """Counters of a running guest, or None."""
         if self._runtime.monitor(vmid) is None:
             return None
@@ -27,8 +27,8 @@ class Inspection:
             disk_read=read,
             disk_written=written,
             processes=groups.process_count(group),
-            pressure=groups.pressure(group),
-            oom_kills=groups.oom_kills(group),
+            pressure=groups.pressure(group) if stalls else {},
+            oom_kills=groups.oom_kills(group) if stalls else None,
         )
 
     async def addresses(self, vmid: int) -> Sequence[Address]:

@@ -26,7 +26,7 @@ _MOST_ADDRESSES = 256
 class Inspection(Agent):
     """The `Inspection` part of the engine."""
 
-    def usage(self, vmid: int) -> Usage | None:
+    def usage(self, vmid: int, *, stalls: bool = False) -> Usage | None:
         """Counters of a running VM: memory is what its processes hold of the host's; disks as QEMU said last."""
         vm = self._runtime.find(vmid)
         if vm is None:
@@ -41,8 +41,8 @@ class Inspection(Agent):
             disk_read=sum(one.read for one in disks),
             disk_written=sum(one.written for one in disks),
             processes=groups.process_count(group),
-            pressure=groups.pressure(group),
-            oom_kills=groups.oom_kills(group),
+            pressure=groups.pressure(group) if stalls else {},
+            oom_kills=groups.oom_kills(group) if stalls else None,
         )
 
     def _refresh(self, vm: Vm) -> None:
