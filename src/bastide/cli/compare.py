@@ -55,7 +55,7 @@ def compare(
 
     _show(Comparison.model_validate(answer))
     if chart is not None:
-        output.note(f"drawn in {chart}")
+        output.line(f"Drawn in {chart}.")
 
 
 def _form(chart: str | None) -> str:

@@ -101,6 +101,8 @@ async def compare(rooms: Rooms, by: Identity, asked: Asked) -> Upid:
         raise WrongState(f"a comparison runs already: {running[0].upid}")
 
     async def work(task: Task) -> None:
+        if os.getloadavg()[0] > facts.cpu_count():
+            task.log(f"the host is busy, load {os.getloadavg()[0]:.1f}: figures will be worse than on a quiet one")
         await compare_guests.remove_left(rooms, by, task)
         comparison = await _compare(rooms, by, asked, task)
         await keep(rooms, comparison)
