@@ -10,7 +10,7 @@ from bastide.model.service import Choice
 MEMORY_SPARED, DISK_SPARED, OVERCOMMIT = 0.10, 0.20, 4
 """The headroom as shares of what there is, and virtual processors for each of the host's."""
 
-_WORDS = {"memory": "memory", "cores": "processors", "disk": "disk space"}
+_WORDS = {"memory": "memory", "cores": "virtual processors", "disk": "disk space"}
 _KINDS: Mapping[Choice, str] = {"ct": "containers", "vm": "VMs"}
 
 
@@ -79,7 +79,10 @@ def _why(limit: str, count: int, resource: Resource, storage: str) -> str:
         parts.append(f"{_amount(limit, resource.spared)} headroom")
     if resource.host:
         parts.append(f"{_amount(limit, resource.host)} for {'what else lies there' if limit == 'disk' else 'the host'}")
-    return f"{what} {'is used up' if count == 0 else 'ends it'}: {', '.join(parts)}"
+    ended = (
+        ("are used up" if count == 0 else "end it") if limit == "cores" else "is used up" if count == 0 else "ends it"
+    )
+    return f"{what} {ended}: {', '.join(parts)}"
 
 
 def _amount(limit: str, amount: float) -> str:

@@ -38,6 +38,7 @@ def test_the_scarcest_thing_ends_it() -> None:
     assert (fit().count, fit().limit, fit().each) == (12, "cores", {"memory": 18, "cores": 12, "disk": 15})
     assert (fit(memory=memory(promised=11)).count, fit(memory=memory(promised=11)).limit) == (4, "memory")
     assert (fit(storages=[storage(free=9)]).count, fit(storages=[storage(free=9)]).limit) == (2, "disk")
+    assert fit().why == "virtual processors end it: 4 of 16 promised to guests"
     assert "disk space on local ends it: 71.0 GiB of 100.0 GiB promised" in fit(storages=[storage(free=9)]).why
 
 
