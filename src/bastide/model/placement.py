@@ -14,6 +14,8 @@ from bastide.model.service import Size, Word
 from bastide.model.types import DnsName
 
 SECONDS_LIMIT = 60
+PAIRS_LIMIT = 200_000
+"""Guests times hosts: the solver keeps a number for each pair."""
 
 Devices = Annotated[dict[Word, Annotated[int, Field(ge=1, le=1000)]], Field(max_length=50)]
 """Devices by a name of the writer's own (`gpu`, `zigbee`), and how many."""
@@ -79,6 +81,8 @@ class PlacementProblem(Record):
     def _consistent(self) -> Self:
         _refuse_double("hosts", (host.name for host in self.hosts))
         _refuse_double("guests", (guest.name for guest in self.guests))
+        if len(self.hosts) * len(self.guests) > PAIRS_LIMIT:
+            raise ValueError(f"guests: {len(self.guests)} guests times {len(self.hosts)} hosts is over {PAIRS_LIMIT}")
         hosts = {host.name for host in self.hosts}
         for guest in self.guests:
             if guest.pinned is not None and guest.pinned not in hosts:

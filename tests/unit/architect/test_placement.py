@@ -245,6 +245,11 @@ def test_nothing_to_place() -> None:
     assert place(problem([host("a")], [])) == Placement(status="optimal")
 
 
+def test_more_than_the_solver_can_hold_is_refused() -> None:
+    with pytest.raises(InvalidParameter, match="over 200000"):
+        problem([host(f"h{number}") for number in range(101)], [guest(f"g{number}") for number in range(2000)])
+
+
 def test_no_time_is_not_an_answer_that_lies() -> None:
     hosts = [host(f"h{number}", memory="16G") for number in range(4)]
     guests = [guest(f"g{number}", memory=f"{900 + 37 * number}M") for number in range(24)]

@@ -21,6 +21,7 @@ from bastide.operations.architect import compare
 from bastide.operations.rooms import Rooms
 from bastide.storage.protocol import Storage
 
+_solving = asyncio.Semaphore(1)  # each takes all processors and some hundred MiB
 _EXPLAINING = 30.0
 """Seconds beyond its own time that a placement may take: to start, to build its model, to tell what clashes."""
 
@@ -57,11 +58,12 @@ async def capacity(rooms: Rooms, example: Example) -> Capacity:
 async def place(problem: PlacementProblem) -> Placement:
     """Solve a placement in a process of its own: the solver takes memory that the daemon would never give back.
 
-    Raises DeadlineExceeded and HostFailure.
+    One at a time; others wait. Raises DeadlineExceeded and HostFailure.
     """
     argv = [sys.executable, "-I", "-m", "bastide.operations.architect.placing"]
     try:
-        done = await run.run(argv, input=problem.model_dump_json().encode(), deadline=problem.seconds + _EXPLAINING)
+        async with _solving:
+            done = await run.run(argv, input=problem.model_dump_json().encode(), deadline=problem.seconds + _EXPLAINING)
     except RunError as error:
         last = (error.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise HostFailure(f"the placement could not be solved: {last}") from error
