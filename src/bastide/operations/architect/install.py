@@ -29,7 +29,7 @@ from bastide.operations.rooms import Rooms
 from bastide.operations.vm.execute import require_agent
 from bastide.tasks.tasks import Task
 
-_BOOT_SECONDS = 900.0
+_BOOT_SECONDS = 1800.0
 _NETWORK_SECONDS = 300.0
 _PACKAGE_SECONDS = 3600.0
 _SCRIPT_SECONDS = 900.0
