@@ -37,7 +37,7 @@ from bastide.operations.vm.disks import resize_disk
 from bastide.tasks.tasks import Task
 
 _SECONDS = {"lxc": 60.0, "qemu": 180.0}
-_EMULATED_SECONDS = 900.0
+_EMULATED_SECONDS = 1800.0
 _PAUSE = 0.2
 _MOUNT_SECONDS = 300.0
 

@@ -222,7 +222,7 @@ async def _run_scripts(rooms: Rooms, guest: Guest, recipe: Recipe, name: str, ta
 async def _start_services(rooms: Rooms, guest: Guest, services: Sequence[str], task: Task) -> None:
     for service in services:
         task.log(f"starting {service}")
-        await inside.run(rooms, guest, ["systemctl", "--quiet", "enable", "--", service])
+        await inside.run(rooms, guest, ["systemctl", "--quiet", "enable", "--", service], deadline=_SCRIPT_SECONDS)
         try:
             await inside.run(rooms, guest, ["systemctl", "restart", "--", service], deadline=_SCRIPT_SECONDS)
         except RunError:
