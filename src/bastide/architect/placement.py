@@ -2,8 +2,8 @@
 
 The way: interchangeable guests are counted (`flavours.py`), a rule of thumb gives a first answer
 (`placement_greedy.py`), CP-SAT improves it and says what cannot be improved (`placement_model.py`); where nothing can
-hold, a smallest set of rules that clash is looked for (`clashes.py`). For one problem the answer is always the same,
-unless time runs out.
+hold, a smallest set of rules that clash is looked for (`clashes.py`). A small problem always gets the same answer,
+unless time runs out; a large one gets the best that was found in time.
 """
 
 import time

@@ -4,6 +4,7 @@
 where its guests go then. Source: https://developers.google.com/optimization/reference/python/sat/python/cp_model.
 """
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from bastide.model.placement import PlacementProblem
 
 Goal = Literal["any", "moves", "hosts", "balance"]
 _WORKERS = 2
+_LOCKSTEP = 3000  # numbers in a model
 _NEAR = 0.01  # shares and numbers of hosts are not worth minutes of proving the last percent
 
 
@@ -142,7 +144,9 @@ class Model:
         if hint is not None:
             parameters.symmetry_level = 0  # breaking symmetries makes a hint one of the answers that are cut off
         parameters.num_workers = _WORKERS
-        parameters.interleave_search = True  # with several workers, the same answer for the same model
+        # In lockstep, workers give the same answer for the same model; running free, a better one for a large model,
+        # which ends by time anyway.
+        parameters.interleave_search = len(self._count) <= _LOCKSTEP
         parameters.random_seed = 1
         parameters.max_time_in_seconds = max(0.05, seconds)
         if goal in ("hosts", "balance"):
@@ -170,7 +174,7 @@ class Model:
         counts = {key: value for key, count in self._count.items() if (value := solver.value(count))}
         if goal == "any":
             return Solution("optimal", counts)
-        value, bound = round(solver.objective_value), -int(-solver.best_objective_bound // 1)
+        value, bound = round(solver.objective_value), math.ceil(solver.best_objective_bound - 1e-6)
         return Solution("optimal" if bound >= value else "feasible", counts, value, min(value, bound))
 
     def _hosts_used(self) -> Any:
