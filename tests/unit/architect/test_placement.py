@@ -58,7 +58,8 @@ def holds(asked: PlacementProblem, where: Mapping[str, str], up: frozenset[str] 
 def survives(asked: PlacementProblem, where: Mapping[str, str]) -> bool:
     """Whether each host may fail, by trying every other place for its guests."""
     stuck = {one.name for one in asked.guests if one.pinned}
-    stuck |= {name for group in asked.together if stuck & set(group) for name in group}
+    for _ in asked.together:  # groups may share guests
+        stuck |= {name for group in asked.together if stuck & set(group) for name in group}
     for failed in {one.name for one in asked.hosts}:
         others = [one.name for one in asked.hosts if one.name != failed and not one.leaving]
         lost = [name for name, target in where.items() if target == failed and name not in stuck]
