@@ -19,7 +19,20 @@ class AdviseParameters(Service):
 @branch.get("", NoParameters, user="all")
 async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
     """Index."""
-    return index("name", "advise", "apply", "capacity", "catalog", "compare", "destroy", "install", "plan", "review")
+    return index(
+        "name",
+        "advise",
+        "apply",
+        "capacity",
+        "catalog",
+        "compare",
+        "destroy",
+        "install",
+        "placement",
+        "plan",
+        "plans",
+        "review",
+    )
 
 
 @branch.post("/advise", AdviseParameters, user="all", nested=True, answer=Advice)
