@@ -45,7 +45,9 @@ def methods(reference: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def built() -> dict[tuple[str, str], Any]:
-    return {(route.method, route.path): route for route in routes() if not route.path.startswith(("/bastide", "/architect"))}
+    return {
+        (route.method, route.path): route for route in routes() if not route.path.startswith(("/bastide", "/architect"))
+    }
 
 
 def test_every_method_of_the_branches_is_there(methods: dict[tuple[str, str], Any]) -> None:

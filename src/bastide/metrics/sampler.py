@@ -64,7 +64,6 @@ class LiveRates:
     """A running guest now. `cpu` is the fraction of its `cpus` in use over the last interval; memory in bytes.
 
     `netin`, `netout`, `diskread` and `diskwrite` are bytes since its start; `rates` holds them as bytes a second.
-    `oom_kills` are processes killed for want of memory from its start to the last sample, None where nobody counts.
     """
 
     cpu: float
@@ -77,7 +76,6 @@ class LiveRates:
     diskwrite: int
     disk: int | None
     processes: int
-    oom_kills: int | None
     rates: rates.GuestRates
 
     @property
@@ -309,7 +307,6 @@ class Sampler:
             diskwrite=usage.disk_written,
             disk=self._disks.get(guest.vmid),
             processes=usage.processes,
-            oom_kills=seen.usage.oom_kills if seen else None,
             rates=live,
         )
 

@@ -69,6 +69,7 @@ async def _observed(rooms: Rooms, guest: Guest, window: Window, ref: str, seen: 
     wanted = guest.with_config(guest.wanted_config)
     running = rooms.engine(guest).state(guest.vmid) is not GuestState.STOPPED
     live = rooms.sampler.live(guest) if running else None
+    used = rooms.engine(guest).usage(guest.vmid, stalls=True) if running else None
     return Observed(
         vmid=guest.vmid,
         name=guest.name,
@@ -93,7 +94,7 @@ async def _observed(rooms: Rooms, guest: Guest, window: Window, ref: str, seen: 
         memory_pressure=_measured(means, peaks, "pressurememorysome"),
         io_pressure=_measured(means, peaks, "pressureiosome"),
         swap=live.swap if live is not None else 0,
-        oom_kills=live.oom_kills if live is not None else None,
+        oom_kills=used.oom_kills if used is not None else None,
         inside=seen[0],
         unseen=seen[1],
     )
