@@ -255,10 +255,14 @@ def test_whole_modules_are_unplugged() -> None:
         hot_hardware.modules_to_remove(modules, 200)
 
 
-def test_user_ids_are_apart() -> None:
+def test_user_ids_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy: set[int] = set()
+    monkeypatch.setattr(users, "in_use", lambda: busy)
     first = users.choose(100, [])
     assert users.choose(100, []) == first
     assert users.choose(100, [first, first + 1]) == first + 2
+    busy.add(first)
+    assert users.choose(100, []) == first + 1
     assert users.FIRST <= first < 2**31 - 2
 
 
