@@ -12,7 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from bastide.base.errors import HostFailure
+from bastide.base.errors import HostFailure, NotSupported
 from bastide.host import facts, run
 from bastide.host.cgroups import Cgroups, host_cgroups, read
 
@@ -118,6 +118,8 @@ async def iperf_server(address: str) -> AsyncIterator[int]:
 
     Raises NotSupported when iperf3 is not installed, HostFailure when it does not listen.
     """
+    if shutil.which("iperf3", path=run.PATH) is None:  # setpriv would only end with 127
+        raise NotSupported("iperf3 is not installed")
     port = _free_port(address)
     drop = ("setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--no-new-privs")
     argv = (*drop, "--pdeathsig", "KILL", "iperf3", "-s", "-B", address, "-p", str(port))

@@ -109,3 +109,11 @@ async def test_a_tool_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None
     assert not measure.has_tool("sh")
     with pytest.raises(NotSupported):
         await measure.native(["no-such-program-here"], 5)
+
+
+async def test_no_iperf_server_without_iperf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "setpriv").symlink_to("/usr/bin/setpriv")
+    monkeypatch.setattr(measure.run, "PATH", str(tmp_path))
+    with pytest.raises(NotSupported):
+        async with measure.iperf_server("127.0.0.1"):
+            pass
