@@ -118,7 +118,7 @@ async def iperf_server(address: str) -> AsyncIterator[int]:
 
     Raises NotSupported when iperf3 is not installed, HostFailure when it does not listen.
     """
-    if shutil.which("iperf3", path=run.PATH) is None:  # setpriv would only end with 127
+    if not has_tool("iperf3"):  # setpriv would only end with 127
         raise NotSupported("iperf3 is not installed")
     port = _free_port(address)
     drop = ("setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--no-new-privs")
