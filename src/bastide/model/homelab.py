@@ -4,7 +4,6 @@ Read with `model.documents`, so that errors name their line. The JSON schema in 
 these records.
 """
 
-import ipaddress
 import posixpath
 import re
 from graphlib import CycleError, TopologicalSorter
@@ -14,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from bastide.model.record import Multiline, Record, Scalar
 from bastide.model.service import Choice, Service, Size, Word
-from bastide.model.types import DnsName, Ipv4, StorageId, Tags, is_dns_name
+from bastide.model.types import DnsName, Ipv4, Ipv4Setting, StorageId, Tags, is_dns_name
 
 SERVICES_LIMIT = 1000
 COPIES_LIMIT = 100
@@ -32,17 +31,6 @@ def _bridge(text: str) -> str:
     if _BRIDGE.fullmatch(text) is None:
         raise ValueError(f"'{text[:40]}' is not the name of a bridge: at most 15 letters, digits, '_', '.', '-'")
     return text
-
-
-def _ip(text: str) -> str:
-    if text in ("dhcp", "manual"):
-        return text
-    try:
-        if "/" not in text:
-            raise ValueError
-        return str(ipaddress.IPv4Interface(text))
-    except ValueError:
-        raise ValueError(f"'{text[:40]}' is not dhcp, manual or an address with its prefix (10.0.0.5/24)") from None
 
 
 def _inner_path(text: str) -> str:
@@ -74,7 +62,7 @@ class PlannedNetwork(Record):
     """A guest's first interface. Default: DHCP on the host's NAT bridge."""
 
     bridge: Annotated[str, AfterValidator(_bridge)] | None = None
-    ip: Annotated[str, AfterValidator(_ip)] = "dhcp"
+    ip: Ipv4Setting = "dhcp"
     gateway: Ipv4 | None = None
     tag: Annotated[int | None, Field(ge=1, le=4094)] = None
 
