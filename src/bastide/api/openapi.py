@@ -105,7 +105,7 @@ def _success(route: Route, answers: Mapping[type[Record], Any]) -> dict[str, Any
 def _operation(route: Route, answers: Mapping[type[Record], Any]) -> dict[str, Any]:
     summary, _, description = (route.handler.__doc__ or "").strip().partition("\n\n")
     properties, patterns, required = record_schema(route.body or route.parameters)
-    in_path = set(re.findall(r"\{(\w+)\}", route.path))
+    in_path = set(re.findall(r"\{([^}]+)\}", route.path))
     operation: dict[str, Any] = {
         "operationId": operation_id(route),
         "summary": " ".join(summary.split()),
@@ -117,7 +117,7 @@ def _operation(route: Route, answers: Mapping[type[Record], Any]) -> dict[str, A
                 "required": True,
                 "schema": properties.get(name, {"type": "string"}),
             }
-            for name in re.findall(r"\{(\w+)\}", route.path)
+            for name in re.findall(r"\{([^}]+)\}", route.path)
         ],
         "responses": {"200": _success(route, answers), **dict.fromkeys(("400", "403", "500", "501"), _ERROR)},
         "x-permissions": route.permissions(),

@@ -1,0 +1,13 @@
+"""The OpenAPI document: what is in a path is declared as being there."""
+
+import re
+
+from bastide.api.branches import routes
+from bastide.api.openapi import document
+
+
+def test_every_placeholder_is_a_parameter_of_the_path() -> None:
+    for path, operations in document(routes(), "0")["paths"].items():
+        for operation in operations.values():
+            declared = {one["name"] for one in operation["parameters"] if one["in"] == "path"}
+            assert declared == set(re.findall(r"\{(.+?)\}", path)), path
