@@ -80,7 +80,7 @@ class _Reader:
 
     def _header(self) -> None:
         name = self._header_name.decode("latin-1").lower()
-        self._part.headers[name] = self._header_value.decode("utf-8")
+        self._part.headers[name] = self._header_value.decode("latin-1")
         self._header_name.clear()
         self._header_value.clear()
 
