@@ -6,6 +6,7 @@ network_namespaces(7), rtnetlink(7), proc(5) for /proc/PID/net/dev.
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -144,6 +145,18 @@ async def remove_link(name: str) -> None:
         raise HostFailure(f"cannot remove the interface {name}: {error}") from error
 
 
+@contextlib.contextmanager
+def _unless_present() -> Iterator[None]:
+    """The guest's own network service may set the same in the moment between looking and acting."""
+    from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415
+
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+
+
 async def ensure_addresses(pid: int, nic: NetworkInterface) -> None:
     """Set an interface's static addresses and gateways where the guest itself has not. Raises HostFailure."""
     wanted = [text for text in (nic.ip, nic.ip6) if text is not None and "/" in text]
@@ -161,10 +174,12 @@ async def ensure_addresses(pid: int, nic: NetworkInterface) -> None:
             interface = ip_interface(text)
             if str(interface.ip) in present:
                 continue
-            netlink.addr("add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
+            with _unless_present():
+                netlink.addr("add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
             if gateway is not None:
                 family = socket.AF_INET6 if interface.version == 6 else socket.AF_INET
-                netlink.route("add", family=family, dst="default", gateway=gateway, oif=index, flags=_ONLINK)
+                with _unless_present():
+                    netlink.route("add", family=family, dst="default", gateway=gateway, oif=index, flags=_ONLINK)
 
     try:
         await in_namespace(pid, work)
