@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from bastide.guest.protocol import Inspection, Look
+from bastide.model.storage import DiskImage
 from bastide.model.vm import VmConfig
 from bastide.model.vm_disks import Volume
 
@@ -17,7 +18,7 @@ class PlannedDisk:
     """A drive of the VM: its key (`scsi0`, `efidisk0`), its options, and the file to open.
 
     `path` is None for a CD-ROM drive without a medium. `size` is the virtual size in bytes. A `device` is a block
-    device of the host's, whose format is always raw.
+    device of the host's, whose format is always raw. `backing` is what a qcow2 image builds on, nothing else.
     """
 
     key: str
@@ -27,6 +28,7 @@ class PlannedDisk:
     size: int = 0
     read_only: bool = False
     device: bool = False
+    backing: DiskImage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,53 @@ class VmHotChange(Protocol):
 
     async def set_limits(self, vmid: int, config: VmConfig) -> None:
         """Apply cpulimit, cpuunits and affinity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """How far a disk's copy is: bytes of `total`, and whether it is in step, so that the guest can change over."""
+
+    done: int
+    total: int
+    ready: bool
+
+
+class VmSnapshots(Protocol):
+    """A running VM's state, kept and given back; its disks at one point in time."""
+
+    async def snapshot_disks(self, vmid: int, snapshot: str, keys: Sequence[str]) -> None:
+        """Make internal snapshots of these drives (qcow2) in one transaction: all or none. Raises HostFailure."""
+
+    async def delete_disk_snapshot(self, vmid: int, snapshot: str, key: str) -> None:
+        """Forget a drive's internal snapshot; one that is gone already is fine."""
+
+    async def save_memory(self, vmid: int, target: int) -> None:
+        """Write the running VM's memory and devices to an open file, and leave it paused at that point.
+
+        Nothing is written to its disks any more until `resume`. Raises HostFailure, and then it runs on.
+        """
+
+    async def start_from(self, plan: VmPlan, memory: int) -> None:
+        """Start a VM with what `save_memory` wrote, from an open file; it goes on where it was."""
+
+
+class VmMirrors(Protocol):
+    """Copies of a running VM's disks."""
+
+    async def mirror(self, plan: VmPlan, key: str, target: PlannedDisk, token: str) -> None:
+        """Begin to copy a drive to another image and keep it in step. `token` names the copy's node."""
+
+    async def mirror_progress(self, vmid: int, key: str) -> Mirror | None:
+        """How far it is; None when there is no such job. Raises HostFailure with its error when it failed."""
+
+    async def change_over(self, vmid: int, key: str) -> None:
+        """Let the guest use the copy, which is in step, and close the old image."""
+
+    async def cancel_mirror(self, vmid: int, key: str) -> None:
+        """Stop copying; the guest keeps the old image. Without a job nothing happens."""
+
+    async def image_token(self, vmid: int, key: str) -> str | None:
+        """The token of the copy that a drive uses, None when it uses the image that it was started with."""
 
 
 class VmAgent(Protocol):

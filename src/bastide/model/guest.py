@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal, Self
 
 from bastide.model.record import Scalar
+from bastide.model.snapshot import Snapshot
 
 Kind = Literal["lxc", "qemu"]
 TASK_PREFIX: dict[Kind, str] = {"lxc": "vz", "qemu": "qm"}
@@ -28,7 +29,7 @@ class Guest:
 
     `pending` holds new values, `removed` the keys to delete at the next start. `first_id` is the host's number of an
     unprivileged container's root, or of the user that a VM's processes run as. `revision` is the store's
-    compare-and-swap number of the record as read (0: not stored yet).
+    compare-and-swap number of the record as read (0: not stored yet). `snapshots` are kept by name, oldest first.
     """
 
     vmid: int
@@ -38,6 +39,7 @@ class Guest:
     pending: Mapping[str, Scalar] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
     first_id: int | None = None
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
     revision: int = 0
 
     @property
@@ -50,6 +52,11 @@ class Guest:
     def title(self) -> str:
         """What messages call it: `CT 100`, `VM 101`."""
         return f"{'CT' if self.kind == 'lxc' else 'VM'} {self.vmid}"
+
+    @property
+    def is_template(self) -> bool:
+        """Whether it is a base for clones and never runs."""
+        return bool(self.config.get("template"))
 
     @property
     def wanted_config(self) -> dict[str, Scalar]:
@@ -76,6 +83,7 @@ class Guest:
                 "pending": dict(self.pending),
                 "removed": list(self.removed),
                 "first_id": self.first_id,
+                "snapshots": [snapshot.to_dict() for snapshot in self.snapshots.values()],
             }
         )
 
@@ -83,6 +91,7 @@ class Guest:
     def from_json(cls, vmid: int, text: str, revision: int) -> Self:
         """Read the stored form."""
         raw: dict[str, Any] = json.loads(text)
+        snapshots = [Snapshot.from_dict(item) for item in raw.get("snapshots", [])]
         return cls(
             vmid=vmid,
             kind=raw["kind"],
@@ -91,6 +100,7 @@ class Guest:
             pending=raw["pending"],
             removed=tuple(raw["removed"]),
             first_id=raw["first_id"],
+            snapshots={snapshot.name: snapshot for snapshot in snapshots},
             revision=revision,
         )
 

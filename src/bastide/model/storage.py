@@ -1,12 +1,21 @@
-"""Storages and volumes."""
+"""Storages and volumes.
 
+`StorageConfig` has the keys of every storage type, as Proxmox VE names them; `TYPES` says which type has
+which of them. Sources: the reference of `/storage`; nfs(5), mount.cifs(8), mount.ceph(8), lvm(8), zfsprops(7), rbd(8).
+"""
+
+import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from bastide.model.record import Record
-from bastide.model.types import StorageId
+from bastide.base.errors import InvalidParameter
+from bastide.model.record import PropertyString, Record, Scalar
+from bastide.model.types import StorageId, VolumeIdText, is_dns_name, split_list
 
 Content = Literal["images", "rootdir", "vztmpl", "iso", "backup", "snippets", "import", "none"]
 VolumeFormat = Literal[
@@ -15,45 +24,238 @@ VolumeFormat = Literal[
 DiskFormat = Literal["raw", "qcow2", "vmdk"]
 """What a VM's disk can be."""
 
+StorageType = Literal["btrfs", "cephfs", "cifs", "dir", "iscsi", "lvm", "lvmthin", "nfs", "rbd", "zfspool"]
+"""The types that are built; Proxmox VE knows esxi, iscsidirect, pbs and zfs besides."""
+
+_ALL_FILES = frozenset({"vztmpl", "iso", "backup", "snippets", "import"})
+_GUESTS = frozenset({"images", "rootdir"})
+_FOLDER_KEYS = frozenset(
+    {"format", "mkdir", "create-base-path", "create-subdirs", "preallocation", "content-dirs", "prune-backups"}
+) | {"max-protected-backups", "snapshot-as-volume-chain"}
+_COMMON = frozenset({"content", "nodes", "disable", "shared", "bwlimit"})
+
+
+@dataclass(frozen=True, slots=True)
+class TypeKeys:
+    """What a storage type needs, what it may have besides, and what it can hold.
+
+    `needed` and `fixed` cannot change once the storage is there; `default` is its content when nobody says.
+    """
+
+    needed: frozenset[str]
+    contents: frozenset[str]
+    default: str
+    optional: frozenset[str] = frozenset()
+    fixed: frozenset[str] = frozenset()
+    shared: bool = False
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Every key that a storage of the type may have."""
+        return self.needed | self.optional | self.fixed | _COMMON
+
+
+TYPES: Mapping[StorageType, TypeKeys] = MappingProxyType(
+    {
+        "dir": TypeKeys(
+            frozenset({"path"}), _ALL_FILES | _GUESTS, "images,rootdir", _FOLDER_KEYS | {"is_mountpoint"}
+        ),
+        "btrfs": TypeKeys(
+            frozenset({"path"}), _ALL_FILES | _GUESTS, "images,rootdir", _FOLDER_KEYS | {"is_mountpoint", "nocow"}
+        ),
+        "nfs": TypeKeys(
+            frozenset({"server", "export"}), _ALL_FILES | _GUESTS, "images",
+            _FOLDER_KEYS | {"options"}, frozenset({"path"}), shared=True,
+        ),
+        "cifs": TypeKeys(
+            frozenset({"server", "share"}), _ALL_FILES | _GUESTS, "images",
+            _FOLDER_KEYS | {"username", "password", "domain", "smbversion", "subdir", "options"},
+            frozenset({"path"}), shared=True,
+        ),
+        "cephfs": TypeKeys(
+            frozenset(), _ALL_FILES, "backup",
+            _FOLDER_KEYS | {"monhost", "username", "keyring", "subdir", "fs-name", "fuse", "options"},
+            frozenset({"path"}), shared=True,
+        ),
+        "lvm": TypeKeys(
+            frozenset({"vgname"}), _GUESTS, "images,rootdir",
+            frozenset({"saferemove", "saferemove-stepsize", "saferemove_throughput", "tagged_only"}),
+            frozenset({"base"}),
+        ),
+        "lvmthin": TypeKeys(frozenset({"vgname", "thinpool"}), _GUESTS, "images,rootdir"),
+        "zfspool": TypeKeys(
+            frozenset({"pool"}), _GUESTS, "images,rootdir", frozenset({"blocksize", "sparse", "mountpoint"})
+        ),
+        "rbd": TypeKeys(
+            frozenset({"pool"}), _GUESTS, "images",
+            frozenset({"monhost", "username", "keyring", "krbd", "namespace", "data-pool"}), shared=True,
+        ),
+        "iscsi": TypeKeys(frozenset({"portal", "target"}), frozenset({"images"}), "images", shared=True),
+    }
+)  # fmt: skip
+"""The keys of each type."""
+
+
+def _server(text: str) -> str:
+    try:
+        ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        if not is_dns_name(text):
+            raise ValueError(f"'{text[:80]}' is neither an IP address nor a DNS name") from None
+    return text
+
+
+def _portal(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if colon and port.isascii() and port.isdigit() and (":" not in host or host.endswith("]")):
+        if not 0 < int(port) < 65536:
+            raise ValueError(f"'{port[:20]}' is not a port")
+        _server(host)
+    else:
+        _server(text)
+    return text
+
+
+def _portals(text: str) -> str:
+    return " ".join(_portal(part) for part in split_list(text))
+
+
+def _plain_path(text: str) -> str:
+    if any(part in (".", "..") for part in text.split("/")):
+        raise ValueError("the path has to be plain and absolute")
+    return text
+
+
+def _relative_path(text: str) -> str:
+    if any(part in (".", "..", "") for part in text.strip("/").split("/")):
+        raise ValueError("the folder has to be plain: no '.' or '..'")
+    return text
+
+
+_Path = Annotated[str, Field(pattern=r"^/[^,\x00-\x1f\x7f]*$", max_length=4096), AfterValidator(_plain_path)]
+_Folder = Annotated[str, Field(pattern=r"^[^,:\x00-\x1f\x7f]+$", max_length=1024), AfterValidator(_relative_path)]
+_Server = Annotated[str, Field(max_length=255), AfterValidator(_server)]
+_Portal = Annotated[str, Field(max_length=300), AfterValidator(_portal)]
+_Portals = Annotated[str, Field(max_length=2048), AfterValidator(_portals)]
+_Lvm = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=127)]
+_Pool = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]*(/[A-Za-z0-9_][A-Za-z0-9_.:-]*)*$", max_length=255)]
+_Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=255)]
+_User = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\\@ -]*$", max_length=255)]
+_Options = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_]+(=[A-Za-z0-9_./:@-]+)?(,[A-Za-z0-9_]+(=[A-Za-z0-9_./:@-]+)?)*$")
+]
+_Rate = Annotated[float | None, Field(ge=0)]
+
+
+class BandwidthLimits(PropertyString):
+    """Bytes that a storage is read or written with, in KiB a second, by what is done; 0 is no limit."""
+
+    default: _Rate = None
+    clone: _Rate = None
+    migration: _Rate = None
+    move: _Rate = None
+    restore: _Rate = None
+
 
 class StorageConfig(Record):
-    """One configured storage, in Proxmox VE's keys (`storage.cfg`). Keys of types not built yet are refused."""
+    """One configured storage, in Proxmox VE's keys (`storage.cfg`). A key that its type does not have is refused."""
 
     storage: StorageId
-    type: Literal["dir"]
-    path: Annotated[str, Field(pattern=r"^/[^,\x00-\x1f]*$", max_length=4096)]
+    type: StorageType
     content: Annotated[str, Field(pattern=r"^[a-z]+([,; ][a-z]+)*$")] = "images,rootdir"
-    nodes: str | None = None
+    nodes: Annotated[str, Field(max_length=4096)] | None = None
     disable: bool = False
     shared: bool = False
+    bwlimit: BandwidthLimits | None = None
+    # Folders.
+    path: _Path | None = None
     format: Literal["raw", "subvol", "qcow2", "vmdk"] | None = None
     mkdir: bool = True
     create_base_path: Annotated[bool, Field(alias="create-base-path")] = True
     create_subdirs: Annotated[bool, Field(alias="create-subdirs")] = True
-    is_mountpoint: str | None = None
+    is_mountpoint: Annotated[str, Field(max_length=4096)] | None = None
+    content_dirs: Annotated[str | None, Field(alias="content-dirs", max_length=4096)] = None
     preallocation: Literal["off", "metadata", "falloc", "full"] | None = None
-    prune_backups: Annotated[str | None, Field(alias="prune-backups")] = None
-    bwlimit: str | None = None
+    prune_backups: Annotated[str | None, Field(alias="prune-backups", max_length=512)] = None
+    max_protected_backups: Annotated[int | None, Field(alias="max-protected-backups", ge=-1)] = None
+    snapshot_as_volume_chain: Annotated[bool, Field(alias="snapshot-as-volume-chain")] = False
+    nocow: bool = False
+    # Network shares and clusters. `password` and `keyring` never stand in the record: see `storage/secrets.py`.
+    server: _Server | None = None
+    export: _Path | None = None
+    share: _Word | None = None
+    subdir: _Folder | None = None
+    options: Annotated[_Options, Field(max_length=1024)] | None = None
+    username: _User | None = None
+    domain: _Word | None = None
+    smbversion: Literal["default", "2.0", "2.1", "3", "3.0", "3.11"] | None = None
+    monhost: _Portals | None = None
+    fs_name: Annotated[_Word | None, Field(alias="fs-name")] = None
+    fuse: bool = False
+    # Block devices.
+    vgname: _Lvm | None = None
+    thinpool: _Lvm | None = None
+    base: VolumeIdText | None = None
+    saferemove: bool = False
+    saferemove_stepsize: Annotated[Literal[1, 2, 4, 8, 16, 32] | None, Field(alias="saferemove-stepsize")] = None
+    saferemove_throughput: Annotated[str, Field(pattern=r"^-?\d+[kKMG]?$", max_length=20)] | None = None
+    tagged_only: bool = False
+    pool: _Pool | None = None
+    blocksize: Annotated[str, Field(pattern=r"^\d+[kKM]?$", max_length=10)] | None = None
+    sparse: bool = False
+    mountpoint: _Path | None = None
+    krbd: bool = False
+    namespace: _Word | None = None
+    data_pool: Annotated[_Word | None, Field(alias="data-pool")] = None
+    portal: _Portal | None = None
+    target: Annotated[str, Field(pattern=r"^(iqn|eui|naa)\.[A-Za-z0-9.:_-]+$", max_length=223)] | None = None
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """Build the record with its type's default content. Raises InvalidParameter that names every faulty key."""
+        known = TYPES.get(cast(StorageType, values.get("type")))
+        if known is not None and values.get("content") is None:
+            values = {**values, "content": known.default}
+        config = super().parse(values)
+        keys = TYPES[config.type]
+        set_keys = {key for key, value in values.items() if value is not None} - {"storage", "type"}
+        wrong = dict.fromkeys(set_keys - keys.keys, f"storage type '{config.type}' has no such property")
+        wrong |= dict.fromkeys(keys.needed - set_keys, "property is missing and it is not optional")
+        strange = config.contents - keys.contents
+        if strange:
+            wrong["content"] = f"storage type '{config.type}' can't hold '{min(strange)}'"
+        if wrong:
+            raise InvalidParameter(wrong)
+        return config
+
+    def to_text(self) -> dict[str, Scalar]:
+        """The record as Proxmox shows it, without what its type does not have."""
+        keys = TYPES[self.type].keys | {"storage", "type"}
+        return {key: value for key, value in super().to_text().items() if key in keys}
 
     @property
     def contents(self) -> frozenset[str]:
         """The content types as a set."""
-        return frozenset(self.content.replace(";", ",").replace(" ", ",").split(",")) - {"", "none"}
+        return frozenset(split_list(self.content)) - {"none"}
 
 
 @dataclass(frozen=True, slots=True)
 class StorageUsage:
-    """Space of a storage in bytes. `active` is false when it cannot be reached; then the figures are 0."""
+    """Space of a storage in bytes. `active` is false when it cannot be reached; then the figures are 0.
+
+    `allocated` is what all its volumes may grow to, None where only a look at every volume would tell.
+    """
 
     active: bool
     total: int
     used: int
     available: int
+    allocated: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A volume on a storage, in bytes and seconds since the epoch."""
+    """A volume on a storage, in bytes and seconds since the epoch. `parent` is the base of a linked clone."""
 
     volid: str
     content: Content
@@ -64,3 +266,18 @@ class Volume:
     vmid: int | None = None
     notes: str | None = None
     protected: bool = False
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DiskImage:
+    """A disk to open: the file or device, its format, and what it builds on, the nearest base first.
+
+    `device` is a block device. `inside` is a snapshot's name within the file itself (qcow2), for copies of it.
+    """
+
+    path: Path
+    format: DiskFormat
+    device: bool = False
+    backing: "DiskImage | None" = None
+    inside: str | None = None

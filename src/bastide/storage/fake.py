@@ -33,7 +33,7 @@ class FakeStorage:
         self.total = total
         self.faults: dict[str, Exception] = {}
         self.active_volumes: set[str] = set()
-        self._path = Path(config.path)
+        self._path = Path(config.path or layout.local_storage)
         self._layout = layout
         self._volumes: dict[str, Volume] = {}
 
@@ -139,7 +139,7 @@ class FakeStorage:
         self.path(name).mkdir(parents=True)
         self._keep(parsed, size)
 
-    async def activate(self, name: str) -> Path:
+    async def activate(self, name: str, first_id: int = 0) -> Path:
         """The volume's folder. Raises NotFound."""
         self._fault("activate")
         _container_name(name)

@@ -4,11 +4,20 @@ A plugin is one file beside this one, known to `registry.py` alone. Callers ask 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bastide.model.storage import Content, DiskFormat, StorageConfig, StorageUsage, Volume, VolumeFormat
+from bastide.model.storage import (
+    Content,
+    DiskFormat,
+    DiskImage,
+    StorageConfig,
+    StorageUsage,
+    Volume,
+    VolumeFormat,
+)
 
 Progress = Callable[[float], None]
 """Gets how much of a copy is done, in percent."""
@@ -20,7 +29,10 @@ class Capabilities:
 
     `contents`: content types it can hold; `container_format`: the format of new container volumes;
     `enforces_size`: whether a container volume cannot outgrow its size; `shared`: seen by all nodes;
-    `disk_formats`: the formats of VMs' disks, none when it holds none; `default_disk_format`: the one of a new disk.
+    `disk_formats`: the formats of VMs' disks, none when it holds none; `default_disk_format`: the one of a new disk;
+    `snapshots`: formats of volumes that a SnapshotStorage can take back in time; `clones`: formats that a CloneStorage
+    makes linked clones of; `copy_on_write`: by what means a guest shares its base, in words, None when it is copied;
+    `thin`: whether a volume takes space only for what is written; `shrinks`: whether a container's volume can shrink.
     """
 
     contents: frozenset[str]
@@ -29,6 +41,11 @@ class Capabilities:
     shared: bool
     disk_formats: frozenset[DiskFormat] = frozenset()
     default_disk_format: DiskFormat = "raw"
+    snapshots: frozenset[VolumeFormat] = frozenset()
+    clones: frozenset[VolumeFormat] = frozenset()
+    copy_on_write: str | None = None
+    thin: bool = True
+    shrinks: bool = False
 
 
 class Storage(Protocol):
@@ -81,14 +98,22 @@ class ContainerStorage(Storage, Protocol):
     async def allocate(self, name: str, size: int) -> None:
         """Make an empty volume of `size` bytes. Raises AlreadyExists, NoSpace. Leaves nothing when it fails."""
 
-    async def activate(self, name: str) -> Path:
-        """The folder that holds the volume's file system, mounted if it must be. May be called again."""
+    async def activate(self, name: str, first_id: int = 0) -> Path:
+        """The folder that holds the volume's file system, mounted if it must be. May be called again.
+
+        `first_id` is the host's number of the guest's root. The folder belongs to it, or to 0: then the engine shows
+        it with mapped owners.
+        """
 
     async def deactivate(self, name: str) -> None:
         """Unmount what `activate` mounted; a volume that is not active is fine."""
 
     async def resize(self, name: str, size: int) -> None:
-        """Grow a volume to `size` bytes; works while it is active."""
+        """Grow a volume to `size` bytes; works while it is active.
+
+        Where `capabilities.shrinks`, a volume that is not active shrinks too, whole or not at all. Raises
+        InvalidParameter naming `size` and the smallest possible one, NoSpace.
+        """
 
     async def used(self, name: str) -> int | None:
         """Bytes in use, or None when only a full walk would tell."""
@@ -109,6 +134,9 @@ class DiskStorage(Storage, Protocol):
     async def disk_path(self, name: str) -> Path:
         """The file or device to open, never reached through a link. Raises NotFound, InvalidParameter."""
 
+    async def disk_image(self, name: str, snapshot: str | None = None) -> DiskImage:
+        """The disk with everything it builds on, or its state at a snapshot, to be read. Raises NotFound."""
+
     async def resize_disk(self, name: str, size: int) -> None:
         """Grow a disk that nothing has open to `size` bytes; its own size is fine.
 
@@ -127,3 +155,75 @@ class DiskStorage(Storage, Protocol):
 
     async def write_file(self, name: str, data: bytes) -> None:
         """Make a small raw volume with that content, or replace it in one step. Raises NoSpace, HostFailure."""
+
+
+class SnapshotStorage(Storage, Protocol):
+    """A storage that takes volumes back in time; see `capabilities.snapshots`.
+
+    A snapshot is taken of a volume that nobody writes to at the moment: the caller has frozen or stopped the guest.
+    """
+
+    async def snapshot(self, name: str, snapshot: str) -> None:
+        """Keep the volume's present state. Raises AlreadyExists, NoSpace; leaves nothing when it fails."""
+
+    async def rollback(self, name: str, snapshot: str) -> None:
+        """Give an inactive volume the state that it had, in one step; may be repeated. Raises NotFound."""
+
+    async def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """Forget a snapshot; one that is gone already is fine. Raises WrongState when a clone builds on it."""
+
+    async def snapshots(self, name: str) -> Sequence[str]:
+        """The snapshots of a volume, oldest first. Raises NotFound."""
+
+
+class CloneStorage(Storage, Protocol):
+    """A storage that makes volumes which hold only what differs from a base; see `capabilities.clones`."""
+
+    async def make_base(self, name: str) -> str:
+        """Make an inactive volume a base, which nothing writes to any more; its new name (`base-100-disk-0`).
+
+        Raises WrongState when it has snapshots that the storage cannot keep. May be repeated with the old name.
+        """
+
+    def clone_name(self, base: str, vmid: int, number: int) -> str:
+        """The name that a linked clone of the base would have: `BASE/101/vm-101-disk-0.qcow2`."""
+
+    async def clone(self, base: str, name: str) -> None:
+        """Make a linked clone. Raises NotFound, AlreadyExists, NoSpace; leaves nothing when it fails."""
+
+    async def clones_of(self, base: str) -> Sequence[str]:
+        """The names of the volumes that build on a base."""
+
+    async def copy(self, name: str, target: str, snapshot: str | None = None, progress: Progress | None = None) -> None:
+        """Copy a volume, or its state at a snapshot, inside the storage: it shares no more than the file system does.
+
+        Raises NotFound, AlreadyExists, NoSpace; leaves nothing when it fails.
+        """
+
+
+class BaseStorage(Storage, Protocol):
+    """A storage that makes guests' volumes from what was unpacked or imported once.
+
+    `key` (16 hexadecimal digits) names a base that belongs to no guest; it is made whole or not at all.
+    """
+
+    async def bases(self) -> Sequence[str]:
+        """The keys of the bases that are there."""
+
+    def making_base(self, key: str, size: int) -> AbstractAsyncContextManager[Path]:
+        """While entered, the folder to fill with a container's file system of at most `size` bytes.
+
+        It becomes a base when the body ends, and nothing when it fails. Raises AlreadyExists, NoSpace.
+        """
+
+    async def import_base(self, key: str, source: Path, source_format: str, progress: Progress | None = None) -> None:
+        """Make a base of a disk image from outside, checked as in `import_disk`. Raises AlreadyExists, NoSpace."""
+
+    async def from_base(self, key: str, name: str, size: int) -> None:
+        """Make a guest's volume, a container's or a disk, as its name says, with that base and `size` bytes.
+
+        Raises NotFound, AlreadyExists, NoSpace, InvalidParameter when the base is larger; leaves nothing then.
+        """
+
+    async def drop_base(self, key: str) -> bool:
+        """Remove a base; whether it is gone: one that volumes build on stays."""

@@ -176,7 +176,7 @@ class Storages:
 
     async def _check_paths(self, config: StorageConfig) -> None:
         for other in await self.all():
-            if other.config.path.rstrip("/") == config.path.rstrip("/"):
+            if config.path and (other.config.path or "").rstrip("/") == config.path.rstrip("/"):
                 raise InvalidParameter({"path": f"storage '{other.config.storage}' uses this folder already"})
 
 
@@ -195,10 +195,16 @@ def _check(config: StorageConfig) -> None:
     unknown = set(split_list(config.content)) - _CONTENTS
     if unknown:
         wrong["content"] = f"unknown content type '{min(unknown)}'"
-    parts = config.path.split("/")[1:]
-    if config.path != "/" and any(part in ("..", ".") for part in parts):
-        wrong["path"] = "the path has to be plain and absolute"
-    elif config.path.rstrip("/") in ("", "/proc", "/sys", "/dev", "/run", "/etc", "/usr", "/boot"):
+    if config.path is not None and config.path.rstrip("/") in (
+        "",
+        "/proc",
+        "/sys",
+        "/dev",
+        "/run",
+        "/etc",
+        "/usr",
+        "/boot",
+    ):
         wrong["path"] = "this folder can't be a storage"
     if wrong:
         raise InvalidParameter(wrong)

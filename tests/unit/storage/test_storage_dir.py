@@ -14,7 +14,7 @@ from bastide.base.units import MIB
 from bastide.host import filesystems
 from bastide.host.run import run
 from bastide.model.storage import StorageConfig
-from bastide.storage import dir_place
+from bastide.storage import folder
 from bastide.storage.dir import DirStorage
 from framework.evil_images import qcow2
 
@@ -81,7 +81,7 @@ async def test_a_new_daemon_clears_what_a_dead_one_left(tmp_path: Path, monkeypa
     await storage.prepare()
     assert ours.exists(), "its own files are still being written"
     assert not trash.exists()
-    monkeypatch.setattr(dir_place, "_RUN", "another-run")
+    monkeypatch.setattr(folder, "_RUN", "another-run")
     await make(tmp_path).prepare()
     assert not ours.exists()
     assert sorted(path.name for path in (tmp_path / "disk/.incoming").iterdir()) == sorted([broken.name, foreign.name])

@@ -1,4 +1,4 @@
-"""The folder of a directory storage: how it is made and measured, where a volume lies in it, files on their way in."""
+"""A storage's folder: how it is made and measured, where a volume lies in it, files on their way in."""
 
 import asyncio
 import secrets
@@ -22,12 +22,12 @@ _SUPPORTED = frozenset({*FILE_CONTENTS, "images", "rootdir"})
 _PARTIAL_SECONDS = 24 * 3600
 
 
-class DirPlace:
-    """What every part of the driver needs of its folder."""
+class Folder:
+    """What every part of a plugin over a folder needs of it."""
 
     def __init__(self, config: StorageConfig, layout: Layout) -> None:
         self.config = config
-        self._path = Path(config.path)
+        self._path = self._root(config, layout)
         # Without links, as far as the storage has been asked: to look them up may hang.
         self._real = self._path
         self._quotas: filesystems.MountEntry | None = quota.quota_mount(self._real)
@@ -35,6 +35,11 @@ class DirPlace:
         self._host = layout.instance
         self._bounded = Bounded(f"storage '{config.storage}'")
         self._locks: dict[str, asyncio.Lock] = {}
+
+    @staticmethod
+    def _root(config: StorageConfig, layout: Layout) -> Path:
+        """Where the storage's files lie: as configured, else where network shares are mounted."""
+        return Path(config.path) if config.path is not None else layout.state / "mnt" / config.storage
 
     @property
     def contents(self) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""VMs' disks of a directory storage: files that only root reads, made aside and moved to their place whole."""
+"""VMs' disks in a storage's folder: files that only root reads, made aside and moved to their place whole."""
 
 import asyncio
 import contextlib
@@ -11,14 +11,14 @@ from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, No
 from bastide.host import disk_image, filesystems, qemu_img
 from bastide.model.storage import DiskFormat
 from bastide.storage import names
-from bastide.storage.dir_place import DirPlace
+from bastide.storage.folder import Folder
 from bastide.storage.names import VolumeName, parse_disk_name
 from bastide.storage.protocol import Progress
 
 DISK_FORMATS: frozenset[DiskFormat] = frozenset({"raw", "qcow2", "vmdk"})
 
 
-class DirDisks(DirPlace):
+class FolderDisks(Folder):
     """DiskStorage of a folder."""
 
     @property
