@@ -114,9 +114,9 @@ async def test_a_container_volume_lives_from_allocate_to_delete(storage: Made) -
     await storage.resize(name, 2 * SIZE)
     await storage.resize(name, 2 * SIZE)
     assert (await storage.info(name)).size == 2 * SIZE
+    assert (await storage.activate(name) / "etc/hostname").read_text() == "web\n"
     with pytest.raises(InvalidParameter, match="shrink"):
         await storage.resize(name, SIZE)
-    assert (await storage.activate(name) / "etc/hostname").read_text() == "web\n"
     await storage.delete(name)
     await storage.delete(name)
     assert list(await storage.list()) == []

@@ -1,7 +1,8 @@
 """Volume names and where they lie: Proxmox VE's folder layout of a directory storage.
 
 `vztmpl/FILE`, `iso/FILE`, `backup/FILE`, `snippets/FILE`, `import/FILE` are plain files; `VMID/vm-VMID-disk-N.FORMAT`
-is a guest's disk or file system.
+is a guest's disk or file system, `VMID/base-VMID-disk-N.FORMAT` one that is a base, `BASE/VMID/vm-VMID-disk-N.FORMAT` a
+linked clone of it. Where a volume lies is told by the last two parts.
 """
 
 import re
@@ -32,7 +33,12 @@ _SUFFIXES: dict[Content, dict[str, VolumeFormat]] = {
     "import": {".qcow2": "qcow2", ".raw": "raw", ".img": "raw", ".vmdk": "vmdk", ".vdi": "vdi", ".vhdx": "vhdx"},
 }
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@~()-]{0,254}", re.ASCII)
-_DISK = re.compile(r"(?P<vmid>[1-9]\d{2,8})/vm-(?P=vmid)-[a-z0-9-]+\.(?P<format>raw|subvol|qcow2|vmdk)", re.ASCII)
+_BASE = r"[1-9]\d{2,8}/base-[1-9]\d{2,8}-disk-\d{1,5}\.(?:raw|subvol|qcow2|vmdk)"
+_DISK = re.compile(
+    rf"(?:(?P<base>{_BASE})/)?(?P<vmid>[1-9]\d{{2,8}})/(?P<kind>vm|base)-(?P=vmid)-[A-Za-z0-9_-]+"
+    r"\.(?P<format>raw|subvol|qcow2|vmdk)",
+    re.ASCII,
+)
 _BACKUP = re.compile(r"vzdump-(?:lxc|qemu)-([1-9]\d{2,8})-", re.ASCII)
 SIDECARS = (".notes", ".protected", ".size", ".manifest.json")
 """Suffixes of what is kept beside a volume: its notes, its protection, its size, what a template consists of."""
@@ -40,13 +46,18 @@ SIDECARS = (".notes", ".protected", ".size", ".manifest.json")
 
 @dataclass(frozen=True, slots=True)
 class VolumeName:
-    """A checked volume name: its content type (`rootdir` for file systems), format, relative path and guest."""
+    """A checked volume name: its content type (`rootdir` for file systems), format, relative path and guest.
+
+    `base` is the name of the volume that it is a linked clone of; `is_base` says that others may be of it.
+    """
 
     text: str
     content: Content
     format: VolumeFormat
     relative: str
     vmid: int | None
+    base: str | None = None
+    is_base: bool = False
 
 
 def parse_name(text: str) -> VolumeName:
@@ -55,7 +66,10 @@ def parse_name(text: str) -> VolumeName:
     if disk is not None:
         form: VolumeFormat = disk["format"]  # type: ignore[assignment]  # the expression admits formats only
         content: Content = "rootdir" if form == "subvol" else "images"
-        return VolumeName(text, content, form, f"images/{text}", int(disk["vmid"]))
+        place = "/".join(text.split("/")[-2:])
+        return VolumeName(
+            text, content, form, f"images/{place}", int(disk["vmid"]), disk["base"], disk["kind"] == "base"
+        )
     kind, _, file = text.partition("/")
     if kind in FILE_CONTENTS and _FILE.fullmatch(file) and not file.endswith(SIDECARS):
         known: Content = kind
@@ -80,6 +94,20 @@ def disk_name(vmid: int, label: int | str, form: DiskFormat) -> str:
     """`100/vm-100-disk-0.qcow2` for a number, `100/vm-100-cloudinit.raw` for a word. Raises InvalidParameter."""
     name = f"{vmid}/vm-{vmid}-{label if isinstance(label, str) else f'disk-{label}'}.{form}"
     return parse_disk_name(name).text
+
+
+def base_name(text: str) -> str:
+    """The name that a guest's volume gets as a base: `100/base-100-disk-0.qcow2`. A base's is its own."""
+    parsed = parse_name(text)
+    place = "/".join(text.split("/")[-2:])
+    return parsed.text if parsed.is_base else place.replace("/vm-", "/base-", 1)
+
+
+def clone_name(base: str, vmid: int, number: int, form: VolumeFormat | None = None) -> str:
+    """The name of a linked clone: `100/base-100-disk-0.qcow2/101/vm-101-disk-0.qcow2`. Raises InvalidParameter."""
+    parsed = parse_name(base)
+    place = "/".join(base.split("/")[-2:])
+    return parse_name(f"{place}/{vmid}/vm-{vmid}-disk-{number}.{form or parsed.format}").text
 
 
 def parse_disk_name(text: str) -> VolumeName:
