@@ -69,6 +69,29 @@ def command(pid: int) -> str:
         return ""
 
 
+def arguments(pid: int) -> list[bytes]:
+    """The process's command line, or the title that it gave itself; empty for a zombie or none."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    except OSError:
+        return []
+
+
+def kill_all(chosen: Callable[[int], bool]) -> int:
+    """Kill the processes that are chosen by their number; how many there were."""
+    killed = 0
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdecimal()]:
+        if chosen(pid):
+            with contextlib.suppress(ProcessLookupError):
+                handle = Handle(pid)
+                # The number may have been used again since the look.
+                if chosen(pid):
+                    handle.kill()
+                    killed += 1
+                handle.close()
+    return killed
+
+
 async def until(condition: Callable[[], bool], interval: float) -> None:
     """Look every `interval` seconds until the condition holds: for kernel files that tell nobody of a change."""
     while True:

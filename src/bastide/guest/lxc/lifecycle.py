@@ -140,15 +140,21 @@ class Lifecycle:
         self._runtime.adopt(vmid)
         with contextlib.suppress(HostFailure):
             await self.stop(vmid)
-        # A start that was cut short may not have named its monitor yet; its groups know it.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_KILL_DEADLINE):
+                await processes.until(lambda: self._start_is_gone(vmid), 0.01)
+        self._remove_traces(vmid)
+        (self._runtime.folder(vmid) / "pid").unlink(missing_ok=True)
+
+    def _start_is_gone(self, vmid: int) -> bool:
+        """Kill what is left of a start that was cut short; whether nothing was.
+
+        It may not have named its monitor yet, whose first process is in no group of its own for a moment.
+        """
         groups = [self._runtime.group(vmid), self._runtime.monitor_group(vmid)]
         for group in groups:
             self._runtime.groups.kill(group)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_KILL_DEADLINE):
-                await processes.until(lambda: not any(map(self._runtime.groups.processes, groups)), 0.01)
-        self._remove_traces(vmid)
-        (self._runtime.folder(vmid) / "pid").unlink(missing_ok=True)
+        return not self._runtime.kill_starting(vmid) and not any(map(self._runtime.groups.processes, groups))
 
     async def stop(self, vmid: int) -> None:
         """Kill it; returns when it is gone."""

@@ -82,6 +82,11 @@ class Runtime:
         self._monitors[vmid] = handle
         return True
 
+    def kill_starting(self, vmid: int) -> int:
+        """Kill what a start that was cut short has made, in whichever group it is by now; how many processes."""
+        name = self.name(vmid)
+        return processes.kill_all(lambda pid: _belongs(pid, name))
+
     def monitor(self, vmid: int) -> processes.Handle | None:
         """The living monitor of a container, or None when the container does not run."""
         handle = self._monitors.get(vmid)
@@ -153,11 +158,8 @@ async def wait_for_end(handle: processes.Handle) -> None:
 
 
 def _belongs(pid: int, name: str) -> bool:
-    """Whether a process is the monitor of that container: LXC puts its name into the command line's last part."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").split()
-    except OSError:
-        return False
+    """Whether a process is the monitor of that container, or is on the way to be: LXC puts its name into the title."""
+    words = b" ".join(processes.arguments(pid)).split()
     return name.encode() in words and processes.command(pid).startswith(("lxc-start", "[lxc monitor]"))
 
 
