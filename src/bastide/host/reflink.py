@@ -1,0 +1,135 @@
+"""Copies of files that share blocks, copies that keep holes, and file systems that stand still for a moment.
+
+Sources: ioctl_ficlone(2), copy_file_range(2), lseek(2) for SEEK_DATA, /usr/include/linux/fs.h for FIFREEZE and FITHAW.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bastide.host.filesystems import translated
+
+_FICLONE = 0x40049409
+_FIFREEZE = 0xC0045877
+_FITHAW = 0xC0045878
+_CHUNK = 64 * 1024 * 1024
+_CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS})
+
+Progress = Callable[[float], None]
+"""Gets how much of a copy is done, in percent."""
+
+
+def supported(folder: Path) -> bool:
+    """Whether files in a folder can share blocks; tried with two small files. Raises HostFailure."""
+    names = [folder / f".reflink-{secrets.token_hex(4)}" for _ in range(2)]
+    with translated(f"try {folder}"):
+        try:
+            with _new(names[0]) as source, _new(names[1]) as target:
+                os.write(source, b"x")
+                return _clone(source, target)
+        finally:
+            for name in names:
+                name.unlink(missing_ok=True)
+
+
+def copy(source: Path, target: Path, progress: Progress | None = None) -> None:
+    """Copy a file: by shared blocks where that works, else what is no hole. `target` must not exist.
+
+    Raises NoSpace, HostFailure; the caller removes the target then. The copy survives power loss.
+    """
+    with translated(f"copy {source.name}"):
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            with _new(target) as copied:
+                if not _clone(descriptor, copied):
+                    _copy_data(descriptor, copied, progress)
+                os.fsync(copied)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def frozen(mounted: Path) -> Iterator[None]:
+    """Let the file system mounted at a folder stand still, whole on its device. It is thawed whatever happens.
+
+    One that is frozen already, or cannot be, is left alone; then its state is what a power loss would leave.
+    """
+    descriptor = os.open(mounted, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.ioctl(descriptor, _FIFREEZE, 0)
+        except OSError as error:
+            if error.errno not in (*_CANNOT, errno.EBUSY):
+                raise
+            os.fsync(descriptor)
+            yield
+            return
+        try:
+            yield
+        finally:
+            fcntl.ioctl(descriptor, _FITHAW, 0)
+    finally:
+        os.close(descriptor)
+
+
+def thaw(mounted: Path) -> bool:
+    """Undo what a killed process had frozen; whether the file system was."""
+    descriptor = os.open(mounted, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(descriptor, _FITHAW, 0)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+@contextlib.contextmanager
+def _new(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _clone(source: int, target: int) -> bool:
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as error:
+        if error.errno in _CANNOT:
+            return False
+        raise
+    return True
+
+
+def _copy_data(source: int, target: int, progress: Progress | None) -> None:
+    length = os.fstat(source).st_size
+    os.ftruncate(target, length)
+    for start, end in _extents(source, length):
+        place = start
+        while place < end:
+            copied = os.copy_file_range(source, target, min(end - place, _CHUNK), place, place)
+            if copied == 0:
+                break  # the source became shorter
+            place += copied
+            if progress is not None:
+                progress(100.0 * place / length)
+
+
+def _extents(descriptor: int, length: int) -> Iterator[tuple[int, int]]:
+    """Where a file holds data, as (start, end)."""
+    place = 0
+    while place < length:
+        try:
+            start = os.lseek(descriptor, place, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        place = os.lseek(descriptor, start, os.SEEK_HOLE)
+        yield start, place
