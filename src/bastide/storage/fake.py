@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from bastide.base.errors import AlreadyExists, InvalidParameter, NoSpace, NotFound, WrongState
 from bastide.base.layout import Layout
@@ -51,6 +51,7 @@ class FakeStorage:
             shared=self.config.shared,
             disk_formats=frozenset({"raw", "qcow2"} if "images" in self.config.contents else ()),
             snapshots=frozenset({"raw", "qcow2", "subvol"}),
+            instant=frozenset({"raw", "qcow2", "subvol"}),
             clones=frozenset({"raw", "qcow2", "subvol"}),
             copy_on_write="copies that are counted as none",
             shrinks=True,
@@ -276,8 +277,9 @@ class FakeStorage:
         self._keep(parse_name(target), volume.size)
         return target
 
-    def clone_name(self, base: str, vmid: int, number: int) -> str:
+    def clone_name(self, base: str, vmid: int, number: int, content: Literal["images", "rootdir"]) -> str:
         """`BASE/101/vm-101-disk-0.subvol`."""
+        del content
         return names.clone_name(base, vmid, number)
 
     async def clone(self, base: str, name: str) -> None:

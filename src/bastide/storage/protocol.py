@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from bastide.model.storage import (
     Content,
@@ -30,7 +30,8 @@ class Capabilities:
     `contents`: content types it can hold; `container_format`: the format of new container volumes;
     `enforces_size`: whether a container volume cannot outgrow its size; `shared`: seen by all nodes;
     `disk_formats`: the formats of VMs' disks, none when it holds none; `default_disk_format`: the one of a new disk;
-    `snapshots`: formats of volumes that a SnapshotStorage can take back in time; `clones`: formats that a CloneStorage
+    `snapshots`: formats of volumes that a SnapshotStorage can take back in time, `instant` those of them of which nothing
+    is copied for it; `clones`: formats that a CloneStorage
     makes linked clones of; `copy_on_write`: by what means a guest shares its base, in words, None when it is copied;
     `thin`: whether a volume takes space only for what is written; `shrinks`: whether a container's volume can shrink.
     """
@@ -42,6 +43,7 @@ class Capabilities:
     disk_formats: frozenset[DiskFormat] = frozenset()
     default_disk_format: DiskFormat = "raw"
     snapshots: frozenset[VolumeFormat] = frozenset()
+    instant: frozenset[VolumeFormat] = frozenset()
     clones: frozenset[VolumeFormat] = frozenset()
     copy_on_write: str | None = None
     thin: bool = True
@@ -185,8 +187,11 @@ class CloneStorage(Storage, Protocol):
         Raises WrongState when it has snapshots that the storage cannot keep. May be repeated with the old name.
         """
 
-    def clone_name(self, base: str, vmid: int, number: int) -> str:
-        """The name that a linked clone of the base would have: `BASE/101/vm-101-disk-0.qcow2`."""
+    def clone_name(self, base: str, vmid: int, number: int, content: Literal["images", "rootdir"]) -> str:
+        """The name that a linked clone of the base would have: `BASE/101/vm-101-disk-0.qcow2`.
+
+        `content` tells whether it is a disk or a container's file system, where the base's name does not.
+        """
 
     async def clone(self, base: str, name: str) -> None:
         """Make a linked clone. Raises NotFound, AlreadyExists, NoSpace; leaves nothing when it fails."""
