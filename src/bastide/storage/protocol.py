@@ -30,9 +30,9 @@ class Capabilities:
     `contents`: content types it can hold; `container_format`: the format of new container volumes;
     `enforces_size`: whether a container volume cannot outgrow its size; `shared`: seen by all nodes;
     `disk_formats`: the formats of VMs' disks, none when it holds none; `default_disk_format`: the one of a new disk;
-    `snapshots`: formats of volumes that a SnapshotStorage can take back in time, `instant` those of them of which nothing
-    is copied for it; `clones`: formats that a CloneStorage
-    makes linked clones of; `copy_on_write`: by what means a guest shares its base, in words, None when it is copied;
+    `snapshots`: formats of volumes that a SnapshotStorage can take back in time; `instant`: those of them of which
+    nothing is copied for it; `clones`: formats that a CloneStorage makes linked clones of; `copy_on_write`: by what
+    means a guest shares its base, in words, None when it is copied;
     `thin`: whether a volume takes space only for what is written; `shrinks`: whether a container's volume can shrink.
     """
 
