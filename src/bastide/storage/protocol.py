@@ -32,7 +32,8 @@ class Capabilities:
     `disk_formats`: the formats of VMs' disks, none when it holds none; `default_disk_format`: the one of a new disk;
     `snapshots`: formats of volumes that a SnapshotStorage can take back in time; `instant`: those of them of which
     nothing is copied for it; `clones`: formats that a CloneStorage makes linked clones of; `copy_on_write`: by what
-    means a guest shares its base, in words, None when it is copied;
+    means a guest shares its base, in words, None when it is copied; `layered`: whether what a container gets of a base is
+    an overlay, on which overlayfs in the guest cannot stand again;
     `thin`: whether a volume takes space only for what is written; `shrinks`: whether a container's volume can shrink.
     """
 
@@ -46,6 +47,7 @@ class Capabilities:
     instant: frozenset[VolumeFormat] = frozenset()
     clones: frozenset[VolumeFormat] = frozenset()
     copy_on_write: str | None = None
+    layered: bool = False
     thin: bool = True
     shrinks: bool = False
 
