@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from bastide.base.errors import BastideError, InvalidParameter, NotSupported, WrongState
+from bastide.base.errors import BastideError, HostFailure, InvalidParameter, NotSupported, WrongState
 from bastide.base.units import MIB
 from bastide.guest.vm_protocol import VmPlan, VmStatus
 from bastide.model.guest import Address, GuestState, Usage
@@ -47,6 +47,7 @@ class FakeVmEngine:
         self.stale: set[int] = set()
         self.refused: dict[str, str] = {}
         self.listeners: list[Listener] = []
+        self.kept: dict[tuple[int, str], list[str]] = {}
 
     @property
     def accelerator(self) -> tuple[Literal["kvm", "tcg"], str | None]:
@@ -250,6 +251,40 @@ class FakeVmEngine:
     async def set_limits(self, vmid: int, config: VmConfig) -> None:
         """See VmHotChange."""
         self._note("set_limits", vmid, config)
+
+    # snapshots
+
+    async def snapshot_disks(self, vmid: int, snapshot: str, keys: Sequence[str]) -> None:
+        """See VmSnapshots; `kept` holds them as (vmid, key): names."""
+        guest = self._note("snapshot_disks", vmid, snapshot, *keys)
+        for key in keys:
+            disk = guest.plan.disk(key)
+            if disk is None or disk.format != "qcow2":
+                raise HostFailure(f"{key} cannot keep snapshots")
+            if snapshot in self.kept.get((vmid, key), ()):
+                raise HostFailure(f"{key} has a snapshot '{snapshot}' already")
+        for key in keys:
+            self.kept.setdefault((vmid, key), []).append(snapshot)
+
+    async def delete_disk_snapshot(self, vmid: int, snapshot: str, key: str) -> None:
+        """See VmSnapshots."""
+        self._note("delete_disk_snapshot", vmid, snapshot, key)
+        if snapshot in self.kept.get((vmid, key), ()):
+            self.kept[vmid, key].remove(snapshot)
+
+    async def save_memory(self, vmid: int, target: int) -> None:
+        """See VmSnapshots; what is written is the VM's uuid."""
+        guest = self._note("save_memory", vmid)
+        os.pwrite(target, guest.plan.uuid.encode(), 0)
+        self.set_status(vmid, state="postmigrate")
+
+    async def start_from(self, plan: VmPlan, memory: int) -> None:
+        """See VmSnapshots."""
+        self._maybe_fail("start_from")
+        if os.pread(memory, 64, 0).rstrip(b"\0").decode(errors="replace") != plan.uuid:
+            raise HostFailure("this memory is not the VM's")
+        await self.start(plan)
+        self.told.append(("start_from", plan.vmid))
 
     # agent and consoles
 

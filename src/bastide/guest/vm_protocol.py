@@ -251,7 +251,7 @@ class VmConsole(Protocol):
         """Run a command of QEMU's human monitor and return what it prints."""
 
 
-class VmEngine(VmLifecycle, Inspection, VmHotChange, VmAgent, VmConsole, Protocol):
+class VmEngine(VmLifecycle, Inspection, VmHotChange, VmSnapshots, VmAgent, VmConsole, Protocol):
     """All that a VM engine does."""
 
     @property

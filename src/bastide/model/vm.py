@@ -201,10 +201,14 @@ class VmOptions(Record):
 class VmConfig(VmOptions):
     """A stored VM: its options, with what an absent one means. The defaults are Proxmox VE's.
 
-    `meta` notes the making (`ctime=<seconds since the epoch>`).
+    `meta` notes the making (`ctime=<seconds since the epoch>`); `parent` is the snapshot that its state comes from.
+    A VM that is suspended to disk has its memory in the volume `vmstate`, for the machine type `runningmachine`.
     """
 
     meta: Annotated[str | None, Field(max_length=512)] = None
+    parent: Annotated[str | None, Field(max_length=40)] = None
+    vmstate: VolumeIdText | None = None
+    runningmachine: Annotated[str | None, Field(max_length=80)] = None
 
     @property
     def memory_mib(self) -> int:

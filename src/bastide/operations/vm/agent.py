@@ -107,8 +107,8 @@ async def freeze(rooms: Rooms, vmid: int, *, deadline: float = _FREEZE_SECONDS) 
     try:
         count = int(await ask(rooms, vmid, "guest-fsfreeze-freeze", deadline=deadline))
     except BaseException:
-        # A late agent may freeze after we gave up on it.
-        await _thaw_surely(rooms, vmid)
+        # A late agent may freeze after we gave up on it. Whoever asked does not wait for it.
+        _thaws[vmid] = asyncio.create_task(_thaw_later(rooms, vmid, 0))
         raise
     _thaws[vmid] = asyncio.create_task(_thaw_later(rooms, vmid, deadline))
     return count
@@ -117,7 +117,12 @@ async def freeze(rooms: Rooms, vmid: int, *, deadline: float = _FREEZE_SECONDS) 
 async def thaw(rooms: Rooms, vmid: int) -> int:
     """Let the guest's file systems go on; how many were frozen."""
     _forget_thaw(vmid)
-    count = int(await ask(rooms, vmid, "guest-fsfreeze-thaw"))
+    try:
+        count = int(await ask(rooms, vmid, "guest-fsfreeze-thaw"))
+    except BaseException:
+        if await rooms.store.get(f"frozen/{vmid}") is not None:
+            _thaws[vmid] = asyncio.create_task(_thaw_later(rooms, vmid, 0))
+        raise
     await rooms.store.delete(f"frozen/{vmid}")
     return count
 

@@ -22,7 +22,7 @@ from bastide.operations.volumes import delete_volumes, owned_volumes, volumes_of
 from bastide.tasks.tasks import Task
 
 _HASHED = re.compile(r"\$[0-9a-z]+\$.+", re.ASCII)
-_NOT_REMOVABLE = {"meta"}
+_NOT_REMOVABLE = {"meta", "parent", "vmstate", "runningmachine"}
 
 
 async def update_config(

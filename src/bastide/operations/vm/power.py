@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 from bastide.base.errors import DeadlineExceeded, Locked, WrongState
-from bastide.base.ids import Upid
+from bastide.base.ids import Upid, VolumeId
+from bastide.guest.vm_protocol import VmPlan
+from bastide.host import disk_image
 from bastide.model.access import Identity
 from bastide.model.guest import Guest, GuestState
 from bastide.model.vm import VmConfig
@@ -35,7 +38,7 @@ async def start(rooms: Rooms, by: Identity, vmid: int, *, timeout: float | None 
     guest = await rooms.guests.get(vmid, "qemu")
     if rooms.vms.state(vmid) is not GuestState.STOPPED:
         raise WrongState(f"VM {vmid} already running")
-    if guest.config.get("template"):
+    if guest.is_template:
         raise WrongState(f"you can't start VM {vmid}: it is a template")
     return await _task(rooms, by, vmid, "qmstart", work)
 
@@ -100,10 +103,20 @@ async def resume(rooms: Rooms, by: Identity, vmid: int) -> Upid:
     return await _task(rooms, by, vmid, "qmresume", work)
 
 
-async def start_locked(rooms: Rooms, guest: Guest, task: Task) -> None:
-    """Start a VM whose lock the task holds; leaves nothing of it when that fails."""
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a running VM's memory was kept as: the volume, and the machine type that it belongs to."""
+
+    volid: VolumeId
+    machine: str | None
+
+
+async def start_locked(rooms: Rooms, guest: Guest, task: Task, memory: Memory | None = None) -> None:
+    """Start a VM whose lock the task holds, or let it go on with its `memory`; leaves nothing of it when that fails."""
     if rooms.vms.state(guest.vmid) is not GuestState.STOPPED:
         raise WrongState(f"VM {guest.vmid} already running")
+    if guest.is_template:
+        raise WrongState(f"you can't start VM {guest.vmid}: it is a template")
     guest = await apply_pending(rooms, guest, task)
     config = VmConfig.parse(guest.config)
     cards = ports(config)
@@ -120,13 +133,19 @@ async def start_locked(rooms: Rooms, guest: Guest, task: Task) -> None:
         await cloudinit.write_drive(rooms, guest)
         plan = await vm_plan(rooms, guest)
         await rooms.network.register(guest.vmid, guest.name, cards)
-        await rooms.vms.start(plan)
+        await (rooms.vms.start(plan) if memory is None else _start_from(rooms, plan, memory))
         for index, card in cards.items():
             await rooms.network.connect(guest.vmid, index, card, "qemu")
     except BaseException:
         await asyncio.shield(_undo_start(rooms, guest, task))
         raise
     await hooks.run_hook(rooms, guest, "post-start", task)
+
+
+async def _start_from(rooms: Rooms, plan: VmPlan, memory: Memory) -> None:
+    path = await (await rooms.storages.disks(memory.volid.storage)).disk_path(memory.volid.name)
+    with disk_image.opened(path) as opened:
+        await rooms.vms.start_from(replace(plan, machine=memory.machine or plan.machine), opened)
 
 
 async def _undo_start(rooms: Rooms, guest: Guest, task: Task) -> None:
