@@ -183,8 +183,11 @@ class ContainerOptions(Record):
 class ContainerConfig(ContainerOptions):
     """A stored container: its options, with what an absent one means.
 
-    The defaults are Proxmox VE's; an absent key stays absent in the stored text.
+    The defaults are Proxmox VE's; an absent key stays absent in the stored text. `parent` is the snapshot that its
+    state comes from.
     """
+
+    parent: Annotated[str | None, Field(max_length=40)] = None
 
     @property
     def memory_mib(self) -> int:

@@ -41,7 +41,15 @@ def volume_of(mount: RootFs | MountPoint) -> VolumeId | None:
 
 
 def volumes_of(guest: Guest) -> list[VolumeId]:
-    """Every volume that belongs to the guest: in use, waiting for the next start, or unused."""
+    """Every volume that belongs to the guest: in use, waiting for the next start, unused, or a snapshot's."""
+    found = dict.fromkeys(str(volid) for volid in present_volumes(guest))
+    for snapshot in guest.snapshots.values():
+        found |= dict.fromkeys([*snapshot.volumes, *([snapshot.vmstate] if snapshot.vmstate else [])])
+    return [VolumeId.parse(text) for text in found]
+
+
+def present_volumes(guest: Guest) -> list[VolumeId]:
+    """The volumes that the guest's present configuration names: in use, waiting for the next start, or unused."""
     named = [owned_volumes(source, guest.vmid) for source in (guest.config, guest.pending)]
     return [VolumeId.parse(text) for text in dict.fromkeys([*named[0].values(), *named[1].values()])]
 

@@ -14,9 +14,17 @@ from bastide.operations.ct.interfaces import with_hardware_addresses
 from bastide.operations.interfaces import check_interfaces
 from bastide.operations.pending import keep_unused, reverted, with_changes
 from bastide.operations.rooms import Rooms
-from bastide.operations.volumes import allocate_volume, delete_volumes, owned_volumes, plan_volumes, volumes_of
+from bastide.operations.snapshots import check_unheld
+from bastide.operations.volumes import (
+    allocate_volume,
+    delete_volumes,
+    owned_volumes,
+    plan_volumes,
+    present_volumes,
+    volumes_of,
+)
 
-_NOT_REMOVABLE = {"rootfs", "unprivileged", "arch", "ostype"}
+_NOT_REMOVABLE = {"rootfs", "unprivileged", "arch", "ostype", "parent", "template"}
 
 
 async def update_config(
@@ -43,13 +51,15 @@ async def update_config(
         await check_interfaces(rooms, changes.net)
         config, volumes = await plan_volumes(rooms, vmid, changes, volumes_of(guest))
         _check_changes(guest, config)
-        doomed = [VolumeId.parse(str(guest.config[key])) for key in removed if key.startswith("unused")]
+        unused = {key: str(guest.config[key]) for key in removed if key.startswith("unused")}
+        check_unheld(guest, unused)
+        doomed = [VolumeId.parse(volume) for volume in unused.values()]
         for volid in [*(volume.volid for volume in volumes), *doomed]:
             await held.record(str(volid))
         undo.push_async_callback(delete_volumes, rooms, [volume.volid for volume in volumes])
         for volume in volumes:
             await allocate_volume(rooms, volume)
-        owned = {str(volid) for volid in volumes_of(guest)} - {str(volid) for volid in doomed}
+        owned = {str(volid) for volid in present_volumes(guest)} - {str(volid) for volid in doomed}
         guest = await _applied(rooms, reverted(guest, revert), config.to_text(), removed, undo)
         waiting = owned_volumes(guest.pending, vmid).values()
         guest = guest.with_config(keep_unused(sorted(owned), guest.config, vmid, waiting))
