@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from bastide.base.errors import DeadlineExceeded
@@ -59,7 +59,18 @@ class Bounded:
     async def call(self, function: Callable[[], T]) -> T:
         """Run a blocking call. Raises DeadlineExceeded, at once when an earlier call hangs; else what it raises."""
         self.check()
-        future = in_thread(function)
+        return await self._within(in_thread(function))
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await a coroutine that runs tools, in the same way: a tool that hangs in the kernel cannot be killed."""
+        try:
+            self.check()
+        except DeadlineExceeded:
+            work.close()
+            raise
+        return await self._within(asyncio.ensure_future(work))
+
+    async def _within(self, future: "asyncio.Future[T]") -> T:
         self._running[future] = time.monotonic()
         future.add_done_callback(self._forget)
         try:

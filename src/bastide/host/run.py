@@ -11,7 +11,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from bastide.base.errors import DeadlineExceeded, NotSupported, RunError
 
@@ -32,6 +32,13 @@ class Completed:
     def text(self) -> str:
         """Standard output as text."""
         return self.stdout.decode(errors="replace")
+
+
+class Runner(Protocol):
+    """What `run` is to those who only run tools to their end; tests give one that answers from memory."""
+
+    async def __call__(self, argv: Sequence[str], *, deadline: float = 60, check: bool = True) -> Completed:
+        """Run a process to its end; see `run`."""
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
