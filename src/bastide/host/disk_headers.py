@@ -133,6 +133,19 @@ def _qcow2(window: Window) -> ImageInfo:
     return ImageInfo("qcow2", size, backing, external)
 
 
+def snapshots(window: Window) -> list[str]:
+    """The names in a qcow2 image's table of snapshots, in its order. Raises HostFailure."""
+    _qcow2(window)
+    count, at = struct.unpack(">IQ", window.read(60, 12))
+    found = []
+    for _ in range(count):
+        id_size, name_size, extra = struct.unpack(">12xHH20xI", window.read(at, 40))
+        name = window.read(at + 40 + extra + id_size, name_size)
+        found.append(name.decode(errors="replace"))
+        at += (40 + extra + id_size + name_size + 7) // 8 * 8
+    return found
+
+
 def _check_features(incompatible: int, encryption: int) -> None:
     if encryption:
         raise HostFailure("the qcow2 image is encrypted")

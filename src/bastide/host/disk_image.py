@@ -3,7 +3,8 @@
 An image can name other files: a backing file, a data file, extents. QEMU would open them with its own rights, so that
 whoever brings an image could be shown a file of the host's. `check` is for what comes through a door: an image must be
 what it claims and hold all its data itself. `check_chain` is for a volume of ours before a guest gets it: a raw one is
-never looked into, because its guest may write there what it likes.
+never looked into, because its guest may write there what it likes. `check_link` and `opened_chain` are for a volume
+that builds on others: each header has to name the very file that is opened next.
 """
 
 import contextlib
@@ -16,8 +17,21 @@ from bastide.base.errors import HostFailure
 from bastide.host import disk_headers
 from bastide.host.disk_headers import MAX_VIRTUAL_SIZE, ImageInfo, Window
 from bastide.host.filesystems import translated
+from bastide.model.storage import DiskImage
 
-__all__ = ["MAX_VIRTUAL_SIZE", "ImageInfo", "check", "check_chain", "detect", "inspect", "opened"]
+__all__ = [
+    "MAX_VIRTUAL_SIZE",
+    "ImageInfo",
+    "check",
+    "check_chain",
+    "check_link",
+    "detect",
+    "inspect",
+    "links",
+    "opened",
+    "opened_chain",
+    "snapshots",
+]
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
 
@@ -67,6 +81,55 @@ def check_chain(source: Path | int, form: str, allowed: Callable[[str], bool] = 
         return info
     _refuse_references(info)
     return info
+
+
+def check_link(source: Path | int, image: DiskImage) -> ImageInfo:
+    """Make sure that an open volume is of its format, and that its header names `image.backing` and no other file.
+
+    A relative name counts from the image's own folder. Raises HostFailure.
+    """
+    backing = image.backing
+    if backing is None:
+        return check_chain(source, image.format)
+    info = check_chain(source, image.format, lambda text: _is_named(image.path, text, backing.path))
+    if info.backing is None:
+        raise HostFailure(f"the {image.format} image '{image.path.name}' does not build on '{backing.path.name}'")
+    return info
+
+
+def links(image: DiskImage) -> Iterator[DiskImage]:
+    """The image and what it builds on, the nearest first."""
+    here: DiskImage | None = image
+    while here is not None:
+        yield here
+        here = here.backing
+
+
+@contextlib.contextmanager
+def opened_chain(image: DiskImage, *, writable: bool = False) -> Iterator[list[int]]:
+    """Descriptors of an image and of what it builds on, each checked by `check_link`; only the first is `writable`.
+
+    Raises HostFailure.
+    """
+    with contextlib.ExitStack() as stack:
+        numbers: list[int] = []
+        for link in links(image):
+            flags = os.O_RDWR if writable and not numbers else os.O_RDONLY
+            # Devices have links as names; a volume that is a link is not one of ours.
+            path = Path(os.path.realpath(link.path)) if link.device else link.path
+            numbers.append(stack.enter_context(opened(path, flags)))
+            check_link(numbers[-1], link)
+        yield numbers
+
+
+def snapshots(source: Path | int) -> list[str]:
+    """The names of the snapshots inside a qcow2 image, oldest first. Raises HostFailure."""
+    with _window(source) as window:
+        return disk_headers.snapshots(window)
+
+
+def _is_named(image: Path, text: str, backing: Path) -> bool:
+    return os.path.normpath(image.parent / text) == os.path.normpath(backing)
 
 
 @contextlib.contextmanager

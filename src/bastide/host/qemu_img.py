@@ -6,19 +6,31 @@ call names the formats; nothing is probed.
 
 import asyncio
 import contextlib
+import json
 import os
 import re
+import stat
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bastide.base.errors import DeadlineExceeded, HostFailure, NoSpace, NotSupported, RunError
+from bastide.base.errors import (
+    AlreadyExists,
+    DeadlineExceeded,
+    HostFailure,
+    NoSpace,
+    NotFound,
+    NotSupported,
+    RunError,
+)
 from bastide.base.units import GIB, MIB
 from bastide.host import disk_image
 from bastide.host.filesystems import translated
 from bastide.host.run import kill_group, spawn
 from bastide.host.sandbox import Bounds, sandboxed
+from bastide.model.storage import DiskImage
 
 Preallocation = Literal["off", "metadata", "falloc", "full"]
 Progress = Callable[[float], None]
@@ -32,6 +44,7 @@ _STDERR_LIMIT = 64 * 1024
 _SECONDS = 600  # of processor time, beside what the size asks for
 _BYTES_A_SECOND = 10 * MIB
 _RESIZABLE = ("raw", "qcow2")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,127}", re.ASCII)
 
 
 async def create(path: Path, form: str, size: int, preallocation: Preallocation = "off") -> None:
@@ -47,41 +60,183 @@ async def create(path: Path, form: str, size: int, preallocation: Preallocation 
         await _run(argv, [(target, True)], size)
 
 
+async def create_overlay(path: Path, backing_name: str, backing_format: str, size: int) -> None:
+    """Make a qcow2 image of `size` bytes that builds on another; the file must not exist.
+
+    `backing_name` is what the header will say (`disk_image.check_link`); the file of that name is not looked at, and
+    has at most `size` bytes. Raises NoSpace, HostFailure; leaves nothing then.
+    """
+    async with _fresh(path) as target:
+        argv = [
+            _PROGRAM,
+            "create",
+            "-q",
+            "-u",
+            "-f",
+            "qcow2",
+            "-b",
+            backing_name,
+            "-F",
+            backing_format,
+            "/0",
+            str(size),
+        ]
+        await _run(argv, [(target, True)], size)
+
+
 async def resize(path: Path, form: str, size: int) -> None:
     """Grow an image that nothing has open to `size` bytes. Raises NoSpace, NotSupported, HostFailure."""
     if form not in _RESIZABLE:
         raise NotSupported(f"{form} images cannot be resized")
     with disk_image.opened(path, os.O_RDWR) as target:
-        info = disk_image.check_chain(target, form)
+        info = disk_image.check_chain(target, form, _any_backing)
         if info.virtual_size > size:
             raise HostFailure(f"an image cannot shrink from {info.virtual_size} to {size} bytes")
         if form == "raw":
             await asyncio.to_thread(_reserve, target, size, False)
         else:
-            await _run([_PROGRAM, "resize", "-q", "-f", form, "/0", str(size)], [(target, True)], size)
+            await _run([_PROGRAM, "resize", "-q", _alone(form), str(size)], [(target, True)], size)
+
+
+async def snapshot_create(path: Path, name: str) -> None:
+    """Keep the state of a qcow2 image that nothing has open, inside it. Raises AlreadyExists, NoSpace, HostFailure."""
+    if name in await snapshot_list(path):
+        raise AlreadyExists(f"the image has a snapshot '{name}' already")
+    await _snapshot(path, "-c", name)
+
+
+async def snapshot_apply(path: Path, name: str) -> None:
+    """Give a qcow2 image that nothing has open the state of a snapshot; may be repeated. Raises NotFound, NoSpace."""
+    if name not in await snapshot_list(path):
+        raise NotFound(f"the image has no snapshot '{name}'")
+    await _snapshot(path, "-a", name)
+
+
+async def snapshot_delete(path: Path, name: str) -> None:
+    """Forget a snapshot of a qcow2 image that nothing has open; one that is gone already is fine."""
+    while name in await snapshot_list(path):
+        await _snapshot(path, "-d", name)
+
+
+async def snapshot_list(path: Path) -> list[str]:
+    """The snapshots inside a qcow2 image, oldest first. Raises HostFailure."""
+    return await asyncio.to_thread(disk_image.snapshots, path)
 
 
 async def convert(
-    source: Path | int,
+    source: Path | int | DiskImage,
     source_format: str,
     target: Path,
     target_format: str,
     *,
     preallocation: Preallocation = "off",
     progress: Progress | None = None,
+    rate: int = 0,
 ) -> None:
     """Copy what a guest would see in `source` into a new image; `target` must not exist. Holes stay holes.
 
-    `source` is a path, or a descriptor that was checked. Raises NoSpace while some room is left for others,
+    `source` is a path, a descriptor that was checked, or a volume of ours with what it builds on and the snapshot in it
+    that is meant. `rate` in bytes a second, 0 for no limit. Raises NoSpace while some room is left for others,
     HostFailure; whatever happens, also when it is cancelled, no part of the target stays behind.
     """
-    with contextlib.nullcontext(source) if isinstance(source, int) else disk_image.opened(source) as opened:
-        size = disk_image.check_chain(opened, source_format).virtual_size
-        options = _options(target_format, preallocation)
-        argv = [_PROGRAM, "convert", "-p", "-f", source_format, "-O", target_format, *options, "/0", "/1"]
+    with _source(source, source_format) as opened:
+        options = ["-O", target_format, *_options(target_format, preallocation)]
         async with _fresh(target) as made:
-            await _run(argv, [(opened, False), (made, True)], size, progress)
+            await _convert(opened, [*options, *_rated(rate)], f"/{len(opened.files)}", made, progress)
             await asyncio.to_thread(os.fsync, made)
+
+
+async def convert_onto(
+    source: Path | int | DiskImage,
+    source_format: str,
+    device: Path,
+    *,
+    zeroed: bool = False,
+    progress: Progress | None = None,
+    rate: int = 0,
+) -> None:
+    """Copy what a guest would see in `source` to the beginning of a block device that is large enough; see `convert`.
+
+    `zeroed` says that the device reads as zeros, so that holes need not be written. Whatever it held beyond is zeros
+    then. When it fails, anything may be on the device.
+    """
+    with _source(source, source_format) as opened, disk_image.opened(device, os.O_RDWR) as made:
+        options = ["-n", *(["--target-is-zero"] if zeroed else []), *_rated(rate), "--target-image-opts"]
+        driver = "host_device" if stat.S_ISBLK(os.fstat(made).st_mode) else "file"
+        target = f"driver=raw,file.driver={driver},file.filename=/{len(opened.files)}"
+        await _convert(opened, options, target, made, progress)
+        await asyncio.to_thread(_end_with_zeros, made, opened.size, zeroed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Open files to copy from, as `name` of qemu-img's; `size` is what a guest sees, in bytes."""
+
+    files: list[int]
+    name: str
+    size: int
+    options: list[str]
+
+
+@contextlib.contextmanager
+def _source(source: Path | int | DiskImage, form: str) -> Iterator[_Source]:
+    with contextlib.ExitStack() as stack:
+        if isinstance(source, DiskImage):
+            files = stack.enter_context(disk_image.opened_chain(source))
+            forms = [str(link.format) for link in disk_image.links(source)]
+            options = [] if source.inside is None else ["-l", f"snapshot.name={_plain(source.inside)}"]
+            size = disk_image.check_link(files[0], source).virtual_size
+        else:
+            files = [source if isinstance(source, int) else stack.enter_context(disk_image.opened(source))]
+            forms, options = [form], []
+            size = disk_image.check_chain(files[0], form).virtual_size
+        yield _Source(files, _spelled(files, forms), size, options)
+
+
+async def _convert(source: _Source, options: list[str], name: str, target: int, progress: Progress | None) -> None:
+    argv = [_PROGRAM, "convert", "-p", *source.options, *options, source.name, name]
+    files = [*((descriptor, False) for descriptor in source.files), (target, True)]
+    await _run(argv, files, source.size, progress)
+
+
+def _rated(rate: int) -> list[str]:
+    return ["-r", str(rate)] if rate else []
+
+
+async def _snapshot(path: Path, act: str, name: str) -> None:
+    with disk_image.opened(path, os.O_RDWR) as target:
+        size = disk_image.check_chain(target, "qcow2", _any_backing).virtual_size
+        await _run([_PROGRAM, "snapshot", "-q", act, _plain(name), _alone("qcow2")], [(target, True)], size)
+
+
+def _plain(name: str) -> str:
+    """A snapshot's name, if qemu-img takes it for nothing else."""
+    if _NAME.fullmatch(name) is None:
+        raise HostFailure(f"'{name[:60]}' is no name of a snapshot")
+    return name
+
+
+def _any_backing(_name: str) -> bool:
+    """For work on the image's own tables: `_alone` opens no other file, whatever the header names."""
+    return True
+
+
+def _alone(form: str) -> str:
+    return f"json:{json.dumps({**_node(form, 0, device=False), 'backing': None})}"
+
+
+def _spelled(files: Sequence[int], forms: Sequence[str]) -> str:
+    """The file name that tells qemu-img every file, its format and driver, so that nothing is left to a header."""
+    node: dict[str, object] | None = None
+    for number in reversed(range(len(files))):
+        device = stat.S_ISBLK(os.fstat(files[number]).st_mode)
+        above = _node(forms[number], number, device=device)
+        node = {**above, "backing": node} if forms[number] in ("qcow2", "vmdk") else above
+    return f"json:{json.dumps(node)}"
+
+
+def _node(form: str, number: int, *, device: bool) -> dict[str, object]:
+    return {"driver": form, "file": {"driver": "host_device" if device else "file", "filename": f"/{number}"}}
 
 
 @contextlib.asynccontextmanager
@@ -108,6 +263,15 @@ def _reserve(descriptor: int, size: int, allocate: bool) -> None:
         os.ftruncate(descriptor, size)
         if allocate and size:
             os.posix_fallocate(descriptor, 0, size)
+
+
+def _end_with_zeros(descriptor: int, start: int, zeroed: bool) -> None:
+    with translated("write to the device"):
+        left = 0 if zeroed else os.lseek(descriptor, 0, os.SEEK_END) - start
+        while left > 0:
+            written = os.pwrite(descriptor, bytes(min(left, MIB)), start)
+            start, left = start + written, left - written
+        os.fsync(descriptor)
 
 
 async def _run(
@@ -163,7 +327,7 @@ async def _follow(process: Process, progress: Progress | None) -> None:
 
 async def _watch(process: Process, target: int, full: asyncio.Event) -> None:
     """End it before it fills the file system that guests write to as well."""
-    while True:
+    while stat.S_ISREG(os.fstat(target).st_mode):
         figures = os.fstatvfs(target)
         reserve = min(GIB, figures.f_blocks * figures.f_frsize // 20)
         if figures.f_bavail * figures.f_frsize < reserve:

@@ -10,6 +10,7 @@ Sources: unshare(2), open_tree(2), pivot_root(2), setrlimit(2), setpriv(1), capa
 import errno
 import os
 import resource
+import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +56,9 @@ def run(given: str, memory: int, seconds: int, length: int, argv: list[str]) -> 
     for number, item in enumerate(given.split(",") if given else ()):
         descriptor = int(item[:-1])
         tree = syscalls.open_tree(f"/proc/self/fd/{descriptor}")
-        flags = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_NOEXEC
+        flags = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
+        if not stat.S_ISBLK(os.fstat(descriptor).st_mode):
+            flags |= syscalls.MOUNT_ATTR_NODEV
         syscalls.mount_setattr(tree, set_flags=flags | (0 if item[-1] == "w" else syscalls.MOUNT_ATTR_RDONLY))
         trees[str(number)] = tree
     syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET)
