@@ -1,6 +1,7 @@
 """Removing a guest of either kind with everything that belongs to it."""
 
 from dataclasses import replace
+from typing import cast
 
 from bastide.base.errors import Locked, WrongState
 from bastide.base.ids import Upid, VolumeId
@@ -10,6 +11,7 @@ from bastide.operations import pools
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm import cloudinit
 from bastide.operations.volumes import delete_volumes, volumes_of
+from bastide.storage.protocol import CloneStorage
 from bastide.tasks.tasks import Task
 
 
@@ -30,6 +32,7 @@ async def destroy_guest(
         async with rooms.locks.hold(vmid, task.upid, "destroy"):
             guest = await rooms.guests.get(vmid)
             _refuse(rooms, guest, force=force)
+            await _refuse_base(rooms, guest)
             if rooms.engine(guest).state(vmid) is not GuestState.STOPPED:
                 await rooms.engine(guest).stop(vmid)
             guest = await rooms.guests.update(replace(guest, config={**guest.config, "lock": "destroyed"}))
@@ -58,6 +61,14 @@ async def erase(rooms: Rooms, guest: Guest, task: Task | None) -> None:
     # A later guest of the same vmid must not inherit the rights on this one.
     await rooms.access.grants.forget(path=f"/vms/{guest.vmid}")
     await rooms.guests.delete(guest.vmid)
+
+
+async def _refuse_base(rooms: Rooms, guest: Guest) -> None:
+    """Raise WrongState when linked clones build on a volume of the guest: half of it would be gone otherwise."""
+    for volid in volumes_of(guest) if guest.is_template else ():
+        storage = await rooms.storages.get(volid.storage)
+        if storage.capabilities.clones and (clones := await cast(CloneStorage, storage).clones_of(volid.name)):
+            raise WrongState(f"base volume '{volid}' is still in use by linked clones: {', '.join(clones)}")
 
 
 async def _delete_unreferenced(rooms: Rooms, vmid: int, task: Task) -> None:

@@ -6,7 +6,11 @@ from dataclasses import replace
 from bastide.base.errors import BastideError, InvalidParameter
 from bastide.base.ids import VolumeId
 from bastide.model.guest import Guest, GuestState
+from bastide.operations import snapshots
 from bastide.operations.architect import compare_guests
+from bastide.operations.ct import snapshot as ct_snapshot
+from bastide.operations.ct import stillness as ct_stillness
+from bastide.operations.ct import template as ct_template
 from bastide.operations.destroy import erase
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import delete_volumes, volumes_of
@@ -19,15 +23,21 @@ async def recover(rooms: Rooms) -> None:
 
     * running tasks of the dead daemon end as failed;
     * a guest whose creation was interrupted is removed, one whose deletion was interrupted is deleted to the end;
+    * containers that were frozen for a moment go on;
+    * snapshots that were being taken are undone, deletions and rollbacks and the making of templates carried on;
     * guests that were only there to be measured are removed;
     * volumes that an interrupted task had made and no guest uses are removed;
     * all locks are released. Running guests keep running.
     """
     for record in await rooms.tasks.recover():
         _log.warning("task %s was interrupted", record.upid)
+    await ct_stillness.let_go(rooms)
     for guest in await rooms.guests.list():
         if guest.config.get("lock") in ("create", "destroyed"):
             await _remove(rooms, guest)
+        elif guest.kind == "lxc":
+            await snapshots.finish(rooms, guest, ct_snapshot.MEANS)
+            await ct_template.finish(rooms, guest.vmid)
     for guest in await compare_guests.left(rooms):
         await _remove(rooms, guest)
     await _free_journaled(rooms)

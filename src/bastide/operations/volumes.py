@@ -70,6 +70,15 @@ def owned_volumes(config: Mapping[str, Scalar], vmid: int) -> dict[str, str]:
     return found
 
 
+def with_volume(value: Scalar, volid: VolumeId, size: int | None = None) -> str:
+    """A mount of a container's with another volume, and its `size` in bytes where that is given (0: no limit)."""
+    parts = propstring.parse(str(value), "volume")
+    if size is not None:
+        parts.pop("size", None)
+        parts |= {"size": units.format_size(size)} if size else {}
+    return propstring.render({**parts, "volume": str(volid)}, "volume")
+
+
 async def plan_volumes(
     rooms: Rooms, vmid: int, options: ContainerOptions, taken: list[VolumeId]
 ) -> tuple[ContainerConfig, list[NewVolume]]:

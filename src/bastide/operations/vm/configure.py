@@ -14,11 +14,12 @@ from bastide.model.vm import VmConfig, VmOptions
 from bastide.operations.interfaces import check_interfaces
 from bastide.operations.pending import keep_unused, reverted, shown_value, with_changes
 from bastide.operations.rooms import Rooms
+from bastide.operations.snapshots import check_unheld
 from bastide.operations.vm import hot
 from bastide.operations.vm.identity import with_vmgenid
 from bastide.operations.vm.ports import ports, with_hardware_addresses
 from bastide.operations.vm.volumes import CLOUDINIT, make_disk, plan_disks, with_size
-from bastide.operations.volumes import delete_volumes, owned_volumes, volumes_of
+from bastide.operations.volumes import delete_volumes, owned_volumes, present_volumes, volumes_of
 from bastide.tasks.tasks import Task
 
 _HASHED = re.compile(r"\$[0-9a-z]+\$.+", re.ASCII)
@@ -47,6 +48,7 @@ async def update_config(
         guest = await rooms.guests.get(vmid, "qemu")
         _check_current(guest, digest)
         removed = _check_deletions(guest, delete, changes)
+        check_unheld(guest, _going(guest, removed, force=force))
         before = VmConfig.parse(guest.wanted_config)
         changes = with_vmgenid(with_hardware_addresses(hashed_password(changes), before))
         await check_interfaces(rooms, ports(changes))
@@ -59,7 +61,7 @@ async def update_config(
             made = await make_disk(rooms, disk, VmConfig.parse({**guest.config, **config.to_text()}), task)
             if made is not None:
                 config = with_size(config, disk.key, made.size)
-        owned = {str(volid) for volid in volumes_of(guest)} | {str(disk.volid) for disk in disks}
+        owned = {str(volid) for volid in present_volumes(guest)} | {str(disk.volid) for disk in disks}
         changed = await _applied(rooms, reverted(guest, revert), config.to_text(), removed, undo)
         doomed = _doomed(guest, changed, removed, force=force)
         for volid in doomed:
@@ -133,6 +135,12 @@ def _check_deletions(guest: Guest, delete: Iterable[str], changes: VmOptions) ->
 def _without(config: Mapping[str, Scalar], removed: Iterable[str]) -> dict[str, Scalar]:
     gone = set(removed)
     return {key: value for key, value in config.items() if key not in gone}
+
+
+def _going(guest: Guest, removed: list[str], *, force: bool) -> dict[str, str]:
+    """{key: volume} of what deleting those keys removes for good."""
+    owned = owned_volumes(guest.config, guest.vmid)
+    return {key: owned[key] for key in removed if key in owned and (force or key.startswith("unused"))}
 
 
 def _doomed(guest: Guest, changed: Guest, removed: list[str], *, force: bool) -> list[str]:
