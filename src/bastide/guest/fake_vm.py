@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from bastide.base.errors import BastideError, HostFailure, InvalidParameter, NotSupported, WrongState
 from bastide.base.units import MIB
-from bastide.guest.vm_protocol import VmPlan, VmStatus
+from bastide.guest.vm_protocol import Mirror, PlannedDisk, VmPlan, VmStatus
 from bastide.model.guest import Address, GuestState, Usage
 from bastide.model.vm import VmConfig
 
@@ -28,6 +28,8 @@ class _Running:
     started: float
     status: VmStatus
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    mirrors: dict[str, tuple[PlannedDisk, str]] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
 
 
 class FakeVmEngine:
@@ -257,6 +259,8 @@ class FakeVmEngine:
     async def snapshot_disks(self, vmid: int, snapshot: str, keys: Sequence[str]) -> None:
         """See VmSnapshots; `kept` holds them as (vmid, key): names."""
         guest = self._note("snapshot_disks", vmid, snapshot, *keys)
+        if guest.status.state == "postmigrate":
+            raise WrongState(f"VM {vmid} has let go of its disks")
         for key in keys:
             disk = guest.plan.disk(key)
             if disk is None or disk.format != "qcow2":
@@ -272,10 +276,18 @@ class FakeVmEngine:
         if snapshot in self.kept.get((vmid, key), ()):
             self.kept[vmid, key].remove(snapshot)
 
-    async def save_memory(self, vmid: int, target: int) -> None:
+    async def save_memory(self, vmid: int, target: int, at_rest: Callable[[], Awaitable[None]] | None = None) -> None:
         """See VmSnapshots; what is written is the VM's uuid."""
         guest = self._note("save_memory", vmid)
-        os.pwrite(target, guest.plan.uuid.encode(), 0)
+        before = guest.status.state
+        self.set_status(vmid, state="finish-migrate")
+        try:
+            if at_rest is not None:
+                await at_rest()
+            os.pwrite(target, guest.plan.uuid.encode(), 0)
+        except BaseException:
+            self.set_status(vmid, state=before)
+            raise
         self.set_status(vmid, state="postmigrate")
 
     async def start_from(self, plan: VmPlan, memory: int) -> None:
@@ -285,6 +297,40 @@ class FakeVmEngine:
             raise HostFailure("this memory is not the VM's")
         await self.start(plan)
         self.told.append(("start_from", plan.vmid))
+
+    # mirrors
+
+    async def mirror(self, plan: VmPlan, key: str, target: PlannedDisk, token: str, *, speed: int = 0) -> None:
+        """See VmMirrors; the copy is in step at once, unless `answers["mirror"]` is another Mirror."""
+        guest = self._note("mirror", plan.vmid, key, token, speed)
+        if key in guest.mirrors:
+            raise HostFailure(f"{key} is copied already")
+        guest.mirrors[key] = (target, token)
+
+    async def mirror_progress(self, vmid: int, key: str) -> Mirror | None:
+        """See VmMirrors."""
+        self._maybe_fail("mirror_progress")
+        found = self._guest(vmid).mirrors.get(key)
+        if found is None:
+            return None
+        answer: Mirror = self.answers.get("mirror") or Mirror(found[0].size, found[0].size, ready=True)
+        return answer
+
+    async def change_over(self, vmid: int, key: str) -> None:
+        """See VmMirrors."""
+        guest = self._note("change_over", vmid, key)
+        if key not in guest.mirrors:
+            raise HostFailure(f"{key} is not copied")
+        guest.tokens[key] = guest.mirrors.pop(key)[1]
+
+    async def cancel_mirror(self, vmid: int, key: str) -> None:
+        """See VmMirrors."""
+        self._note("cancel_mirror", vmid, key).mirrors.pop(key, None)
+
+    async def image_token(self, vmid: int, key: str) -> str | None:
+        """See VmMirrors."""
+        self._maybe_fail("image_token")
+        return self._guest(vmid).tokens.get(key)
 
     # agent and consoles
 

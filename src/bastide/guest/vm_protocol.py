@@ -178,35 +178,51 @@ class VmSnapshots(Protocol):
     """A running VM's state, kept and given back; its disks at one point in time."""
 
     async def snapshot_disks(self, vmid: int, snapshot: str, keys: Sequence[str]) -> None:
-        """Make internal snapshots of these drives (qcow2) in one transaction: all or none. Raises HostFailure."""
+        """Make internal snapshots of these drives (qcow2) at one point in time: all or none.
+
+        Raises HostFailure; WrongState between `save_memory` and `resume`, when QEMU has let go of its disks.
+        """
 
     async def delete_disk_snapshot(self, vmid: int, snapshot: str, key: str) -> None:
         """Forget a drive's internal snapshot; one that is gone already is fine."""
 
-    async def save_memory(self, vmid: int, target: int) -> None:
-        """Write the running VM's memory and devices to an open file, and leave it paused at that point.
+    async def save_memory(self, vmid: int, target: int, at_rest: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Write the VM's memory and devices to an open file, and leave it paused at that point until `resume`.
 
-        Nothing is written to its disks any more until `resume`. Raises HostFailure, and then it runs on.
+        The guest runs while most of it is written. Then it stands still, everything it wrote is on its disks, and
+        `at_rest` is called: the state of the disks then goes with the memory. `resume` ends it at any point, also what
+        a daemon that died had begun. Raises HostFailure, NoSpace, NotSupported for a VM whose devices cannot be saved,
+        or what `at_rest` raises; then the VM runs on.
         """
 
     async def start_from(self, plan: VmPlan, memory: int) -> None:
-        """Start a VM with what `save_memory` wrote, from an open file; it goes on where it was."""
+        """Start a VM with what `save_memory` wrote, from an open file; it goes on where it was.
+
+        `plan` has the devices and the machine type that the VM had then. Raises HostFailure, and leaves nothing.
+        """
 
 
 class VmMirrors(Protocol):
     """Copies of a running VM's disks."""
 
-    async def mirror(self, plan: VmPlan, key: str, target: PlannedDisk, token: str) -> None:
-        """Begin to copy a drive to another image and keep it in step. `token` names the copy's node."""
+    async def mirror(self, plan: VmPlan, key: str, target: PlannedDisk, token: str, *, speed: int = 0) -> None:
+        """Begin to copy a drive to another image of the same size, and keep that in step.
+
+        `token` (at most 12 letters and digits) names the copy's node. `speed` in bytes a second, 0 for no limit.
+        Raises HostFailure, NotSupported; nothing is left of it then.
+        """
 
     async def mirror_progress(self, vmid: int, key: str) -> Mirror | None:
         """How far it is; None when there is no such job. Raises HostFailure with its error when it failed."""
 
     async def change_over(self, vmid: int, key: str) -> None:
-        """Let the guest use the copy, which is in step, and close the old image."""
+        """Let the guest use the copy, which is in step, and close the old image. Raises HostFailure.
+
+        After an error `image_token` says which one it uses.
+        """
 
     async def cancel_mirror(self, vmid: int, key: str) -> None:
-        """Stop copying; the guest keeps the old image. Without a job nothing happens."""
+        """Stop copying, and close what the drive does not use, whichever of the two that is."""
 
     async def image_token(self, vmid: int, key: str) -> str | None:
         """The token of the copy that a drive uses, None when it uses the image that it was started with."""
@@ -251,7 +267,7 @@ class VmConsole(Protocol):
         """Run a command of QEMU's human monitor and return what it prints."""
 
 
-class VmEngine(VmLifecycle, Inspection, VmHotChange, VmSnapshots, VmAgent, VmConsole, Protocol):
+class VmEngine(VmLifecycle, Inspection, VmHotChange, VmSnapshots, VmMirrors, VmAgent, VmConsole, Protocol):
     """All that a VM engine does."""
 
     @property
