@@ -24,6 +24,7 @@ from bastide.host import service
 from bastide.host.certificate import ensure_certificate
 from bastide.host.links import primary_address
 from bastide.model.access import ROOT
+from bastide.operations import bases
 from bastide.operations.autostart import start_all, stop_all
 from bastide.operations.recover import recover
 from bastide.operations.vm.agent import thaw_forgotten
@@ -85,7 +86,7 @@ async def _serve(house: House) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with _background(watch_stops(rooms), rooms.sampler.run(), _autostart(house)):
+    async with _background(watch_stops(rooms), rooms.sampler.run(), bases.tidy(rooms), _autostart(house)):
         await serve(
             create_app(services),
             listen=settings.listen,

@@ -20,6 +20,7 @@ from bastide.model.access import Identity
 from bastide.model.guest import Kind
 from bastide.model.record import Scalar
 from bastide.model.storage import Content, DiskFormat, Volume
+from bastide.operations import bases
 from bastide.operations.incoming import RESERVE, accept, free_name, split_compression
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import volumes_of
@@ -128,6 +129,7 @@ async def delete_volume(rooms: Rooms, by: Identity, volid: str) -> Upid:
         await _refuse_used(rooms, volid)
         await storage.delete(name)
         task.log(f"removed volume '{volid}'")
+        await bases.forget_source(rooms, volid, task)
 
     return await rooms.tasks.start("imgdel", f"{volume.vmid or ''}@{volume.volid.partition(':')[0]}", by, work)
 

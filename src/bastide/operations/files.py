@@ -183,7 +183,7 @@ async def _root(rooms: Rooms, guest: Guest, path: str) -> AsyncIterator[guestroo
             if key.startswith("mp") and place and f"{path}/".startswith(f"{place}/"):
                 raise WrongState(f"{place} is a volume of its own: start CT {guest.vmid} first")
         volume = str(guest.config.get("rootfs", "")).partition(",")[0].removeprefix("volume=")
-        folder = await plan.activate(rooms, volume)
+        folder = await plan.activate(rooms, volume, guest.first_id)
         try:
             with contextlib.closing(guestroot.of_folder(folder)) as root:
                 yield root

@@ -1,6 +1,7 @@
 """What an operation works with. `daemon/` builds it once; operations receive it as their first argument."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from bastide.access.access import Access
 from bastide.base.layout import Layout
@@ -19,7 +20,10 @@ from bastide.tasks.tasks import Tasks
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """The rooms that operations join."""
+    """The rooms that operations join.
+
+    `making` holds the locks of bases, by their places in the store: each is made or removed by one task at a time.
+    """
 
     node: str
     layout: Layout
@@ -32,6 +36,7 @@ class Rooms:
     network: Network
     sampler: Sampler
     access: Access
+    making: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     @property
     def containers(self) -> ContainerEngine:

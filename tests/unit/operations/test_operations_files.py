@@ -34,7 +34,7 @@ def rooms(tmp_path: Path):
             held.append("given back")
 
     class Storage:
-        async def activate(self, name):
+        async def activate(self, name, first_id):
             return root
 
         async def deactivate(self, name):

@@ -69,7 +69,7 @@ async def idle(rooms: Rooms, guest: Guest, measured: Measured) -> None:
         measured.add("memory", memory)
     else:
         measured.lack("memory", "the kernel does not tell")
-    disk = sum([await _allocated(rooms, volume) for volume in volumes_of(guest)])
+    disk = sum([await _allocated(rooms, guest, volume) for volume in volumes_of(guest)])
     if disk:
         measured.add("disk", float(disk))
     else:
@@ -88,12 +88,12 @@ def _vm_memory(rooms: Rooms, guest: Guest) -> float:
     return 0.0 if pid is None or own is None else float(own + measure.kernel_memory(pid))
 
 
-async def _allocated(rooms: Rooms, volume: VolumeId) -> int:
+async def _allocated(rooms: Rooms, guest: Guest, volume: VolumeId) -> int:
     storage, name = await rooms.storages.resolve(str(volume))
     used = (await storage.info(name)).used
     if used is not None:
         return used
-    folder = await (await rooms.storages.containers(volume.storage)).activate(name)
+    folder = await (await rooms.storages.containers(volume.storage)).activate(name, guest.first_id or 0)
     return await asyncio.to_thread(measure.allocated, folder)
 
 

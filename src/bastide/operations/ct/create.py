@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from bastide.base.errors import InvalidParameter, NotFound
 from bastide.base.ids import Upid, VolumeId
@@ -15,6 +14,7 @@ from bastide.model.container import ContainerConfig, ContainerOptions, RootFs
 from bastide.model.guest import Guest
 from bastide.model.record import Scalar
 from bastide.operations import pools
+from bastide.operations.bases import Source, Target, container_from_base
 from bastide.operations.ct import power
 from bastide.operations.ct.interfaces import with_hardware_addresses
 from bastide.operations.ct.plan import activate, container_plan, deactivate
@@ -36,6 +36,21 @@ class Credentials:
     def __repr__(self) -> str:
         return "Credentials(...)"
 
+    def hashed(self) -> str | None:
+        """The password as shadow(5) holds it; takes some milliseconds."""
+        return hash_password(self.password) if self.password else None
+
+
+@dataclass(frozen=True, slots=True)
+class NewContainer:
+    """What a container is made of. `full`: it shares nothing; `whole`: its root is no overlay."""
+
+    template: Source
+    volumes: list[NewVolume]
+    credentials: Credentials
+    full: bool
+    whole: bool
+
 
 async def create_container(
     rooms: Rooms,
@@ -48,18 +63,22 @@ async def create_container(
     credentials: Credentials = Credentials(),
     pool: str | None = None,
     start: bool = False,
+    full: bool = False,
 ) -> Upid:
-    """Make a container from a template as a task.
+    """Make a container from a template as a task; with `full` it shares nothing with others of that template.
 
     What can be refused is refused before the task begins: InvalidParameter, NotFound, AlreadyExists. From then on
     the vmid is taken; whatever fails, or a crash, leaves neither record nor volume.
     """
-    template = await _template(rooms, ostemplate)
+    template = await _template(rooms, ostemplate, privileged=not options.unprivileged)
     if pool is not None:
         await pools.get_pool(rooms, pool)
     options = _with_defaults(options, storage)
     await check_interfaces(rooms, options.net)
     config, volumes = await plan_volumes(rooms, vmid, options, [])
+    # A container engine that runs inside puts overlays of its own on its root, and an overlay is no ground for them.
+    engine_inside = config.features is not None and bool(config.features.keyctl)
+    new = NewContainer(template, volumes, credentials, full=full, whole=engine_inside)
     async with rooms.guests.numbering:
         guest = await rooms.guests.create(
             Guest(
@@ -76,8 +95,9 @@ async def create_container(
             undo.push_async_callback(_discard, rooms, guest, volumes, task)
             for volume in volumes:
                 await held.record(str(volume.volid))
-                await _allocate(rooms, volume, task)
-            created = await _fill(rooms, guest, template, credentials, task)
+            created = await _fill(rooms, guest, new, task)
+            if not start:
+                await deactivate(rooms, created)
             if pool is not None:
                 await pools.update_pool(rooms, pool, guests=[vmid])
             if start:
@@ -91,7 +111,7 @@ async def create_container(
         raise
 
 
-async def _template(rooms: Rooms, ostemplate: str) -> Path:
+async def _template(rooms: Rooms, ostemplate: str, *, privileged: bool) -> Source:
     try:
         volid = VolumeId.parse(ostemplate)
     except InvalidParameter as error:
@@ -102,7 +122,7 @@ async def _template(rooms: Rooms, ostemplate: str) -> Path:
     path = storage.path(volid.name)
     if not path.is_file():
         raise NotFound(f"volume '{volid}' does not exist; `bastide image ls` shows the templates")
-    return path
+    return Source(str(volid), path, privileged=privileged)
 
 
 def _with_defaults(options: ContainerOptions, storage: str) -> ContainerOptions:
@@ -117,6 +137,51 @@ async def _choose_ids(rooms: Rooms, vmid: int) -> int:
     return rooms.containers.choose_ids(vmid, taken).first
 
 
+async def _fill(rooms: Rooms, guest: Guest, new: NewContainer, task: Task) -> Guest:
+    """Make the volumes and give the guest its identity; returns the stored, unlocked record. Its volumes are active."""
+    config = ContainerConfig.parse({key: value for key, value in guest.config.items() if key != "lock"})
+    if config.rootfs is None:
+        raise InvalidParameter({"rootfs": "missing"})
+    try:
+        async with asyncio.TaskGroup() as group:
+            hashed = group.create_task(asyncio.to_thread(new.credentials.hashed))
+            system = group.create_task(_make_root(rooms, guest, new, config.rootfs.volume, task))
+            for volume in new.volumes:
+                if str(volume.volid) != config.rootfs.volume:
+                    group.create_task(_allocate(rooms, volume, task))
+    except BaseExceptionGroup as failures:
+        raise _first(failures) from None
+    ostype, architecture = system.result()
+    values: dict[str, Scalar] = {"arch": architecture, "ostype": ostype, **config.to_text()}
+    task.log(f"detected distribution '{values['ostype']}', architecture {values['arch']}")
+    guest = replace(guest, config=values)
+    plan = await container_plan(rooms, guest)
+    await asyncio.to_thread(_personalize, rooms, plan, hashed.result(), new.credentials.ssh_public_keys)
+    return await rooms.guests.update(guest)
+
+
+async def _make_root(rooms: Rooms, guest: Guest, new: NewContainer, volid: str, task: Task) -> tuple[str, str]:
+    """Make the root file system, of a base where the storage can; returns its `ostype` and architecture."""
+    ids = IdMap(guest.first_id or 0)
+    origin = None
+    volume = next((volume for volume in new.volumes if str(volume.volid) == volid), None)
+    if volume is not None and not new.full:
+        target = Target(volume.volid, volume.size)
+        origin = await container_from_base(rooms, new.template, target, ids, whole=new.whole, task=task)
+    if origin is not None:
+        task.log(f"made volume '{volid}' from the base of '{new.template.path.name}'")
+        if origin.ostype is not None and origin.arch is not None:
+            return origin.ostype, origin.arch
+    elif volume is not None:
+        await _allocate(rooms, volume, task)
+    folder = await activate(rooms, volid, guest.first_id)
+    if origin is None:
+        task.log(f"extracting archive '{new.template.path.name}'")
+        async with rooms.containers.unpacking(folder, ids) as argv:
+            await stream_archive(new.template.path, argv, log=task.log)
+    return await asyncio.to_thread(rooms.containers.detect, folder)
+
+
 async def _allocate(rooms: Rooms, volume: NewVolume, task: Task) -> None:
     await allocate_volume(rooms, volume)
     storage = await rooms.storages.containers(volume.volid.storage)
@@ -125,29 +190,15 @@ async def _allocate(rooms: Rooms, volume: NewVolume, task: Task) -> None:
         task.log(f"storage '{volume.volid.storage}' does not enforce sizes: its file system has no project quotas")
 
 
-async def _fill(rooms: Rooms, guest: Guest, template: Path, credentials: Credentials, task: Task) -> Guest:
-    """Unpack the template and give the guest its identity; returns the stored, unlocked record."""
-    config = ContainerConfig.parse({key: value for key, value in guest.config.items() if key != "lock"})
-    if config.rootfs is None:
-        raise InvalidParameter({"rootfs": "missing"})
-    root = await activate(rooms, config.rootfs.volume)
-    task.log(f"extracting archive '{template.name}'")
-    async with rooms.containers.unpacking(root, IdMap(guest.first_id or 0)) as argv:
-        await stream_archive(template, argv, log=task.log)
-    detected, architecture = await asyncio.to_thread(rooms.containers.detect, root)
-    values: dict[str, Scalar] = {"arch": architecture, "ostype": detected, **config.to_text()}
-    task.log(f"detected distribution '{values['ostype']}', architecture {values['arch']}")
-    guest = replace(guest, config=values)
-    plan = await container_plan(rooms, guest)
-    await asyncio.to_thread(_personalize, rooms, plan, credentials)
-    await deactivate(rooms, guest)
-    return await rooms.guests.update(guest)
-
-
-def _personalize(rooms: Rooms, plan: ContainerPlan, credentials: Credentials) -> None:
+def _personalize(rooms: Rooms, plan: ContainerPlan, hashed: str | None, ssh_public_keys: str | None) -> None:
     rooms.containers.set_identity(plan)
-    hashed = hash_password(credentials.password) if credentials.password else None
-    rooms.containers.set_credentials(plan, hashed, credentials.ssh_public_keys)
+    rooms.containers.set_credentials(plan, hashed, ssh_public_keys)
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first of failures that came together."""
+    first = failures.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 async def _discard(rooms: Rooms, guest: Guest, volumes: list[NewVolume], task: Task) -> None:

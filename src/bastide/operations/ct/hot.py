@@ -40,7 +40,7 @@ async def apply(
             now.add(key)
     for key in sorted(values):
         if (match := _MOUNT.fullmatch(key)) and key not in guest.config:
-            mount = await mount_plan(rooms, int(match[1]), after.mp[int(match[1])])
+            mount = await mount_plan(rooms, guest, int(match[1]), after.mp[int(match[1])])
             await rooms.containers.add_mount(await container_plan(rooms, changed), mount)
             now.add(key)
     return now

@@ -20,8 +20,8 @@ async def container_plan(rooms: Rooms, guest: Guest) -> ContainerPlan:
     config = ContainerConfig.parse(guest.config)
     if config.rootfs is None:
         raise InvalidParameter({"rootfs": f"CT {guest.vmid} has no root file system"})
-    rootfs = await activate(rooms, str(config.rootfs.volume))
-    mounts = [await _mount(rooms, f"mp{index}", mount) for index, mount in sorted(config.mp.items())]
+    rootfs = await activate(rooms, config.rootfs.volume, guest.first_id)
+    mounts = [await mount_plan(rooms, guest, index, mount) for index, mount in sorted(config.mp.items())]
     return ContainerPlan(
         vmid=guest.vmid,
         config=config,
@@ -34,9 +34,14 @@ async def container_plan(rooms: Rooms, guest: Guest) -> ContainerPlan:
     )
 
 
-async def mount_plan(rooms: Rooms, index: int, mount: MountPoint) -> Mount:
-    """The plan of one mount point, its volume active."""
-    return await _mount(rooms, f"mp{index}", mount)
+async def mount_plan(rooms: Rooms, guest: Guest, index: int, mount: MountPoint) -> Mount:
+    """The plan of one mount point, its volume active. Raises InvalidParameter for a folder that is not there."""
+    if volume_of(mount) is not None:
+        return Mount(await activate(rooms, mount.volume, guest.first_id), mount, mapped=True)
+    source = Path(mount.volume)
+    if not source.is_dir():
+        raise InvalidParameter({f"mp{index}": f"unable to bind mount: '{source}' is not a folder on this host"})
+    return Mount(source, mount, mapped=False)
 
 
 def nameservers(rooms: Rooms, config: ContainerConfig) -> list[str]:
@@ -60,11 +65,11 @@ def _domain(rooms: Rooms, config: ContainerConfig) -> str | None:
     return host_searchdomain()
 
 
-async def activate(rooms: Rooms, volume: str) -> Path:
-    """Activate a container volume by its id and return its folder."""
+async def activate(rooms: Rooms, volume: str, first_id: int | None) -> Path:
+    """Activate a container volume by its id and return its folder; `first_id` is its guest's."""
     storage_id, _, name = volume.partition(":")
     storage = await rooms.storages.containers(storage_id)
-    return await storage.activate(name)
+    return await storage.activate(name, first_id or 0)
 
 
 async def deactivate(rooms: Rooms, guest: Guest) -> None:
@@ -75,13 +80,3 @@ async def deactivate(rooms: Rooms, guest: Guest) -> None:
         if volid is not None:
             storage = await rooms.storages.containers(volid.storage)
             await storage.deactivate(volid.name)
-
-
-async def _mount(rooms: Rooms, key: str, mount: MountPoint) -> Mount:
-    volid = volume_of(mount)
-    if volid is not None:
-        return Mount(await activate(rooms, mount.volume), mount, mapped=True)
-    source = Path(mount.volume)
-    if not source.is_dir():
-        raise InvalidParameter({key: f"unable to bind mount: '{source}' is not a folder on this host"})
-    return Mount(source, mount, mapped=False)

@@ -1,5 +1,6 @@
 """Volumes of a VM: from `STORAGE:GiB` or an image in its options to a volume that is made."""
 
+import asyncio
 import re
 import stat
 from collections.abc import Callable, Iterable
@@ -14,8 +15,10 @@ from bastide.host import disk_image
 from bastide.model.storage import Volume as StoredVolume
 from bastide.model.vm import VmConfig, VmOptions
 from bastide.model.vm_disks import EfiDisk, TpmState, Volume
+from bastide.operations.bases import Source, Target, disk_from_base
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import parse_request
+from bastide.storage.protocol import DiskStorage
 from bastide.tasks.tasks import Task
 
 Purpose = Literal["disk", "efi", "tpm", "cloudinit"]
@@ -31,11 +34,15 @@ _SUFFIXES = {"img": "raw", "raw": "raw", "qcow2": "qcow2", "vmdk": "vmdk", "vdi"
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """An image to make a disk from. `form` is its format in QEMU's name, `ours` that it is some guest's disk."""
+    """An image to make a disk from. `form` is its format in QEMU's name, `ours` that it is some guest's disk.
+
+    `volid` names one that stays as it is: disks can share it.
+    """
 
     path: Path
     form: str
     ours: bool = False
+    volid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +133,7 @@ async def _source(rooms: Rooms, text: str) -> ImageSource:
     volume = await storage.info(name)
     if volume.content == "import":
         files = await rooms.storages.files(text.partition(":")[0], "import")
-        return ImageSource(files.path(name), volume.format)
+        return ImageSource(files.path(name), volume.format, volid=text)
     if volume.content == "images" and volume.format in ("raw", "qcow2", "vmdk"):
         return ImageSource(
             await (await rooms.storages.disks(text.partition(":")[0])).disk_path(name), volume.format, ours=True
@@ -174,13 +181,23 @@ async def make_disk(rooms: Rooms, disk: NewDisk, config: VmConfig, task: Task | 
     if source is None:
         await storage.allocate_disk(disk.volid.name, disk.size)
     else:
-        if task is not None:
-            task.log(f"importing '{source.path.name}' ({source.form}) as '{disk.volid}'")
-        await storage.import_disk(source.path, source.form, disk.volid.name, _progress(task), ours=source.ours)
+        await _import(rooms, storage, source, disk.volid, task)
     made = await storage.info(disk.volid.name)
     if task is not None:
         task.log(f"{disk.key}: '{disk.volid}', {units.format_size(made.size)}")
     return made
+
+
+async def _import(rooms: Rooms, storage: DiskStorage, source: ImageSource, volid: VolumeId, task: Task | None) -> None:
+    """Make a disk with what an image holds: shared with others of that image where the storage can, else copied."""
+    if task is not None:
+        task.log(f"importing '{source.path.name}' ({source.form}) as '{volid}'")
+    if source.volid is not None:
+        size = (await asyncio.to_thread(disk_image.check, source.path, source.form)).virtual_size
+        image = Source(source.volid, source.path, source.form)
+        if await disk_from_base(rooms, image, Target(volid, size), task, _progress(task)):
+            return
+    await storage.import_disk(source.path, source.form, volid.name, _progress(task), ours=source.ours)
 
 
 def _progress(task: Task | None) -> Callable[[float], None]:
