@@ -39,8 +39,7 @@ async def standing(rooms: Rooms, guest: Guest) -> AsyncIterator[None]:
         yield
         return
     key = f"{_PREFIX}{guest.vmid}"
-    entry = await rooms.store.get(key)
-    await rooms.store.put(key, "", 0 if entry is None else entry.revision)
+    await rooms.store.put(key, "")
     try:
         yield
     finally:
