@@ -5,11 +5,13 @@ When a system test fails, the logs of its host are part of the report.
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from framework.disposable import Disposable
 from framework.host import Host
 from framework.patience import PATIENCE
 
@@ -50,6 +52,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         limit = item.get_closest_marker("timeout")
         if limit is not None and PATIENCE != 1:
             item.add_marker(pytest.mark.timeout(limit.args[0] * PATIENCE), append=False)
+
+
+@pytest.fixture(scope="session")
+def disposable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disposable]:
+    """File systems of each kind, made once a worker."""
+    with ExitStack() as stack:
+        yield Disposable(tmp_path_factory.mktemp("disposable"), stack)
 
 
 @pytest.fixture(scope="session")

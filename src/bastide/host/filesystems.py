@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bastide.base.errors import AlreadyExists, HostFailure, NoSpace, NotSupported, RunError
+from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NoSpace, NotSupported, RunError
 from bastide.host.run import run
 
+_SMALLEST = re.compile(r"minimum size of the filesystem: (\d+)")
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 _TOOL_DEADLINE = 600.0
 
@@ -74,9 +75,10 @@ def mounts_within(folder: Path) -> list[Path]:
     return [entry.target for entry in mounts() if entry.target.is_relative_to(real)]
 
 
-async def make_ext4(image: Path, size: int) -> None:
-    """Make a sparse file of `size` bytes with an empty ext4 file system in it; the file must not exist.
+async def make_ext4(image: Path, size: int, content: Path | None = None) -> None:
+    """Make a sparse file of `size` bytes with an ext4 file system in it; the file must not exist.
 
+    It is empty, or has what the folder `content` has, with its owners, modes and attributes.
     Raises NoSpace, NotSupported, RunError; the caller removes the file then.
     """
     with translated(f"make {image}"):
@@ -88,7 +90,8 @@ async def make_ext4(image: Path, size: int) -> None:
     # No blocks are kept for the host's root: the guest's root is another user. The file is a hole already: nothing is
     # to be discarded in it, and its zeros need not be written, neither now nor by the kernel after the first mount.
     options = "root_owner=0:0,nodiscard,assume_storage_prezeroed=1,lazy_journal_init=1"
-    await _tool(["mkfs.ext4", "-q", "-F", "-m", "0", "-E", options, "--", str(image)])
+    filled = [] if content is None else ["-d", str(content)]
+    await _tool(["mkfs.ext4", "-q", "-F", "-m", "0", "-E", options, *filled, "--", str(image)])
 
 
 def space(folder: Path) -> tuple[int, int, int]:
@@ -98,10 +101,12 @@ def space(folder: Path) -> tuple[int, int, int]:
     return figures.f_blocks * unit, (figures.f_blocks - figures.f_bfree) * unit, figures.f_bavail * unit
 
 
-async def mount_loop(image: Path, target: Path) -> None:
+async def mount_loop(image: Path, target: Path, *, read_only: bool = False) -> None:
     """Mount an ext4 image on a folder through a loop device that frees itself when unmounted."""
     # `nodev`: a guest's device nodes are none. Setuid must stay, it is the guest's; nobody else reaches the folder.
-    await _tool(["mount", "-t", "ext4", "-o", "loop,nodev", "--", str(image), str(target)])
+    # The kernel would write zeros over the inode tables that resize2fs has added: they are holes of the image.
+    options = "loop,nodev,noinit_itable" + (",ro" if read_only else "")
+    await _tool(["mount", "-t", "ext4", "-o", options, "--", str(image), str(target)])
 
 
 async def unmount(target: Path) -> None:
@@ -120,17 +125,64 @@ def loop_devices(image: Path) -> list[str]:
     return found
 
 
-async def grow_ext4(image: Path, size: int) -> None:
+async def check_ext4(image: Path, *, whole: bool = True) -> None:
+    """Check an image's ext4 and repair what needs no decision; without `whole` only what its journal holds.
+
+    Nothing has it mounted. Raises RunError.
+    """
+    # 1 and 2 are repaired faults (e2fsck(8)).
+    argv = ["e2fsck", *(["-f"] if whole else []), "-p", "--", str(image)]
+    checked = await run(argv, deadline=_TOOL_DEADLINE, check=False)
+    if checked.code not in (0, 1, 2):
+        raise RunError(argv, checked.code, checked.stderr or checked.text)
+
+
+async def shrink_ext4(image: Path, size: int | None = None) -> int:
+    """Make the ext4 in an image that nothing else uses smaller, and the image with it; returns the new size in bytes.
+
+    Without `size` as small as its content allows. Raises InvalidParameter naming `size` and the smallest possible one.
+    A failure in between leaves a broken image: this is for a copy.
+    """
+    await check_ext4(image)
+    told = await run(["resize2fs", "-P", str(image)], deadline=_TOOL_DEADLINE)
+    found = _SMALLEST.search(told.text)
+    if found is None:
+        raise HostFailure(f"resize2fs does not say how small {image.name} can be: {told.text[:200]}")
+    block = ext4_block_size(image)
+    least = int(found[1]) * block
+    if size is not None and size < least:
+        raise InvalidParameter({"size": f"its files need {least} bytes; it cannot shrink to {size} bytes"})
+    blocks = least // block if size is None else size // block
+    await _tool(["resize2fs", str(image), str(blocks)])
+    with translated(f"shrink {image.name}"):
+        os.truncate(image, blocks * block)
+    await check_ext4(image)
+    return blocks * block
+
+
+def ext4_block_size(image: Path) -> int:
+    """Bytes of a block, as the superblock says (the kernel's Documentation/filesystems/ext4/super.rst)."""
+    with translated(f"read {image.name}"):
+        descriptor = os.open(image, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            head = os.pread(descriptor, 60, 1024)
+        finally:
+            os.close(descriptor)
+    shift = int.from_bytes(head[24:28], "little") if head[56:58] == b"\x53\xef" else 99
+    if shift > 6:
+        raise HostFailure(f"{image.name} holds no ext4 file system")
+    return 1024 << shift
+
+
+async def grow_ext4(image: Path, size: int, *, checked: bool = False) -> None:
     """Grow an image and the ext4 in it, mounted or not. A repetition finishes what was interrupted.
 
-    Raises NotSupported when the kernel lets no mounted file system grow (no CAP_SYS_RESOURCE), NoSpace, RunError.
+    `checked`: it was, since it was last mounted. Raises NotSupported when the kernel lets no mounted file system grow
+    (no CAP_SYS_RESOURCE), NoSpace, RunError.
     """
     devices = await asyncio.to_thread(loop_devices, image)
-    if not devices:
-        # resize2fs wants a file system that was checked since its last mount; 1 and 2 are repaired faults (e2fsck(8)).
-        checked = await run(["e2fsck", "-f", "-p", "--", str(image)], deadline=_TOOL_DEADLINE, check=False)
-        if checked.code not in (0, 1, 2):
-            raise RunError(["e2fsck"], checked.code, checked.stderr or checked.text)
+    if not devices and not checked:
+        await check_ext4(image)  # resize2fs wants it
     with translated(f"grow {image}"):
         os.truncate(image, size)
     for device in devices:

@@ -160,7 +160,8 @@ class RootDir:
             if self.is_dir(folder):
                 continue
             with self._parent(folder) as (parent, name), _errors(path):
-                os.mkdir(name, mode if end == len(parts) else 0o755, dir_fd=parent)
+                with syscalls.acting_as(self.owner):
+                    os.mkdir(name, mode if end == len(parts) else 0o755, dir_fd=parent)
                 os.chown(name, self.owner, self.owner, dir_fd=parent, follow_symlinks=False)
 
     def write(
@@ -179,7 +180,8 @@ class RootDir:
                 return
             temporary = f".{name[:200]}.{secrets.token_hex(4)}"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(temporary, flags, 0o600, dir_fd=parent)
+            with syscalls.acting_as(self.owner):
+                descriptor = os.open(temporary, flags, 0o600, dir_fd=parent)
             try:
                 _write_all(descriptor, data)
                 os.fchown(descriptor, self.owner + uid, self.owner + gid)
@@ -225,7 +227,8 @@ class RootDir:
             return
         with self._parent(path) as (parent, name), _errors(path):
             temporary = f".{name[:200]}.{secrets.token_hex(4)}"
-            os.symlink(target, temporary, dir_fd=parent)
+            with syscalls.acting_as(self.owner):
+                os.symlink(target, temporary, dir_fd=parent)
             try:
                 os.chown(temporary, self.owner, self.owner, dir_fd=parent, follow_symlinks=False)
                 os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)

@@ -1,14 +1,15 @@
 """System calls that Python 3.11 does not offer, through libc's `syscall(2)`. Every failure is an OSError.
 
 Sources: openat2(2), open_tree(2), move_mount(2), mount_setattr(2), mount(2), umount2(2), pivot_root(2), setns(2),
-unshare(2), pidfd_send_signal(2). Numbers above 423 are the same on every architecture.
+unshare(2), pidfd_send_signal(2), renameat2(2). Numbers above 423 are the same on every architecture.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
@@ -50,6 +51,7 @@ _SYS_MOVE_MOUNT = 429
 _SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
 _AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 # openat2 says EAGAIN when a rename raced with the look-up of a `..`.
 _RACE_RETRIES = 64
 
@@ -137,6 +139,14 @@ def unmount(target: str | os.PathLike[str], flags: int = MNT_DETACH) -> None:
     _check(_libc.umount2(_bytes(target), flags), os.fspath(target))
 
 
+def exchange(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> None:
+    """Let two files or folders of one file system take each other's place in one step (renameat2(2))."""
+    _check(
+        _libc.renameat2(_AT_FDCWD, _bytes(one), _AT_FDCWD, _bytes(other), ctypes.c_uint(_RENAME_EXCHANGE)),
+        os.fspath(other),
+    )
+
+
 def unshare(flags: int) -> None:
     """unshare(2) of the calling thread."""
     _check(_libc.unshare(flags), "unshare")
@@ -175,6 +185,21 @@ def act_as(uid: int) -> None:
     _check(_libc.prctl(28, keep, 0, 0, 0), "prctl")
     _libc.setfsgid(uid)
     _libc.setfsuid(uid)
+
+
+@contextlib.contextmanager
+def acting_as(uid: int) -> Iterator[None]:
+    """The same while entered. On a mount with mapped owners nobody without a number there can make a file."""
+    if uid == 0:
+        yield
+        return
+    before = _check(_libc.prctl(27, 0, 0, 0, 0), "prctl")
+    act_as(uid)
+    try:
+        yield
+    finally:
+        act_as(0)
+        _check(_libc.prctl(28, before, 0, 0, 0), "prctl")
 
 
 def attribute_flags(names: Iterable[str]) -> int:
