@@ -63,10 +63,10 @@ def _assemble(layout: Layout, store: SqliteStore, settings: Settings) -> House:
         ipaddress.IPv6Interface(settings.ipv6),
     )
     guests = Guests(store, settings.node)
-    storages = Storages(store, layout)
+    storages = Storages(store, layout, node=settings.node)
 
     async def list_storages() -> Sequence[MeasuredStorage]:
-        return await storages.all()
+        return [storage for storage in await storages.all() if storages.enabled(storage.config)]
 
     async def disk_used(guest: Guest) -> int | None:
         return await used_by(storages, guest)

@@ -5,13 +5,15 @@ which of them. Sources: the reference of `/storage`; nfs(5), mount.cifs(8), moun
 """
 
 import ipaddress
+import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bastide.base.errors import InvalidParameter
 from bastide.model.record import PropertyString, Record, Scalar
@@ -39,7 +41,8 @@ _COMMON = frozenset({"content", "nodes", "disable", "shared", "bwlimit"})
 class TypeKeys:
     """What a storage type needs, what it may have besides, and what it can hold.
 
-    `needed` and `fixed` cannot change once the storage is there; `default` is its content when nobody says.
+    `needed` and `fixed` cannot change once the storage is there; `default` is its content when nobody says. Two
+    storages with the same `place` would write over each other. `secrets` are kept apart from the record.
     """
 
     needed: frozenset[str]
@@ -48,11 +51,18 @@ class TypeKeys:
     optional: frozenset[str] = frozenset()
     fixed: frozenset[str] = frozenset()
     shared: bool = False
+    place: tuple[str, ...] = ("path",)
+    secrets: frozenset[str] = frozenset()
 
     @property
     def keys(self) -> frozenset[str]:
-        """Every key that a storage of the type may have."""
+        """Every key that a storage of the type may have in its record."""
         return self.needed | self.optional | self.fixed | _COMMON
+
+    @property
+    def unchangeable(self) -> frozenset[str]:
+        """What stays as it was when the storage was added."""
+        return self.needed | self.fixed | {"storage", "type"}
 
 
 TYPES: Mapping[StorageType, TypeKeys] = MappingProxyType(
@@ -65,32 +75,40 @@ TYPES: Mapping[StorageType, TypeKeys] = MappingProxyType(
         ),
         "nfs": TypeKeys(
             frozenset({"server", "export"}), _ALL_FILES | _GUESTS, "images",
-            _FOLDER_KEYS | {"options"}, frozenset({"path"}), shared=True,
+            _FOLDER_KEYS | {"options"}, frozenset({"path"}), shared=True, place=("server", "export"),
         ),
         "cifs": TypeKeys(
             frozenset({"server", "share"}), _ALL_FILES | _GUESTS, "images",
-            _FOLDER_KEYS | {"username", "password", "domain", "smbversion", "subdir", "options"},
-            frozenset({"path"}), shared=True,
+            _FOLDER_KEYS | {"username", "domain", "smbversion", "options"},
+            frozenset({"path", "subdir"}), shared=True, place=("server", "share", "subdir"),
+            secrets=frozenset({"password"}),
         ),
         "cephfs": TypeKeys(
             frozenset(), _ALL_FILES, "backup",
-            _FOLDER_KEYS | {"monhost", "username", "keyring", "subdir", "fs-name", "fuse", "options"},
-            frozenset({"path"}), shared=True,
+            _FOLDER_KEYS | {"monhost", "username", "fuse", "options"},
+            frozenset({"path", "subdir", "fs-name"}), shared=True, place=("monhost", "fs-name", "subdir"),
+            secrets=frozenset({"keyring"}),
         ),
         "lvm": TypeKeys(
             frozenset({"vgname"}), _GUESTS, "images,rootdir",
             frozenset({"saferemove", "saferemove-stepsize", "saferemove_throughput", "tagged_only"}),
-            frozenset({"base"}),
+            frozenset({"base"}), place=("vgname",),
         ),
-        "lvmthin": TypeKeys(frozenset({"vgname", "thinpool"}), _GUESTS, "images,rootdir"),
+        "lvmthin": TypeKeys(
+            frozenset({"vgname", "thinpool"}), _GUESTS, "images,rootdir", place=("vgname", "thinpool")
+        ),
         "zfspool": TypeKeys(
-            frozenset({"pool"}), _GUESTS, "images,rootdir", frozenset({"blocksize", "sparse", "mountpoint"})
+            frozenset({"pool"}), _GUESTS, "images,rootdir", frozenset({"blocksize", "sparse", "mountpoint"}),
+            place=("pool",),
         ),
         "rbd": TypeKeys(
             frozenset({"pool"}), _GUESTS, "images",
-            frozenset({"monhost", "username", "keyring", "krbd", "namespace", "data-pool"}), shared=True,
+            frozenset({"username", "krbd", "data-pool"}), frozenset({"monhost", "namespace"}), shared=True,
+            place=("monhost", "pool", "namespace"), secrets=frozenset({"keyring"}),
         ),
-        "iscsi": TypeKeys(frozenset({"portal", "target"}), frozenset({"images"}), "images", shared=True),
+        "iscsi": TypeKeys(
+            frozenset({"portal", "target"}), frozenset({"images"}), "images", shared=True, place=("portal", "target")
+        ),
     }
 )  # fmt: skip
 """The keys of each type."""
@@ -132,6 +150,31 @@ def _relative_path(text: str) -> str:
     return text
 
 
+def _content_dirs(text: str) -> str:
+    folders: dict[str, str] = {}
+    for entry in split_list(text):
+        content, equals, folder = entry.partition("=")
+        if not equals or content not in _ALL_FILES | {"images"}:
+            raise ValueError(f"'{entry[:80]}' is not CONTENT=FOLDER of {', '.join(sorted(_ALL_FILES | {'images'}))}")
+        parts = folder.strip("/").split("/")
+        if content in folders or any(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", part) is None for part in parts):
+            raise ValueError(f"'{entry[:80]}' has to name one plain folder below the storage's")
+        folders[content] = "/".join(parts)
+    return ",".join(f"{content}={folder}" for content, folder in folders.items())
+
+
+def _mount_options(text: str) -> str:
+    for option in text.split(","):
+        if option.partition("=")[0].lower() in _REFUSED_OPTIONS:
+            raise ValueError(f"'{option.partition('=')[0]}' can't be set here")
+    return text
+
+
+_REFUSED_OPTIONS = frozenset(
+    {"suid", "dev", "exec", "remount", "bind", "rbind", "loop", "user", "users", "username", "name", "id", "keyring"}
+) | {"pass", "password", "password2", "cred", "credentials", "secret", "secretfile", "uid", "cruid", "prefixpath"}
+"""Mount options that would undo ours, or put a secret where everybody reads it."""
+
 _Path = Annotated[str, Field(pattern=r"^/[^,\x00-\x1f\x7f]*$", max_length=4096), AfterValidator(_plain_path)]
 _Folder = Annotated[str, Field(pattern=r"^[^,:\x00-\x1f\x7f]+$", max_length=1024), AfterValidator(_relative_path)]
 _Server = Annotated[str, Field(max_length=255), AfterValidator(_server)]
@@ -142,9 +185,18 @@ _Pool = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]*(/[A-Za-z0-9
 _Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=255)]
 _User = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\\@ -]*$", max_length=255)]
 _Options = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9_]+(=[A-Za-z0-9_./:@-]+)?(,[A-Za-z0-9_]+(=[A-Za-z0-9_./:@-]+)?)*$")
+    str,
+    Field(pattern=r"^[A-Za-z0-9_]+(=[A-Za-z0-9_./:@-]+)?(,[A-Za-z0-9_]+(=[A-Za-z0-9_./:@-]+)?)*$"),
+    AfterValidator(_mount_options),
 ]
-_Rate = Annotated[float | None, Field(ge=0)]
+_ContentDirs = Annotated[str, AfterValidator(_content_dirs)]
+_Rate = Annotated[int | float | None, Field(ge=0)]
+_Keep = Annotated[int | None, Field(ge=0, le=1_000_000)]
+_MiB = Annotated[
+    Literal[1, 2, 4, 8, 16, 32], BeforeValidator(lambda value: int(value) if str(value).isdigit() else value)
+]
+Work = Literal["clone", "migration", "move", "restore"]
+"""The kinds of work whose bandwidth a storage can limit."""
 
 
 class BandwidthLimits(PropertyString):
@@ -155,6 +207,30 @@ class BandwidthLimits(PropertyString):
     migration: _Rate = None
     move: _Rate = None
     restore: _Rate = None
+
+    def of(self, work: Work) -> float | None:
+        """The limit for a kind of work in KiB a second; None where nothing is said of it."""
+        limit: float | None = getattr(self, work)
+        return self.default if limit is None else limit
+
+
+class PruneBackups(PropertyString):
+    """Which backups of a guest stay: the last ones, and the last of each hour, day ... that has one; else all."""
+
+    keep_all: Annotated[bool | None, Field(alias="keep-all")] = None
+    keep_last: Annotated[_Keep, Field(alias="keep-last")] = None
+    keep_hourly: Annotated[_Keep, Field(alias="keep-hourly")] = None
+    keep_daily: Annotated[_Keep, Field(alias="keep-daily")] = None
+    keep_weekly: Annotated[_Keep, Field(alias="keep-weekly")] = None
+    keep_monthly: Annotated[_Keep, Field(alias="keep-monthly")] = None
+    keep_yearly: Annotated[_Keep, Field(alias="keep-yearly")] = None
+
+    @model_validator(mode="after")
+    def _all_or_some(self) -> Self:
+        counted = [value for key, value in self.to_text().items() if key != "keep-all"]
+        if self.keep_all and any(counted):
+            raise ValueError("keep-all cannot be set together with other options")
+        return self
 
 
 class StorageConfig(Record):
@@ -174,16 +250,16 @@ class StorageConfig(Record):
     create_base_path: Annotated[bool, Field(alias="create-base-path")] = True
     create_subdirs: Annotated[bool, Field(alias="create-subdirs")] = True
     is_mountpoint: Annotated[str, Field(max_length=4096)] | None = None
-    content_dirs: Annotated[str | None, Field(alias="content-dirs", max_length=4096)] = None
+    content_dirs: Annotated[_ContentDirs | None, Field(alias="content-dirs", max_length=4096)] = None
     preallocation: Literal["off", "metadata", "falloc", "full"] | None = None
-    prune_backups: Annotated[str | None, Field(alias="prune-backups", max_length=512)] = None
+    prune_backups: Annotated[PruneBackups | None, Field(alias="prune-backups")] = None
     max_protected_backups: Annotated[int | None, Field(alias="max-protected-backups", ge=-1)] = None
     snapshot_as_volume_chain: Annotated[bool, Field(alias="snapshot-as-volume-chain")] = False
     nocow: bool = False
     # Network shares and clusters. `password` and `keyring` never stand in the record: see `storage/secrets.py`.
     server: _Server | None = None
     export: _Path | None = None
-    share: _Word | None = None
+    share: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.$ -]*$", max_length=80)] | None = None
     subdir: _Folder | None = None
     options: Annotated[_Options, Field(max_length=1024)] | None = None
     username: _User | None = None
@@ -197,7 +273,7 @@ class StorageConfig(Record):
     thinpool: _Lvm | None = None
     base: VolumeIdText | None = None
     saferemove: bool = False
-    saferemove_stepsize: Annotated[Literal[1, 2, 4, 8, 16, 32] | None, Field(alias="saferemove-stepsize")] = None
+    saferemove_stepsize: Annotated[_MiB | None, Field(alias="saferemove-stepsize")] = None
     saferemove_throughput: Annotated[str, Field(pattern=r"^-?\d+[kKMG]?$", max_length=20)] | None = None
     tagged_only: bool = False
     pool: _Pool | None = None
@@ -214,8 +290,9 @@ class StorageConfig(Record):
     def parse(cls, values: Mapping[str, Any]) -> Self:
         """Build the record with its type's default content. Raises InvalidParameter that names every faulty key."""
         known = TYPES.get(cast(StorageType, values.get("type")))
-        if known is not None and values.get("content") is None:
-            values = {**values, "content": known.default}
+        if known is not None:
+            values = {"content": known.default, **{key: value for key, value in values.items() if value is not None}}
+            values |= {"shared": 1} if known.shared else {}
         config = super().parse(values)
         keys = TYPES[config.type]
         set_keys = {key for key, value in values.items() if value is not None} - {"storage", "type"}
@@ -237,6 +314,20 @@ class StorageConfig(Record):
     def contents(self) -> frozenset[str]:
         """The content types as a set."""
         return frozenset(split_list(self.content)) - {"none"}
+
+    @property
+    def folders(self) -> Mapping[str, str]:
+        """Where it keeps what does not lie where Proxmox VE puts it: {content type: folder below its own}."""
+        entries = (entry.partition("=") for entry in split_list(self.content_dirs or ""))
+        return {content: folder for content, _, folder in entries}
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """What must not be another storage's as well."""
+        text = self.to_text()
+        where = (posixpath.normpath(str(text.get(key, ""))).strip("/") for key in TYPES[self.type].place)
+        kind = "folder" if TYPES[self.type].place == ("path",) else self.type
+        return (kind, *where)
 
 
 @dataclass(frozen=True, slots=True)

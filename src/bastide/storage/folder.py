@@ -12,7 +12,7 @@ from bastide.base.layout import Layout
 from bastide.host import filesystems, quota
 from bastide.host.bounded import Bounded
 from bastide.model.storage import Content, StorageConfig, StorageUsage
-from bastide.storage.names import FILE_CONTENTS, FOLDERS, VolumeName
+from bastide.storage.names import FILE_CONTENTS, FOLDERS, VolumeName, folders
 
 _RUN = secrets.token_hex(8)
 """Marks this daemon's files in `.incoming`, so that the next one knows the leftovers."""
@@ -35,6 +35,8 @@ class Folder:
         self._host = layout.instance
         self._bounded = Bounded(f"storage '{config.storage}'")
         self._locks: dict[str, asyncio.Lock] = {}
+        self._folders = folders(config.folders)
+        self._to_prepare = False
 
     @staticmethod
     def _root(config: StorageConfig, layout: Layout) -> Path:
@@ -47,7 +49,11 @@ class Folder:
         return self.config.contents & _SUPPORTED
 
     async def prepare(self) -> None:
-        """Make the folders and clear away what an earlier daemon left half done. Raises HostFailure."""
+        """Make the folders and clear away what an earlier daemon left half done. Raises HostFailure.
+
+        What fails here is made up for when the storage answers again.
+        """
+        self._to_prepare = True
         await self._bounded.call(self._make_folders)
         for leftover in await self._bounded.call(self._leftovers):
             await filesystems.remove_tree(leftover)
@@ -64,7 +70,8 @@ class Folder:
 
     def _where(self, parsed: VolumeName) -> Path:
         self._bounded.check()
-        path = self._path / parsed.relative
+        kept = FOLDERS[parsed.content]
+        path = self._path / (self._folders[parsed.content] + parsed.relative.removeprefix(kept))
         for part in (path, *path.parents):
             if part == self._path:
                 break
@@ -100,8 +107,12 @@ class Folder:
         if self.config.mkdir and self.config.create_subdirs:
             for content in sorted(self.contents):
                 # Containers' roots have to pass `images` to reach what lies in their own folder there.
-                folder = self._path / FOLDERS[cast(Content, content)]
-                filesystems.make_folder(folder, 0o711 if folder.name == "images" else 0o700)
+                folder = self._path / self._folders[cast(Content, content)]
+                if content in ("images", "rootdir"):
+                    for above in reversed(folder.relative_to(self._path).parents[:-1]):
+                        filesystems.make_folder(self._path / above, 0o711)
+                filesystems.make_folder(folder, 0o711 if content in ("images", "rootdir") else 0o700)
+        self._to_prepare = False
 
     def _leftovers(self) -> Sequence[Path]:
         trash = [*(self._path / ".trash").iterdir()]
@@ -115,5 +126,5 @@ class Folder:
 
     def _measure(self) -> StorageUsage:
         self._check_mounted()
-        self._look()
+        self._make_folders() if self._to_prepare else self._look()
         return StorageUsage(True, *filesystems.space(self._path))

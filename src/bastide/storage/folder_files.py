@@ -15,7 +15,7 @@ from bastide.host import filesystems, quota
 from bastide.model.storage import Content, Volume
 from bastide.storage import sidecars
 from bastide.storage.folder_disks import FolderDisks, disk_size
-from bastide.storage.names import FILE_CONTENTS, FOLDERS, SIDECARS, VolumeName, parse_name
+from bastide.storage.names import FILE_CONTENTS, SIDECARS, VolumeName, parse_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,9 @@ class FolderFiles(FolderDisks):
         found: dict[str, Volume] = {}
         view = self._view()
         for content in sorted(contents):
-            folder = FOLDERS[cast(Content, content)]
-            if folder == "images":
+            folder = self._folders[cast(Content, content)]
+            guests_own = content in ("images", "rootdir")
+            if guests_own:
                 guests = [str(vmid)] if vmid is not None else _names(self._path / folder)
                 names = [f"{guest}/{file}" for guest in guests for file in _names(self._path / folder / guest)]
             else:
@@ -115,7 +116,7 @@ class FolderFiles(FolderDisks):
                     parsed = parse_name(name)
                     volume = self._describe(parsed, view)
                     # An image may be a machine's disk as well as a container's file system: only its guest tells.
-                    fits = parsed.content == content or (parsed.format == "raw" and folder == "images")
+                    fits = parsed.content == content or (parsed.format == "raw" and guests_own)
                     if volume is not None and fits and (vmid is None or volume.vmid == vmid):
                         found.setdefault(name, volume)
         return sorted(found.values(), key=lambda volume: (volume.content, volume.volid))

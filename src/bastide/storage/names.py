@@ -5,7 +5,9 @@ is a guest's disk or file system, `VMID/base-VMID-disk-N.FORMAT` one that is a b
 linked clone of it. Where a volume lies is told by the last two parts.
 """
 
+import itertools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bastide.base.errors import InvalidParameter
@@ -116,6 +118,21 @@ def parse_disk_name(text: str) -> VolumeName:
     if parsed.content != "images":
         raise InvalidParameter({"volume": f"'{text[:200]}' is not a disk of a VM"})
     return parsed
+
+
+def folders(changed: Mapping[str, str]) -> dict[Content, str]:
+    """The folder of each content type where some are configured (`content-dirs`); disks and file systems share one."""
+    known = {content: changed.get(content, folder) for content, folder in FOLDERS.items()}
+    return {**known, "rootdir": known["images"]}
+
+
+def folders_problem(changed: Mapping[str, str]) -> str | None:
+    """Why content types cannot have these folders, or None: each needs one of its own."""
+    named = sorted(tuple(folder.split("/")) for content, folder in folders(changed).items() if content != "rootdir")
+    for before, after in itertools.pairwise(named):
+        if after[: len(before)] == before:
+            return f"the folders '{'/'.join(before)}' and '{'/'.join(after)}' of two content types lie in each other"
+    return None
 
 
 def suffixes(content: Content) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from bastide.model.storage import (
     Content,
@@ -75,6 +75,14 @@ class Storage(Protocol):
 
     async def delete(self, name: str) -> None:
         """Remove a volume of any content; one that is gone already is fine."""
+
+
+@runtime_checkable
+class AttachedStorage(Storage, Protocol):
+    """A storage that `prepare` and `usage` attach to this host: a share to mount, a target to log in to."""
+
+    async def detach(self) -> None:
+        """Unmount or log out, within some seconds; one that is not attached is fine. Raises WrongState when in use."""
 
 
 class FileStorage(Storage, Protocol):

@@ -1,37 +1,61 @@
 """The configured storages: their records in the store, and the driver objects made from them."""
 
+import asyncio
+import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from bastide.base.errors import (
     AlreadyExists,
     BastideError,
     Conflict,
     InvalidParameter,
+    MethodNotImplemented,
     NotFound,
     NotSupported,
     WrongState,
 )
 from bastide.base.ids import VolumeId, is_storage_id
 from bastide.base.layout import Layout
-from bastide.model.storage import Content, StorageConfig
+from bastide.host import network_mounts
+from bastide.model.storage import TYPES, Content, StorageConfig, Work
 from bastide.model.types import split_list
 from bastide.state.store import ABSENT, Entry, Store
+from bastide.storage import names, secrets
+from bastide.storage.cephfs import CephStorage
+from bastide.storage.cifs import CifsStorage
 from bastide.storage.dir import DirStorage
-from bastide.storage.names import FILE_CONTENTS
-from bastide.storage.protocol import ContainerStorage, DiskStorage, FileStorage, Storage
+from bastide.storage.iscsi import IscsiStorage
+from bastide.storage.nfs import NfsStorage
+from bastide.storage.protocol import AttachedStorage, ContainerStorage, DiskStorage, FileStorage, Storage
 
 Driver = Callable[[StorageConfig, Layout], Storage]
+Secrets = Mapping[Literal["password", "keyring"], str]
 
-DRIVERS: Mapping[str, Driver] = MappingProxyType({"dir": DirStorage})
+DRIVERS: Mapping[str, Driver] = MappingProxyType(
+    {
+        "dir": DirStorage,
+        "nfs": NfsStorage,
+        "cifs": CifsStorage,
+        "cephfs": CephStorage,
+        "iscsi": IscsiStorage,
+    }
+)
 """The driver of each storage type."""
 
 _LOCAL_CONTENT = "vztmpl,iso,rootdir,images,snippets,backup,import"
-_FIXED = ("storage", "type", "path")
 _CONTENTS = frozenset({"images", "rootdir", "vztmpl", "iso", "backup", "snippets", "import", "none"})
+_NOT_STORAGES = frozenset({"/", "/proc", "/sys", "/dev", "/run", "/etc", "/usr", "/boot"})
+_ATTACHING = frozenset({"options", "username", "domain", "smbversion", "fuse"})
+"""What is said when a share is mounted: a change of it takes another mount."""
+
+_PATIENCE = 20
+"""A listing is used again for so many times as long as it took."""
 
 
 class Storages:
@@ -45,6 +69,8 @@ class Storages:
         self._drivers = drivers
         self._node = node
         self._cache: dict[str, tuple[int, Storage]] = {}
+        self._changing = asyncio.Lock()
+        self._sums: dict[str, tuple[float, int]] = {}
 
     async def start(self) -> list[BastideError]:
         """Make `local` where there is no storage yet, and prepare all enabled ones; returns what failed."""
@@ -53,14 +79,18 @@ class Storages:
                 storage="local", type="dir", path=str(self._layout.local_storage), content=_LOCAL_CONTENT
             )
             await self._store.put("storage/local", _dump(config), ABSENT)
-        failures = []
-        for storage in await self.all():
-            if self.enabled(storage.config):
-                try:
-                    await storage.prepare()
-                except BastideError as error:
-                    failures.append(error)
-        return failures
+        every = await self.all()
+        known = frozenset(storage.config.storage for storage in every)
+        await asyncio.to_thread(secrets.tidy, self._layout, known)
+        await network_mounts.tidy(self._layout.state / "mnt", known)
+        # Side by side: one that hangs holds the start up for its own deadline alone.
+        outcomes = await asyncio.gather(
+            *(storage.prepare() for storage in every if self.enabled(storage.config)), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, BastideError):
+                raise outcome
+        return [outcome for outcome in outcomes if isinstance(outcome, BastideError)]
 
     def enabled(self, config: StorageConfig) -> bool:
         """Whether a storage may be used on this node."""
@@ -83,7 +113,7 @@ class Storages:
     async def files(self, storage_id: str, content: Content) -> FileStorage:
         """A usable storage for files of a content type. Raises NotFound, WrongState, NotSupported."""
         storage = await self._usable(storage_id)
-        if content not in FILE_CONTENTS or content not in storage.capabilities.contents:
+        if content not in names.FILE_CONTENTS or content not in storage.capabilities.contents:
             raise NotSupported(f"storage '{storage_id}' does not support content type '{content}'")
         return cast(FileStorage, storage)
 
@@ -107,45 +137,99 @@ class Storages:
         volume = VolumeId.parse(volid)
         return await self._usable(volume.storage), volume.name
 
-    async def add(self, config: StorageConfig) -> None:
-        """Record a new storage and make its folders. Raises AlreadyExists, InvalidParameter, HostFailure."""
-        _check(config)
-        if await self._store.get(f"storage/{config.storage}") is not None:
-            raise AlreadyExists(f"storage ID '{config.storage}' already exists")
-        await self._check_paths(config)
-        if self.enabled(config):
-            await self._drivers[config.type](config, self._layout).prepare()
-        try:
-            await self._store.put(f"storage/{config.storage}", _dump(config), ABSENT)
-        except Conflict:
-            raise AlreadyExists(f"storage ID '{config.storage}' already exists") from None
+    async def add(self, config: StorageConfig, given: Secrets = MappingProxyType({})) -> StorageConfig:
+        """Record a new storage once it can be used. Raises AlreadyExists, InvalidParameter, HostFailure."""
+        if "path" in TYPES[config.type].fixed and config.path is None:
+            config = config.model_copy(update={"path": str(self._layout.state / "mnt" / config.storage)})
+        _check(config, given)
+        async with self._changing, AsyncExitStack() as undo:
+            if await self._store.get(f"storage/{config.storage}") is not None:
+                raise AlreadyExists(f"storage ID '{config.storage}' already exists")
+            await self._check_place(config)
+            undo.callback(secrets.forget, self._layout, config.storage)
+            for secret, text in given.items():
+                secrets.keep(self._layout, config.storage, secret, text)
+            storage = self._driver(config)
+            if self.enabled(config):
+                undo.push_async_callback(_detach, storage)
+                await storage.prepare()
+            try:
+                await self._store.put(f"storage/{config.storage}", _dump(config), ABSENT)
+            except Conflict:
+                raise AlreadyExists(f"storage ID '{config.storage}' already exists") from None
+            undo.pop_all()
+        return config
 
     async def update(
-        self, storage_id: str, changes: Mapping[str, Any], delete: Iterable[str] = (), digest: str | None = None
+        self,
+        storage_id: str,
+        changes: Mapping[str, Any],
+        delete: Iterable[str] = (),
+        digest: str | None = None,
+        given: Secrets = MappingProxyType({}),
     ) -> StorageConfig:
-        """Change a storage's record, in the API's keys. Raises NotFound, InvalidParameter, Conflict."""
-        entry = await self._entry(storage_id)
-        if digest is not None and digest != entry_digest(entry.value):
-            raise Conflict("detected modified configuration - file changed by other user? Try again.")
-        values: dict[str, Any] = json.loads(entry.value)
-        removed = set(delete)
-        wrong = {key: "can't be changed" for key in _FIXED if key in changes or key in removed}
-        wrong |= dict.fromkeys(removed & set(changes), "set and deleted at the same time")
-        if wrong:
-            raise InvalidParameter(wrong)
-        kept = {key: value for key, value in values.items() if key not in removed}
-        config = StorageConfig.parse({**kept, **changes})
-        _check(config)
-        if self.enabled(config):
-            await self._drivers[config.type](config, self._layout).prepare()
-        await self._store.put(entry.key, _dump(config), entry.revision)
+        """Change a storage's record, in the API's keys. Raises NotFound, InvalidParameter, Conflict, HostFailure."""
+        async with self._changing, AsyncExitStack() as undo:
+            entry = await self._entry(storage_id)
+            if digest is not None and digest != entry_digest(entry.value):
+                raise Conflict("detected modified configuration - file changed by other user? Try again.")
+            before, removed = self._object(entry), set(delete)
+            config = _changed(json.loads(entry.value), changes, removed)
+            forgotten = removed & TYPES[config.type].secrets
+            _check(config, given)
+            if given or forgotten:
+                undo.callback(secrets.restore, self._layout, storage_id, secrets.read(self._layout, storage_id))
+                secrets.forget(self._layout, storage_id, *cast(Any, forgotten)) if forgotten else None
+                for secret, text in given.items():
+                    secrets.keep(self._layout, storage_id, secret, text)
+            if given or forgotten or (set(changes) | removed) & _ATTACHING or not self.enabled(config):
+                await _detach(before)
+            if self.enabled(config):
+                await self._driver(config).prepare()
+            await self._store.put(entry.key, _dump(config), entry.revision)
+            undo.pop_all()
         return config
 
     async def remove(self, storage_id: str) -> None:
-        """Forget a storage; its files stay. Raises NotFound."""
-        await self._entry(storage_id)
-        await self._store.delete(f"storage/{storage_id}")
-        self._cache.pop(storage_id, None)
+        """Forget a storage; its files stay. Raises NotFound, WrongState when it is in use on this host."""
+        async with self._changing:
+            storage = await self.get(storage_id)
+            if isinstance(storage, AttachedStorage):
+                await storage.detach()
+            await self._store.delete(f"storage/{storage_id}")
+            self._cache.pop(storage_id, None)
+            secrets.forget(self._layout, storage_id)
+
+    async def allocated(self, storage: Storage) -> int | None:
+        """Bytes that all volumes of guests may grow to; None when the storage does not answer.
+
+        Where only a look at every volume tells, the answer may be as old as some looks take.
+        """
+        usage = await storage.usage()
+        if not usage.active or usage.allocated is not None:
+            return usage.allocated
+        until, kept = self._sums.get(storage.config.storage, (0.0, 0))
+        started = time.monotonic()
+        if started >= until:
+            try:
+                volumes = await storage.list()
+            except BastideError:
+                return None
+            kept = sum(volume.size for volume in volumes if volume.content in ("images", "rootdir"))
+            now = time.monotonic()
+            self._sums[storage.config.storage] = (now + _PATIENCE * (now - started), kept)
+        return kept
+
+    async def bandwidth(self, work: Work, storage_ids: Iterable[str], asked: float | None = None) -> float | None:
+        """What a kind of work between these storages may move, in KiB a second; None without a limit.
+
+        The smallest of the storages' limits and the one that was asked for; 0 is none. Raises NotFound.
+        """
+        limits = [asked]
+        for storage_id in storage_ids:
+            configured = (await self.get(storage_id)).config.bwlimit
+            limits.append(configured.of(work) if configured is not None else None)
+        return min((limit for limit in limits if limit), default=None)
 
     async def digest(self, storage_id: str) -> str:
         """SHA-1 of a storage's record, sent back by callers against lost updates. Raises NotFound."""
@@ -169,15 +253,28 @@ class Storages:
         name = entry.key.partition("/")[2]
         revision, storage = self._cache.get(name, (0, None))
         if storage is None or revision != entry.revision:
-            config = StorageConfig.parse(json.loads(entry.value))
-            storage = self._drivers[config.type](config, self._layout)
+            storage = self._driver(StorageConfig.parse(json.loads(entry.value)))
             self._cache[name] = (entry.revision, storage)
         return storage
 
-    async def _check_paths(self, config: StorageConfig) -> None:
+    def _driver(self, config: StorageConfig) -> Storage:
+        if config.type not in self._drivers:
+            raise MethodNotImplemented(f"storage type '{config.type}' not implemented")
+        return self._drivers[config.type](config, self._layout)
+
+    async def _check_place(self, config: StorageConfig) -> None:
         for other in await self.all():
-            if config.path and (other.config.path or "").rstrip("/") == config.path.rstrip("/"):
-                raise InvalidParameter({"path": f"storage '{other.config.storage}' uses this folder already"})
+            same_folder = config.path and (other.config.path or "").rstrip("/") == config.path.rstrip("/")
+            if same_folder or other.config.place == config.place:
+                key, what = ("path", "folder") if same_folder else (TYPES[config.type].place[0], "place")
+                raise InvalidParameter({key: f"storage '{other.config.storage}' uses this {what} already"})
+
+
+async def _detach(storage: Storage) -> None:
+    """Let go of what nobody uses; what is in use stays attached until the storage is removed."""
+    if isinstance(storage, AttachedStorage):
+        with contextlib.suppress(BastideError):
+            await storage.detach()
 
 
 def entry_digest(text: str) -> str:
@@ -189,22 +286,28 @@ def _dump(config: StorageConfig) -> str:
     return json.dumps(config.to_text(), sort_keys=True)
 
 
-def _check(config: StorageConfig) -> None:
+def _changed(values: Mapping[str, Any], changes: Mapping[str, Any], removed: set[str]) -> StorageConfig:
+    """The record with changes. Raises InvalidParameter for what cannot be changed."""
+    keys = TYPES[values["type"]]
+    wrong = dict.fromkeys(keys.unchangeable & (set(changes) | removed), "can't be changed")
+    wrong |= dict.fromkeys(removed & set(changes), "set and deleted at the same time")
+    wrong |= dict.fromkeys(removed - keys.keys - keys.secrets, "property is not defined in schema")
+    if wrong:
+        raise InvalidParameter(wrong)
+    return StorageConfig.parse({**{key: value for key, value in values.items() if key not in removed}, **changes})
+
+
+def _check(config: StorageConfig, given: Secrets) -> None:
     """What the record's own types do not say. Raises InvalidParameter."""
     wrong: dict[str, str] = {}
     unknown = set(split_list(config.content)) - _CONTENTS
     if unknown:
         wrong["content"] = f"unknown content type '{min(unknown)}'"
-    if config.path is not None and config.path.rstrip("/") in (
-        "",
-        "/proc",
-        "/sys",
-        "/dev",
-        "/run",
-        "/etc",
-        "/usr",
-        "/boot",
-    ):
+    if config.path is not None and (config.path.rstrip("/") or "/") in _NOT_STORAGES:
         wrong["path"] = "this folder can't be a storage"
+    for secret in set(given) - TYPES[config.type].secrets:
+        wrong[secret] = f"storage type '{config.type}' has no such property"
+    if problem := names.folders_problem(config.folders):
+        wrong["content-dirs"] = problem
     if wrong:
         raise InvalidParameter(wrong)
