@@ -206,10 +206,17 @@ class FakeStorage:
         os.truncate(path, max(size, path.stat().st_size))
 
     async def import_disk(
-        self, source: Path, source_format: str, name: str, progress: Progress | None = None, *, ours: bool = False
+        self,
+        source: Path | DiskImage,
+        source_format: str,
+        name: str,
+        progress: Progress | None = None,
+        *,
+        ours: bool = False,
     ) -> None:
         """Check an image and copy its bytes as they are. Raises AlreadyExists, NoSpace, HostFailure."""
         self._fault("import_disk")
+        source = source.path if isinstance(source, DiskImage) else source
         with disk_image.opened(source) as opened:
             info = (disk_image.check_chain if ours else disk_image.check)(opened, source_format)
         path = await self._new_disk(name, info.virtual_size)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NotFound
 from bastide.host import disk_image, filesystems, qemu_img
-from bastide.model.storage import DiskFormat
+from bastide.model.storage import DiskFormat, DiskImage
 from bastide.storage import names
 from bastide.storage.folder import Folder
 from bastide.storage.names import VolumeName, parse_disk_name
@@ -61,16 +61,28 @@ class FolderDisks(Folder):
                 await qemu_img.resize(path, parsed.format, size)
 
     async def import_disk(
-        self, source: Path, source_format: str, name: str, progress: Progress | None = None, *, ours: bool = False
+        self,
+        source: Path | DiskImage,
+        source_format: str,
+        name: str,
+        progress: Progress | None = None,
+        *,
+        ours: bool = False,
     ) -> None:
         """Copy a checked image into a new disk. Raises AlreadyExists, NoSpace, HostFailure when it is refused."""
         parsed = parse_disk_name(name)
+        # The size is the image's word: tables for all of it could be gigabytes that nobody asked for.
+        preallocation = self._preallocation if self._preallocation != "metadata" else "off"
+        if isinstance(source, DiskImage):
+            async with self._new_disk(parsed) as temporary:
+                await qemu_img.convert(
+                    source, source_format, temporary, parsed.format, preallocation=preallocation, progress=progress
+                )
+            return
         # One descriptor for the check and the copy, so that they see the same file.
         with disk_image.opened(source) as opened:
             check = disk_image.check_chain if ours else disk_image.check
             await asyncio.to_thread(check, opened, source_format)
-            # The size is the image's word: tables for all of it could be gigabytes that nobody asked for.
-            preallocation = self._preallocation if self._preallocation != "metadata" else "off"
             async with self._new_disk(parsed) as temporary:
                 await qemu_img.convert(
                     opened, source_format, temporary, parsed.format, preallocation=preallocation, progress=progress

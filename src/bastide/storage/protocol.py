@@ -156,12 +156,19 @@ class DiskStorage(Storage, Protocol):
         """
 
     async def import_disk(
-        self, source: Path, source_format: str, name: str, progress: Progress | None = None, *, ours: bool = False
+        self,
+        source: Path | DiskImage,
+        source_format: str,
+        name: str,
+        progress: Progress | None = None,
+        *,
+        ours: bool = False,
     ) -> None:
         """Copy an image into a new disk, whose format is its name's; it appears whole or not at all.
 
         `source_format` may be `raw`, `qcow2`, `vmdk`, `vdi`, `vhdx`, `vpc`. An image from outside has to be what it
-        claims; `ours` says that it is a guest's volume, in a raw one of which anything may be written.
+        claims; `ours` says that it is a guest's volume, in a raw one of which anything may be written. A DiskImage is
+        ours: what `disk_image` of some storage told, copied with all it builds on, or as it was at its snapshot.
         Raises AlreadyExists, NoSpace, HostFailure when the image is refused.
         """
 
