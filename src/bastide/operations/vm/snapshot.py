@@ -3,7 +3,7 @@
 import asyncio
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -186,13 +186,23 @@ async def make_memory_volume(rooms: Rooms, guest: Guest, volid: VolumeId) -> Non
     await (await rooms.storages.disks(volid.storage)).allocate_disk(volid.name, size)
 
 
-async def save_memory(rooms: Rooms, guest: Guest, volid: VolumeId, stack: AsyncExitStack) -> None:
-    """Write a running VM's memory; it stands still until the stack ends, which also brings the memory to the disk."""
+async def save_memory(
+    rooms: Rooms, guest: Guest, volid: VolumeId, at_rest: Callable[[], Awaitable[None]] | None = None
+) -> None:
+    """Write a running VM's memory to a volume, and let it stand: the caller lets it go on, or ends it.
+
+    `at_rest` is called at the point of the memory: what the disks hold then goes with it.
+    """
     path = await (await rooms.storages.disks(volid.storage)).disk_path(volid.name)
-    target = stack.enter_context(disk_image.opened(path, os.O_RDWR))
-    stack.push_async_callback(asyncio.to_thread, os.fsync, target)
-    await stack.enter_async_context(stillness.standing(rooms, guest))
-    await rooms.vms.save_memory(guest.vmid, target)
+    with disk_image.opened(path, os.O_RDWR) as target:
+        await rooms.vms.save_memory(guest.vmid, target, at_rest)
+
+
+async def sync(rooms: Rooms, volid: VolumeId) -> None:
+    """Bring what was written to a volume to the disk."""
+    path = await (await rooms.storages.disks(volid.storage)).disk_path(volid.name)
+    with disk_image.opened(path, os.O_RDWR) as target:
+        await asyncio.to_thread(os.fsync, target)
 
 
 async def _memory_facts(rooms: Rooms, guest: Guest, name: str) -> dict[str, Any]:
@@ -210,20 +220,27 @@ async def _take_running(rooms: Rooms, guest: Guest, snapshot: Snapshot, task: Ta
     disks = await disks_of(rooms, guest.config)
     inside = [disk.key for disk in disks if disk.form == "qcow2"]
     outside = [disk for disk in disks if disk.form != "qcow2"]
-    async with AsyncExitStack() as stack:
-        if snapshot.vmstate is not None:
-            task.log(f"saving the memory to '{snapshot.vmstate}'")
-            await save_memory(rooms, guest, VolumeId.parse(snapshot.vmstate), stack)
-        else:
-            await stack.enter_async_context(stillness.frozen(rooms, guest, task))
-            if outside and rooms.vms.state(guest.vmid) is GuestState.RUNNING:
-                await stack.enter_async_context(stillness.standing(rooms, guest))
-                await rooms.vms.pause(guest.vmid)
+
+    async def take_disks() -> None:
         if inside:
             await rooms.vms.snapshot_disks(guest.vmid, snapshot.name, inside)
         for disk in outside:
             storage, volume = await rooms.storages.resolve(str(disk.volid))
             await cast(SnapshotStorage, storage).snapshot(volume, snapshot.name)
+
+    if snapshot.vmstate is not None:
+        volid = VolumeId.parse(snapshot.vmstate)
+        task.log(f"saving the memory to '{volid}'")
+        async with stillness.standing(rooms, guest):
+            await save_memory(rooms, guest, volid, take_disks)
+        await sync(rooms, volid)
+        return
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(stillness.frozen(rooms, guest, task))
+        if outside and rooms.vms.state(guest.vmid) is GuestState.RUNNING:
+            await stack.enter_async_context(stillness.standing(rooms, guest))
+            await rooms.vms.pause(guest.vmid)
+        await take_disks()
 
 
 async def _check_new(rooms: Rooms, guest: Guest, name: str) -> None:
