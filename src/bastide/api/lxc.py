@@ -31,6 +31,8 @@ class ContainerCreate(ContainerOptions, GuestPath):
     ssh_public_keys: Annotated[str | None, Field(alias="ssh-public-keys", max_length=65536), Multiline()] = None
     pool: PoolId | None = None
     start: bool | None = None
+    # Bastide's own: unpack the template, where the container would share a base with others.
+    full: bool | None = None
     bwlimit: Annotated[float | None, Field(ge=0), NotBuilt()] = None
     force: Annotated[bool | None, NotBuilt()] = None
     ha_managed: Annotated[bool | None, Field(alias="ha-managed"), NotBuilt()] = None
@@ -99,6 +101,7 @@ async def create_container(call: Call, p: ContainerCreate) -> str:
         credentials=create.Credentials(p.password, p.ssh_public_keys),
         pool=p.pool,
         start=bool(p.start),
+        full=bool(p.full),
     )
     return str(upid)
 
