@@ -8,7 +8,7 @@ from pydantic import Field
 
 from bastide.api.execute import GuestName
 from bastide.api.fields import ChecksumAlgorithm
-from bastide.api.lists import guests_seen, index
+from bastide.api.lists import guests_seen, index, storages_seen
 from bastide.api.routing import Branch, Call, NoParameters
 from bastide.base.errors import InvalidParameter
 from bastide.model.guest import Guest, GuestState, Kind
@@ -71,7 +71,7 @@ class ImagePull(Record):
 @branch.get("", NoParameters, user="all")
 async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
     """Index."""
-    return index("name", "guests", "images", "status")
+    return index("name", "guests", "images", "status", "storage")
 
 
 @branch.get("/status", NoParameters, user="all")
@@ -90,6 +90,20 @@ async def read_status(call: Call, _p: NoParameters) -> dict[str, Any]:
         "started": int(services.started),
         "guests": {"total": len(guests), "running": sum(guest.vmid in running for guest in guests)},
     }
+
+
+@branch.get("/storage", NoParameters, user="all")
+async def list_storages(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
+    """What each storage that the caller may see can do for guests.
+
+    `copy-on-write`: by what means guests share what they were made of, missing where they get copies.
+    """
+    rows = []
+    for storage in await storages_seen(call):
+        means = storage.capabilities.copy_on_write
+        row = {"storage": storage.config.storage, "type": storage.config.type}
+        rows.append(row | ({"copy-on-write": means} if means is not None else {}))
+    return rows
 
 
 @branch.get("/guests", NoParameters, user="all")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bastide.base.errors import (
+    BastideError,
     DeadlineExceeded,
     HostFailure,
     InvalidParameter,
@@ -81,11 +82,26 @@ def down(layout: Layout, request: DownRequest) -> DownReport:
 
 
 def doctor(layout: Layout) -> list[Finding]:
-    """What this host can do. Works without a daemon."""
+    """What this host can do. Works without a daemon, which would tell of its storages besides."""
     from bastide.host import doctor as checks  # noqa: PLC0415 - heavy, and only this needs it
 
     found = checks.doctor(layout)
-    return [Finding(check.name, check.ok, check.message, check.advice) for check in found]
+    return [Finding(check.name, check.ok, check.message, check.advice) for check in found] + _storages(layout)
+
+
+def _storages(layout: Layout) -> list[Finding]:
+    """By what means guests on each storage share what they were made of; nothing without a daemon."""
+    try:
+        with Client(UnixTransport(layout.socket)) as client:
+            rows: list[dict[str, str]] = client.get("/bastide/storage")
+    except BastideError:
+        return []
+    found = []
+    for row in rows:
+        means = row.get("copy-on-write")
+        text = f"guests share what they were made of: {means}" if means else "every guest gets a copy"
+        found.append(Finding(f"storage {row['storage']}", "ok", f"{row['type']}: {text}"))
+    return found
 
 
 def daemon_pid(layout: Layout) -> int | None:

@@ -22,7 +22,7 @@ from bastide.base.errors import (
 )
 from bastide.base.ids import VolumeId, is_storage_id
 from bastide.base.layout import Layout
-from bastide.host import network_mounts
+from bastide.host import filesystems, network_mounts
 from bastide.model.storage import TYPES, Content, StorageConfig, Work
 from bastide.model.types import split_list
 from bastide.state.store import ABSENT, Entry, Store
@@ -76,7 +76,10 @@ class Storages:
         """Make `local` where there is no storage yet, and prepare all enabled ones; returns what failed."""
         if not await self._store.list("storage/"):
             config = StorageConfig(
-                storage="local", type="dir", path=str(self._layout.local_storage), content=_LOCAL_CONTENT
+                storage="local",
+                type=self._local_type(),
+                path=str(self._layout.local_storage),
+                content=_LOCAL_CONTENT,
             )
             await self._store.put("storage/local", _dump(config), ABSENT)
         every = await self.all()
@@ -91,6 +94,11 @@ class Storages:
             if isinstance(outcome, BaseException) and not isinstance(outcome, BastideError):
                 raise outcome
         return [outcome for outcome in outcomes if isinstance(outcome, BastideError)]
+
+    def _local_type(self) -> Literal["btrfs", "dir"]:
+        """The type that makes most of the file system below `local`."""
+        entry = filesystems.mount_of(self._layout.local_storage)
+        return "btrfs" if entry is not None and entry.fstype == "btrfs" and "btrfs" in self._drivers else "dir"
 
     def enabled(self, config: StorageConfig) -> bool:
         """Whether a storage may be used on this node."""

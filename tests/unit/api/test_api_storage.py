@@ -128,3 +128,10 @@ async def test_an_empty_disk_is_made(api: Api) -> None:
     shown = await api.data("GET", f"{LOCAL}/content/local:100/vm-100-disk-0.qcow2")
     assert (shown["format"], shown["size"]) == ("qcow2", 8 << 30)
     assert await api.data("DELETE", f"{LOCAL}/content/local:100/vm-100-disk-0.qcow2", delay="5") is None
+
+
+async def test_what_a_storage_can_do_for_guests_is_told_to_those_who_may_see_it(api: Api) -> None:
+    (row,) = await api.data("GET", "/bastide/storage")
+    assert (row["storage"], row["type"]) == ("local", "dir")
+    storage = await api.services.rooms.storages.get("local")
+    assert row.get("copy-on-write") == storage.capabilities.copy_on_write

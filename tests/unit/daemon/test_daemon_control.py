@@ -104,3 +104,14 @@ def test_force_destroys_guests_of_both_kinds_by_the_methods_they_have():
         ("/nodes/pve/qemu/101", {"purge": True}),
         ("/nodes/pve/qemu/102", {"purge": True}),
     ]
+
+
+def test_doctor_tells_how_storages_of_a_running_daemon_share(layout, monkeypatch):
+    monkeypatch.setattr("bastide.host.doctor.doctor", lambda _layout: [])
+    assert control.doctor(layout) == []
+    rows = [{"storage": "local", "type": "btrfs", "copy-on-write": "snapshots"}, {"storage": "thick", "type": "lvm"}]
+    monkeypatch.setattr(control.Client, "get", lambda _self, _path: rows)
+    local, thick = control.doctor(layout)
+    assert (local.name, local.ok) == ("storage local", "ok")
+    assert local.message == "btrfs: guests share what they were made of: snapshots"
+    assert thick.message == "lvm: every guest gets a copy"

@@ -6,8 +6,10 @@ import pytest
 
 from bastide.base.errors import AlreadyExists, Conflict, InvalidParameter, NotFound, NotSupported, WrongState
 from bastide.base.layout import Layout
+from bastide.host import filesystems
 from bastide.model.storage import StorageConfig
 from bastide.state.memory import MemoryStore
+from bastide.storage.fake import FakeStorage
 from bastide.storage.registry import Storages
 
 
@@ -87,3 +89,17 @@ async def test_a_storage_serves_only_what_it_is_for(storages: Storages, tmp_path
     await storages.update("data", {"disable": 1}, delete=["nodes"])
     with pytest.raises(WrongState, match="disabled"):
         await storages.files("data", "iso")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("below", "made"), [("btrfs", "btrfs"), ("ext4", "dir"), (None, "dir")])
+async def test_local_is_of_the_type_that_makes_most_of_its_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str | None, made: str
+) -> None:
+    entry = None if below is None else filesystems.MountEntry(tmp_path, "/dev/x", below, "254:0", frozenset())
+    monkeypatch.setattr(filesystems, "mount_of", lambda _path: entry)
+    drivers = {"dir": FakeStorage, "btrfs": FakeStorage}
+    for known, expected in ((drivers, made), ({"dir": FakeStorage}, "dir")):
+        storages = Storages(MemoryStore(), Layout(tmp_path), known)
+        assert await storages.start() == []
+        assert (await storages.get("local")).config.type == expected
