@@ -75,7 +75,7 @@ async def list_nodes(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
 @branch.get("/{node}", NodePath, user="all")
 async def read_index(_call: Call, _p: NodePath) -> list[dict[str, str]]:
     """Node index."""
-    return index("name", "aplinfo", "capabilities", "hardware", "lxc", "network", "query-url-metadata", "rrddata",
+    return index("name", "aplinfo", "capabilities", "disks", "hardware", "lxc", "network", "query-url-metadata", "rrddata",
                  "status", "storage", "tasks", "time", "version")  # fmt: skip
 
 

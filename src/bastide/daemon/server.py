@@ -26,6 +26,7 @@ from bastide.host.links import primary_address
 from bastide.model.access import ROOT
 from bastide.operations import bases
 from bastide.operations.autostart import start_all, stop_all
+from bastide.operations.disk_folders import mount_recorded
 from bastide.operations.recover import recover
 from bastide.operations.vm.agent import thaw_forgotten
 from bastide.operations.watch import watch_stops
@@ -55,6 +56,7 @@ async def run_daemon(layout: Layout, asked: Asked) -> None:
 async def _prepare(house: House) -> None:
     """Everything before the first request: storages, engine, recovery, network."""
     rooms = house.rooms
+    await mount_recorded(rooms)
     for problem in await rooms.storages.start():
         _log.error("storage: %s", problem)
     await house.containers.prepare()

@@ -93,9 +93,14 @@ class BlockDevice:
 
 
 def is_disk(row: Mapping[str, Any], sysfs: Path = SYSFS) -> bool:
-    """Whether a device of lsblk's is a disk of this machine: it hangs on a bus, holds a medium and is written to."""
+    """Whether a device of lsblk's is a disk of this machine: it hangs on a bus and holds a medium.
+
+    What an iSCSI target lends (`.../session1/...`) belongs to a storage.
+    """
     home = sysfs / "block" / os.path.basename(row["kname"])
-    return row["type"] == "disk" and (row["size"] or 0) > 0 and (home / "device").exists()
+    if row["type"] != "disk" or not row["size"] or not (home / "device").exists():
+        return False
+    return not any(part.startswith("session") for part in home.resolve().parts)
 
 
 async def disks() -> list[BlockDevice]:
@@ -217,10 +222,10 @@ def udev_facts(number: str, folder: Path = _UDEV) -> tuple[dict[str, str], tuple
     return properties, tuple(sorted(links))
 
 
-def find(known: Sequence[BlockDevice], path: str) -> tuple[BlockDevice, BlockDevice]:
+def find(known: Sequence[BlockDevice], path: str, parameter: str = "disk") -> tuple[BlockDevice, BlockDevice]:
     """The device of a name below /dev, links followed, and the disk it is on (or itself).
 
-    Raises InvalidParameter naming `disk` for what is no disk of this machine and no partition of one.
+    Raises InvalidParameter naming `parameter` for what is no disk of this machine and no partition of one.
     """
     real = os.path.realpath(path)
     if path.startswith("/dev/"):
@@ -228,7 +233,7 @@ def find(known: Sequence[BlockDevice], path: str) -> tuple[BlockDevice, BlockDev
             for device in disk.whole:
                 if device.path == real:
                     return device, disk
-    raise InvalidParameter({"disk": f"'{path[:200]}' is no disk of this machine and no partition of one"})
+    raise InvalidParameter({parameter: f"'{path[:200]}' is no disk of this machine and no partition of one"})
 
 
 def uses(device: BlockDevice) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bastide.base.errors import HostFailure
-from bastide.host.filesystems import replace_text, sync_folder
+from bastide.host.filesystems import make_folder, replace_text, sync_folder
 from bastide.host.run import run
 
 UNITS = Path("/etc/systemd/system")
@@ -83,6 +83,14 @@ def listed(below: Path, units: Path = UNITS) -> list[tuple[Path, DiskMount]]:
         if mount is not None and below in mount.where.parents and path.name == unit_name(mount.where):
             found.append((path, mount))
     return found
+
+
+async def mount_now(mount: DiskMount) -> None:
+    """Mount a file system until the next boot; the folder is made. Raises HostFailure."""
+    make_folder(mount.where, 0o755)
+    # Where udev does not run there are no links below /dev/disk; mount(8) looks for the UUID itself then.
+    source = mount.what.replace("/dev/disk/by-uuid/", "UUID=")
+    await run(["mount", "-t", mount.type, "-o", mount.options, "--", source, str(mount.where)], deadline=120)
 
 
 async def install(mount: DiskMount, units: Path = UNITS) -> None:

@@ -13,7 +13,10 @@ from bastide.host.run import run
 _DEADLINE = 600
 _REPORT = ("--reportformat", "json", "--units", "b", "--nosuffix")
 # A guest may keep an LVM of its own inside a volume: none of the host's commands looks for one there.
-_CONFIG = ("--config", "devices{scan_lvs=0}")
+_CONFIG = (
+    "--config",
+    'devices { scan_lvs=0 filter=[ "r|^/dev/zd|", "r|^/dev/zvol/|", "r|^/dev/rbd|", "r|^/dev/nbd|" ] }',
+)
 
 
 @dataclass(frozen=True, slots=True)
