@@ -186,6 +186,13 @@ class FakeEngine:
         self._maybe_fail("unpack")
         yield ["tar", "-x", "-f", "-", "-C", str(target), "--no-same-owner", "--exclude=./dev/*"]
 
+    def copying(
+        self, source: Path, source_ids: IdMap, target: Path, target_ids: IdMap
+    ) -> tuple[Sequence[str], Sequence[str]]:
+        """See Preparation."""
+        self._maybe_fail("copying")
+        return ["tar", "-c", "-f", "-", "-C", str(source), "."], ["tar", "-x", "-f", "-", "-C", str(target)]
+
     def detect(self, rootfs: Path) -> tuple[str, str]:
         """See Preparation."""
         with contextlib.suppress(OSError):
@@ -202,6 +209,7 @@ class FakeEngine:
 
     def set_identity(self, plan: ContainerPlan) -> None:
         """See Preparation."""
+        self._maybe_fail("set_identity")
 
     def seed(self, plan: ContainerPlan, texts: Mapping[str, str]) -> None:
         """See Preparation."""

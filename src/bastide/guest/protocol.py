@@ -175,6 +175,14 @@ class Preparation(Protocol):
         The command is confined to the id range and the target: no member can reach anything else of the host.
         """
 
+    def copying(
+        self, source: Path, source_ids: IdMap, target: Path, target_ids: IdMap
+    ) -> tuple[Sequence[str], Sequence[str]]:
+        """The commands that copy a file tree: one writes it to its standard output, the other makes it of that.
+
+        Each is confined to its id range and its folder. Owners, modes, attributes, access lists and holes stay.
+        """
+
     def detect(self, rootfs: Path) -> tuple[str, str]:
         """Distribution family (an `ostype`) and architecture of a root file system. `unmanaged` when unknown."""
 

@@ -15,6 +15,19 @@ _TAR = (
     "--warning=no-timestamp", "--warning=no-xattr-write", "--anchored", "--exclude=./dev/*", "--exclude=dev/*",
 )  # fmt: skip
 
+_COPIED = (
+    "--numeric-owner", "--acls", "--xattrs", "--xattrs-include=security.capability", "--xattrs-include=user.*",
+    "--anchored", "--exclude=./dev/*", "--exclude=./lost+found",
+)  # fmt: skip
+_PACK = (
+    "/usr/bin/tar", "--create", "--file=-", "--directory=/target", "--one-file-system", "--sparse", *_COPIED,
+    "--warning=no-file-ignored", ".",
+)  # fmt: skip
+_UNPACK = (
+    "/usr/bin/tar", "--extract", "--file=-", "--directory=/target", "--same-owner", "--preserve-permissions", *_COPIED,
+    "--warning=no-timestamp",
+)  # fmt: skip
+
 
 class Preparation:
     """The `Preparation` part of the engine."""
@@ -28,6 +41,13 @@ class Preparation:
         that every template has are left out; LXC makes the guest's own. `idmap.first` 0 is a privileged guest.
         """
         yield mapping.confined(target, idmap.first, idmap.count, _TAR)
+
+    def copying(
+        self, source: Path, source_ids: IdMap, target: Path, target_ids: IdMap
+    ) -> tuple[Sequence[str], Sequence[str]]:
+        """The commands that copy a file tree, each confined like the one of `unpacking`."""
+        pack = mapping.confined(source, source_ids.first, source_ids.count, _PACK)
+        return pack, mapping.confined(target, target_ids.first, target_ids.count, _UNPACK)
 
     def detect(self, rootfs: Path) -> tuple[str, str]:
         """Distribution family and architecture of a root file system."""
