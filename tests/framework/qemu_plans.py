@@ -11,9 +11,10 @@ from pathlib import Path
 from bastide.base.units import GIB, MIB
 from bastide.guest.qemu.launch import Need
 from bastide.guest.qemu.render.argv import needs, render_argv, startup_commands
-from bastide.guest.vm_protocol import ImageFormat, PlannedDisk, VmPlan
+from bastide.guest.vm_protocol import PlannedDisk, VmPlan
 from bastide.host.qemu_facts import CpuModel, Emulator, HostFacts, HugePages
 from bastide.host.qemu_firmware import Firmware
+from bastide.model.storage import DiskFormat, DiskImage
 from bastide.model.vm import VmConfig
 from bastide.model.vm_disks import Volume
 
@@ -114,9 +115,19 @@ def _disk(key: str, volume: Volume) -> PlannedDisk:
         return PlannedDisk(key, volume, None)
     if volume.file == "cdrom" or volume.file.startswith("/dev/"):
         return PlannedDisk(key, volume, Path("/dev/cdrom" if volume.file == "cdrom" else volume.file), device=True)
-    endings: dict[str, ImageFormat] = {"qcow2": "qcow2", "vmdk": "vmdk"}
-    form: ImageFormat = endings.get(name.rpartition(".")[2], "raw")
-    return PlannedDisk(key, volume, Path("/srv/volumes") / name, form, 8 * GIB, read_only=name.endswith(".iso"))
+    # A linked clone is named with its base: `100/base-100-disk-0.qcow2/101/vm-101-disk-0.qcow2`.
+    image: DiskImage | None = None
+    for part in volume.file.partition(":")[2].split("/"):
+        if "." in part:
+            image = DiskImage(Path("/srv/volumes") / part, _format(part), backing=image)
+    backing = image.backing if image is not None else None
+    path = Path("/srv/volumes") / name
+    return PlannedDisk(key, volume, path, _format(name), 8 * GIB, name.endswith(".iso"), backing=backing)
+
+
+def _format(name: str) -> DiskFormat:
+    endings: dict[str, DiskFormat] = {"qcow2": "qcow2", "vmdk": "vmdk"}
+    return endings.get(name.rpartition(".")[2], "raw")
 
 
 def _functions(text: str, mdev: str | None) -> list[str]:

@@ -35,7 +35,9 @@ from bastide.guest.qemu.render.argv import needs, render_argv, startup_commands
 from bastide.guest.qemu.render.cpu import cpu_argument, cpu_device
 from bastide.guest.qemu.render.machine import memory_module
 from bastide.guest.vm_protocol import PlannedDisk, VmPlan
+from bastide.host import disk_image
 from bastide.host.qemu_facts import HostFacts, host_facts
+from bastide.model.storage import DiskImage
 from bastide.model.vm import VmConfig
 from framework.qemu_plans import names, planned, read
 
@@ -187,13 +189,20 @@ def with_files(plan: VmPlan, host: HostFacts, folder: Path) -> VmPlan:
 def with_file(disk: PlannedDisk, host: HostFacts, folder: Path) -> PlannedDisk:
     if disk.path is None:
         return disk
-    path = folder / f"{disk.key}.{disk.format}"
     if disk.key == "efidisk0":
+        path = folder / f"{disk.key}.{disk.format}"
         shutil.copy(efi_variables(disk, host), path)
-    else:
-        argv = ["qemu-img", "create", "-q", "-f", disk.format, str(path), "4M"]
+        return replace(disk, path=path)
+    images = list(disk_image.links(DiskImage(disk.path, disk.format, backing=disk.backing)))
+    made: DiskImage | None = None
+    for number, image in reversed(list(enumerate(images))):
+        path = folder / f"{disk.key}.{number}.{image.format}"
+        on = ["-b", str(made.path), "-F", made.format] if made is not None else []
+        argv = ["qemu-img", "create", "-q", "-f", image.format, *on, str(path), "4M"]
         subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
-    return replace(disk, path=path)
+        made = DiskImage(path, image.format, backing=made)
+    assert made is not None
+    return replace(disk, path=made.path, backing=made.backing)
 
 
 def efi_variables(disk: PlannedDisk, host: HostFacts) -> Path:
@@ -336,15 +345,14 @@ def plugged(machine: str, scsihw: str, host: HostFacts, folder: Path) -> None:
 def plug_disk(qemu: Qemu, plan: VmPlan, disk: PlannedDisk, there: set[str]) -> None:
     """Plug a drive as an engine does: its thread, its controller unless it is there, its image, itself, its rates."""
     thread, controller = render_disks.disk_iothread(plan, disk), render_disks.disk_controller(plan, disk)
-    need = render_disks.disk_need(disk)
-    assert need is not None
     if thread is not None:
         qemu.ask("object-add", thread)
     if controller is not None and controller["id"] not in there:
         qemu.ask("device_add", controller)
         there.add(controller["id"])
-    fdset = qemu.ask("add-fd", {"opaque": disk.key}, qemu.image(need))["fdset-id"]
-    qemu.ask("blockdev-add", render_disks.disk_blockdev(plan, disk, fdset))
+    needs = render_disks.disk_needs(disk)
+    fdsets = [qemu.ask("add-fd", {"opaque": need.name}, qemu.image(need))["fdset-id"] for need in needs]
+    qemu.ask("blockdev-add", render_disks.disk_blockdev(plan, disk, fdsets))
     qemu.ask("device_add", render_disks.disk_device(plan, disk))
     if render_disks.is_limited(disk):
         qemu.ask("block_set_io_throttle", render_disks.disk_limits(disk))

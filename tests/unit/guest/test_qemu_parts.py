@@ -1,6 +1,7 @@
 """The parts of the engine that need no QEMU: events, limits, what is opened, what is chosen."""
 
 import asyncio
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -19,8 +20,10 @@ from bastide.guest.vm_protocol import PlannedDisk, VmPlan
 from bastide.host import processes, tap, unix_sockets, users
 from bastide.host.cgroups import Cgroups
 from bastide.host.qmp import Monitor
+from bastide.model.storage import DiskImage
 from bastide.model.vm import VmConfig
-from bastide.model.vm_disks import ScsiDrive, TpmState
+from bastide.model.vm_disks import TpmState
+from framework.evil_images import qcow2
 
 LAUNCHED = Launched(1, "pc-q35-7.2", "tcg", "7.2.0", 512, agent=True, tpm=False, taps={0: "tap1i0", 3: "tap1i3"})
 
@@ -117,24 +120,23 @@ def test_limits_are_written_where_the_controllers_are(tmp_path: Path) -> None:
         limits.apply_limits(Cgroups(1, None, {"cpu": tmp_path}), "bastide/1", VmConfig.parse({"affinity": "0"}))
 
 
-def plan(path: Path, form: Any = "raw", *, device: bool = False) -> VmPlan:
-    disk = PlannedDisk("scsi0", ScsiDrive.model_validate("local:x"), path, form, 0, device=device)
-    return VmPlan(1, "vm", VmConfig.parse({}), [disk], {}, 1, "pc", "uuid")
+def image(path: Path, form: Any = "raw", *, device: bool = False, read_only: bool = False) -> Need:
+    return Need("scsi0", "image", path=path, read_only=read_only, image=DiskImage(path, form, device))
 
 
-def opened(need: Need, given_plan: VmPlan, folder: Path) -> opening.Opened:
-    return opening.open_needs([need], given_plan, lambda name: folder / f"{name}.sock")
+def opened(need: Need, folder: Path) -> opening.Opened:
+    return opening.open_needs([need], lambda name: folder / f"{name}.sock")
 
 
 def test_images_are_opened_as_they_may_be_used(tmp_path: Path) -> None:
-    image = tmp_path / "disk.raw"
-    image.write_bytes(b"QFI\xfb" + bytes(1 << 16))
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(b"QFI\xfb" + bytes(1 << 16))
     for read_only, mode in ((True, os.O_RDONLY), (False, os.O_RDWR)):
-        found = opened(Need("scsi0", "image", path=image, read_only=read_only), plan(image), tmp_path)
+        found = opened(image(disk, read_only=read_only), tmp_path)
         (number,) = found.numbers["scsi0"]
         assert os.get_inheritable(number) is False
         flags = os.readlink(f"/proc/self/fd/{number}"), _flags(number)
-        assert flags == (str(image), mode)
+        assert flags == (str(disk), mode)
         found.close()
         with pytest.raises(OSError, match="Bad file"):
             os.fstat(number)
@@ -147,28 +149,41 @@ def _flags(number: int) -> int:
 
 
 def test_what_is_no_image_is_not_opened(tmp_path: Path) -> None:
-    image, link, pipe = tmp_path / "disk.raw", tmp_path / "link.raw", tmp_path / "pipe"
-    image.write_bytes(bytes(1 << 16))
-    link.symlink_to(image)
+    disk, link, pipe = tmp_path / "disk.raw", tmp_path / "link.raw", tmp_path / "pipe"
+    disk.write_bytes(bytes(1 << 16))
+    link.symlink_to(disk)
     os.mkfifo(pipe)
     before = set(os.listdir("/proc/self/fd"))
     for path in (link, pipe, tmp_path, tmp_path / "absent", Path("/dev/null")):
         with pytest.raises(HostFailure, match=r"scsi0|not a disk image"):
-            opened(Need("scsi0", "image", path=path), plan(path), tmp_path)
+            opened(image(path), tmp_path)
     with pytest.raises(HostFailure, match="not a block device"):
-        opened(Need("scsi0", "image", path=image), plan(image, device=True), tmp_path)
+        opened(image(disk, device=True), tmp_path)
     with pytest.raises(HostFailure):
-        opened(Need("scsi0", "image", path=image), plan(image, "qcow2"), tmp_path)
+        opened(image(disk, "qcow2"), tmp_path)
     with pytest.raises(HostFailure, match="not a character device"):
-        opened(Need("serial0", "device", path=image), plan(image), tmp_path)
+        opened(Need("serial0", "device", path=disk), tmp_path)
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_no_image_of_a_chain_leads_elsewhere(tmp_path: Path) -> None:
+    base, top = tmp_path / "base.raw", tmp_path / "top.qcow2"
+    base.write_bytes(bytes(1 << 16))
+    chain = DiskImage(top, "qcow2", backing=DiskImage(base, "raw"))
+    for named, fine in (("base.raw", True), (str(base), True), ("/etc/shadow", False), ("other.raw", False)):
+        top.write_bytes(qcow2(backing=named.encode()))
+        before = set(os.listdir("/proc/self/fd"))
+        for need in (Need("scsi0", "image", path=top, image=chain), image(top, "qcow2")):
+            with contextlib.nullcontext() if fine and need.image is chain else pytest.raises(HostFailure):
+                opened(need, tmp_path).close()
+        assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_nothing_stays_open_when_a_later_need_fails(tmp_path: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))
     needs = [Need("qmp", "listener"), Need("tpm", "peer"), Need("scsi0", "image", path=tmp_path / "absent")]
     with pytest.raises(HostFailure):
-        opening.open_needs(needs, plan(tmp_path / "absent"), lambda name: tmp_path / f"{name}.sock")
+        opening.open_needs(needs, lambda name: tmp_path / f"{name}.sock")
     assert set(os.listdir("/proc/self/fd")) == before
 
 
@@ -176,7 +191,7 @@ def test_listeners_and_peers(tmp_path: Path) -> None:
     deep = tmp_path / ("long" * 30)
     deep.mkdir()
     needs = [Need("qmp", "listener"), Need("tpm", "peer"), Need("serial0", "device", path=Path("/dev/null"))]
-    found = opening.open_needs(needs, plan(tmp_path), lambda name: deep / f"{name}.sock")
+    found = opening.open_needs(needs, lambda name: deep / f"{name}.sock")
     assert stat.S_IMODE((deep / "qmp.sock").stat().st_mode) == 0o600
     client = unix_sockets.connect(deep / "qmp.sock")
     client.close()

@@ -271,11 +271,39 @@ def test_refusals_name_every_option_at_once() -> None:
 def test_images_have_an_explicit_driver_and_no_file_of_their_headers_choice() -> None:
     for name in names():
         host, config = read(name)
-        for node in map(json.loads, values_of(argv_of(planned(config), host), "-blockdev")):
-            assert node["driver"] in ("raw", "qcow2", "vmdk")
-            assert node["file"]["driver"] in ("file", "host_device")
-            assert re.fullmatch(r"/dev/fdset/\d+", node["file"]["filename"])
-            assert node["driver"] == "raw" or node["backing"] is None
+        for top in map(json.loads, values_of(argv_of(planned(config), host), "-blockdev")):
+            node = top
+            while node is not None:
+                assert node["driver"] in ("raw", "qcow2", "vmdk")
+                assert node["file"]["driver"] in ("file", "host_device")
+                assert re.fullmatch(r"/dev/fdset/\d+", node["file"]["filename"])
+                assert node is top or node["read-only"]
+                assert ("backing" in node) == (node["driver"] != "raw")
+                node = node.get("backing")
+
+
+def test_a_chain_has_a_descriptor_and_a_node_for_each_image() -> None:
+    plan = planned(read("disks-chain")[1])
+    disk = plan.disk("scsi0")
+    assert disk is not None
+    needs = render_disks.disk_needs(disk)
+    assert [(need.name, need.read_only) for need in needs] == [("scsi0", False), ("scsi0.1", True), ("scsi0.2", True)]
+    assert [need.image and need.image.backing and need.image.backing.path for need in needs] == [
+        needs[1].path, needs[2].path, None,
+    ]  # fmt: skip
+    node = render_disks.disk_blockdev(plan, disk, [7, 8, 9], "a1b2")
+    files = [node["file"], node["backing"]["file"], node["backing"]["backing"]["file"]]
+    assert [file["node-name"] for file in files] == ["file-scsi0-a1b2", "file-scsi0-a1b2.1", "file-scsi0-a1b2.2"]
+    assert [file["filename"] for file in files] == ["/dev/fdset/7", "/dev/fdset/8", "/dev/fdset/9"]
+    assert [file["read-only"] for file in files] == [False, True, True]
+    assert "backing" not in node["backing"]["backing"], "a raw base names nothing"
+
+
+@pytest.mark.parametrize("key", ["scsi0", "virtio15", "efidisk0"])
+def test_a_copys_token_is_read_from_its_nodes_name(key: str) -> None:
+    assert render_disks.token_of(f"drive-{render_disks.image_name(key)}", key) is None
+    assert render_disks.token_of(f"drive-{render_disks.image_name(key, '0123456789ab')}", key) == "0123456789ab"
+    assert len(f"drive-{render_disks.image_name(key, '0123456789ab')}.9") <= 31, "QEMU's longest name of a node"
 
 
 def test_nothing_listens_and_nothing_is_opened_by_name() -> None:
@@ -322,9 +350,8 @@ def test_limits() -> None:
 def test_a_read_only_image_stays_so() -> None:
     plan = plan_of(scsi0=DISK)
     disk = replace(plan.disks[0], read_only=True)
-    need = render_disks.disk_need(disk)
-    node = render_disks.disk_blockdev(plan, disk, 3)
-    assert need is not None
+    (need,) = render_disks.disk_needs(disk)
+    node = render_disks.disk_blockdev(plan, disk, [3])
     assert need.read_only
     assert node["read-only"]
     assert node["file"]["read-only"]

@@ -1,20 +1,19 @@
 """Changes of a running VM's disks, media, network cards and USB devices, each undone when it fails half-way."""
 
 import contextlib
-import os
 from contextlib import AsyncExitStack
-from typing import Any
 
 from bastide.base.errors import HostFailure, NotFound, NotSupported
 from bastide.guest.qemu import usb
 from bastide.guest.qemu.hot_hardware import HotHardware, forget, has_device
-from bastide.guest.qemu.opening import open_image, open_needs
+from bastide.guest.qemu.nodes import add_node, change, node_of, remove_nodes
+from bastide.guest.qemu.opening import open_needs
 from bastide.guest.qemu.render import disks as render_disks
 from bastide.guest.qemu.render import network as render_network
 from bastide.guest.qemu.render import usb as render_usb
 from bastide.guest.qemu.runtime import Vm
 from bastide.guest.vm_protocol import PlannedDisk, VmPlan
-from bastide.host.qmp import CHANGE_DEADLINE, CommandRefused
+from bastide.host.qmp import CommandRefused
 
 _TRAY_TRIES = 4
 
@@ -30,7 +29,7 @@ class HotChange(HotHardware):
             raise NotSupported(f"{key}: a running VM cannot get its first SATA disk")
         async with vm.changing, AsyncExitStack() as undo:
             # First what fails more often: only the guest can let go of a controller again.
-            await self._add_node(vm, plan, disk, undo)
+            await add_node(vm, plan, disk, undo)
             missing = controller is not None and not await has_device(vm, controller["id"])
             if thread is not None and (controller is None or missing):
                 await change(vm, "object-add", thread)
@@ -44,28 +43,13 @@ class HotChange(HotHardware):
                 await change(vm, "block_set_io_throttle", render_disks.disk_limits(disk))
             undo.pop_all()
 
-    async def _add_node(self, vm: Vm, plan: VmPlan, disk: PlannedDisk, undo: AsyncExitStack) -> None:
-        """Open a disk's image here and give it to QEMU as the node `drive-<key>`."""
-        need = render_disks.disk_need(disk)
-        if need is None:
-            return
-        descriptor = open_image(need, disk)
-        try:
-            answer = await vm.monitor.execute_with(descriptor, "add-fd", {"opaque": disk.key})
-        finally:
-            os.close(descriptor)
-        number = int(answer["fdset-id"])
-        undo.push_async_callback(forget, vm, "remove-fd", {"fdset-id": number})
-        await change(vm, "blockdev-add", render_disks.disk_blockdev(plan, disk, number))
-        undo.push_async_callback(forget, vm, "blockdev-del", {"node-name": f"drive-{disk.key}"})
-
     async def remove_disk(self, vmid: int, key: str) -> None:
         """Detach a disk, and what served it alone."""
         vm = self._runtime.require(vmid)
         async with vm.changing:
             controller = await _controller_of(vm, key)
             await self._unplug(vm, key)
-            await _remove_node(vm, key)
+            await remove_nodes(vm, key)
             if controller is not None:
                 # Each disk of `virtio-scsi-single` has a controller and a thread of its own.
                 with contextlib.suppress(HostFailure):
@@ -80,9 +64,9 @@ class HotChange(HotHardware):
             undo.push_async_callback(forget, vm, "blockdev-close-tray", {"id": key})
             with contextlib.suppress(CommandRefused):  # it was empty
                 await change(vm, "blockdev-remove-medium", {"id": key})
-                await _remove_node(vm, key)
+                await remove_nodes(vm, key)
             if disk.path is not None:
-                await self._add_node(vm, plan, disk, undo)
+                await add_node(vm, plan, disk, undo)
                 await _insert_medium(vm, key)
                 undo.push_async_callback(forget, vm, "blockdev-remove-medium", {"id": key})
             await change(vm, "blockdev-close-tray", {"id": key})
@@ -95,14 +79,15 @@ class HotChange(HotHardware):
 
     async def resize_disk(self, vmid: int, key: str, size: int) -> None:
         """Grow a disk to `size` bytes, in its file and in the guest's sight."""
-        await change(self._runtime.require(vmid), "block_resize", {"node-name": f"drive-{key}", "size": size})
+        vm = self._runtime.require(vmid)
+        await change(vm, "block_resize", {"node-name": await node_of(vm, key), "size": size})
 
     async def add_interface(self, plan: VmPlan, index: int) -> None:
         """Attach `plan.config.net[index]` by its tap."""
         vm, host = self._runtime.require(plan.vmid), await self._host()
         async with vm.changing, AsyncExitStack() as undo:
             needs = render_network.nic_needs(plan, host, index)
-            opened = open_needs(needs, plan, lambda name: self._runtime.socket(plan.vmid, name))
+            opened = open_needs(needs, lambda name: self._runtime.socket(plan.vmid, name))
             try:
                 names: dict[str, list[str]] = {"tap": [], "vhost": []}
                 for need in needs:
@@ -147,11 +132,6 @@ async def _insert_medium(vm: Vm, key: str) -> None:
     await change(vm, "blockdev-insert-medium", {"id": key, "node-name": f"drive-{key}"})
 
 
-async def change(vm: Vm, command: str, arguments: dict[str, Any]) -> Any:
-    """A command that changes something, with the time that this may take."""
-    return await vm.monitor.execute(command, arguments, deadline=CHANGE_DEADLINE)
-
-
 def _planned(plan: VmPlan, key: str) -> PlannedDisk:
     disk = plan.disk(key)
     if disk is None:
@@ -172,12 +152,3 @@ async def _controller_of(vm: Vm, key: str) -> str | None:
     owned = str(path).startswith("virtio-scsi") and f"/{controller}/" in f"{bus}/"
     others = await vm.monitor.execute("qom-list", {"path": str(bus)}) if owned else []
     return controller if owned and sum(row["name"].startswith("child[") for row in others) == 1 else None
-
-
-async def _remove_node(vm: Vm, key: str) -> None:
-    """Close a disk's image in QEMU, and take the descriptor back."""
-    with contextlib.suppress(CommandRefused):  # an empty drive has none
-        await change(vm, "blockdev-del", {"node-name": f"drive-{key}"})
-    for row in await vm.monitor.execute("query-fdsets"):
-        if any(one.get("opaque") == key for one in row["fds"]):
-            await forget(vm, "remove-fd", {"fdset-id": row["fdset-id"]})

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bastide.model.storage import DiskImage
+
 NeedKind = Literal["image", "copy", "device", "tap", "vhost", "listener", "peer"]
 
 
@@ -17,7 +19,8 @@ class Need:
 
     `name` is what the renderer asks the numbers by. By `kind`:
 
-    * `image`: the file or block device `path`, opened for reading, and for writing unless `read_only`;
+    * `image`: the file or block device `path`, opened for reading, and for writing unless `read_only`; `image` says
+      what a volume of ours has to be, and what its header has to name;
     * `copy`: a copy of the file `path` in memory, which is gone when QEMU is;
     * `device`: the character device `path` (`/dev/ttyS0`, `/dev/hwrng`), opened for reading, and for writing unless
       `read_only`; it has no header to check;
@@ -33,3 +36,4 @@ class Need:
     read_only: bool = False
     interface: str | None = None
     count: int = 1
+    image: DiskImage | None = None

@@ -101,7 +101,7 @@ class Lifecycle(Agent):
         walls = _walls(plan, host, [str(group) for group in groups])
         log = new_log()
         undo.callback(os.close, log)
-        opened = open_needs(needs(plan, host), plan, lambda name: runtime.socket(vmid, name))
+        opened = open_needs(needs(plan, host), lambda name: runtime.socket(vmid, name))
         try:
             tpm_handle = await self._start_tpm(plan, opened, walls)
             argv = [str(host.emulator.binary), *render_argv(plan, host, opened.numbers)[1:]]

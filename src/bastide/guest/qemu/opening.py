@@ -10,7 +10,6 @@ from pathlib import Path
 
 from bastide.base.errors import HostFailure
 from bastide.guest.qemu.launch import Need
-from bastide.guest.vm_protocol import PlannedDisk, VmPlan
 from bastide.host import disk_image, tap, unix_sockets
 
 
@@ -37,22 +36,21 @@ class Opened:
         self.peers.clear()
 
 
-def open_needs(needs: Iterable[Need], plan: VmPlan, place: Callable[[str], Path]) -> Opened:
+def open_needs(needs: Iterable[Need], place: Callable[[str], Path]) -> Opened:
     """Open everything; `place` says where a listener of that name lies. Raises HostFailure; nothing stays open then."""
     opened = Opened()
     try:
         for need in needs:
-            _open(need, plan, place, opened)
+            _open(need, place, opened)
     except BaseException:
         opened.close()
         raise
     return opened
 
 
-def _open(need: Need, plan: VmPlan, place: Callable[[str], Path], opened: Opened) -> None:
+def _open(need: Need, place: Callable[[str], Path], opened: Opened) -> None:
     if need.kind == "image":
-        disk = next((disk for disk in plan.disks if need.path is not None and disk.path == need.path), None)
-        opened.numbers[need.name] = [open_image(need, disk)]
+        opened.numbers[need.name] = [open_image(need)]
     elif need.kind == "copy":
         opened.numbers[need.name] = [_copy(need)]
     elif need.kind == "device":
@@ -94,12 +92,12 @@ def _open_device(need: Need) -> int:
     return descriptor
 
 
-def open_image(need: Need, disk: PlannedDisk | None) -> int:
-    """Open a file or device for QEMU. Raises HostFailure, also for an image that names other files."""
+def open_image(need: Need) -> int:
+    """Open a file or device for QEMU. Raises HostFailure, also for an image that names another file than it may."""
     if need.path is None:
         raise HostFailure(f"{need.name} has no file")
     # Devices have links as names (/dev/disk/by-id); a volume that is a link is not one of ours.
-    path = Path(os.path.realpath(need.path)) if disk is None or disk.device else need.path
+    path = Path(os.path.realpath(need.path)) if need.image is None or need.image.device else need.path
     flags = (os.O_RDONLY if need.read_only else os.O_RDWR) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags)
@@ -108,18 +106,18 @@ def open_image(need: Need, disk: PlannedDisk | None) -> int:
     try:
         # Without O_NONBLOCK the open of a pipe would have waited; QEMU expects none.
         fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) & ~os.O_NONBLOCK)
-        _check(descriptor, need, disk)
+        _check(descriptor, need)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _check(descriptor: int, need: Need, disk: PlannedDisk | None) -> None:
+def _check(descriptor: int, need: Need) -> None:
     mode = os.fstat(descriptor).st_mode
-    if disk is not None and disk.device and not stat.S_ISBLK(mode):
+    if need.image is not None and need.image.device and not stat.S_ISBLK(mode):
         raise HostFailure(f"{need.path} is not a block device")
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
         raise HostFailure(f"{need.path} is not a disk image")
-    if disk is not None and not disk.device:
-        disk_image.check_chain(descriptor, disk.format)
+    if need.image is not None:
+        disk_image.check_link(descriptor, need.image)

@@ -44,9 +44,8 @@ def needs(plan: VmPlan, host: HostFacts) -> list[Need]:
             # Without a volume UEFI forgets its variables when the VM ends.
             found.append(Need(_EFI_VARIABLES, "copy", path=code.variables))
     for disk in plan.disks:
-        need = render_disks.disk_need(disk) if disk.key != "tpmstate0" else None
-        if need is not None and (disk.key != "efidisk0" or code is not None):
-            found.append(need)
+        if disk.key != "tpmstate0" and (disk.key != "efidisk0" or code is not None):
+            found += render_disks.disk_needs(disk)
     found += render_devices.character_needs(plan)
     for index in sorted(plan.config.net):
         found += render_network.nic_needs(plan, host, index)
@@ -206,8 +205,11 @@ def _backends(plan: VmPlan, fds: Mapping[str, Sequence[int]], sets: Mapping[str,
     nodes = [render_disks.pflash_blockdev(sets[_FIRMWARE_CODE])] if _FIRMWARE_CODE in sets else []
     if plan.config.efidisk0 is None and _EFI_VARIABLES in sets:
         variables = PlannedDisk(_EFI_VARIABLES, EfiDisk(file="none"), None)
-        nodes.append(render_disks.disk_blockdev(plan, variables, sets[_EFI_VARIABLES]))
-    nodes += [render_disks.disk_blockdev(plan, disk, sets[disk.key]) for disk in plan.disks if disk.key in sets]
+        nodes.append(render_disks.disk_blockdev(plan, variables, [sets[_EFI_VARIABLES]]))
+    for disk in plan.disks:
+        if disk.key in sets:
+            fdsets = [sets[need.name] for need in render_disks.disk_needs(disk)]
+            nodes.append(render_disks.disk_blockdev(plan, disk, fdsets))
     threads = [render_disks.disk_iothread(plan, disk) for disk in render_disks.drives(plan)]
     pairs = (render_devices.rng(plan, sets), render_devices.shared_memory(plan))
     objects = [*threads, *(pair[0] for pair in pairs if pair is not None)]

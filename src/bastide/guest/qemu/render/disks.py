@@ -1,11 +1,13 @@
 """Drives: the image that QEMU was handed, the drive that the guest sees, the controller between, and rates.
 
-An image is one node, `drive-<key>`, with a driver of its own over `file-<key>`; QEMU never probes, and never opens a
-file that an image's header names. The device is `<key>`. Sources: QEMU's QMP reference (BlockdevOptions,
-block_set_io_throttle), qm.conf(5).
+An image is a node, `drive-<name>`, with a driver of its own over `file-<name>`, and so is each image that it builds on
+(`<name>.1`, `<name>.2` ...): QEMU never probes, and never opens a file that an image's header names. The name is the
+drive's key, and `<key>-<token>` for a copy that the guest was switched to while it ran. The device is `<key>`.
+Sources: QEMU's QMP reference (BlockdevOptions, block_set_io_throttle), qm.conf(5).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from urllib.parse import unquote
 
 from bastide.base.units import MIB
@@ -13,6 +15,8 @@ from bastide.guest.qemu.launch import Need
 from bastide.guest.qemu.render.base import Properties, invalid, is_q35, unsupported
 from bastide.guest.qemu.render.pci import address
 from bastide.guest.vm_protocol import PlannedDisk, VmPlan
+from bastide.host.disk_image import links
+from bastide.model.storage import DiskImage
 from bastide.model.vm_disks import Drive, IdeDrive, SataDrive, ScsiDrive, VirtioDrive
 
 _CONTROLLERS: Mapping[str, str] = {
@@ -31,13 +35,30 @@ def drives(plan: VmPlan) -> list[PlannedDisk]:
     return [disk for disk in plan.disks if isinstance(disk.options, Drive)]
 
 
-def disk_need(disk: PlannedDisk) -> Need | None:
-    """The image to open, None for a drive without a medium. Raises NotSupported for `snapshot`."""
+def disk_needs(disk: PlannedDisk, token: str | None = None) -> list[Need]:
+    """The image to open and what it builds on; none for a drive without a medium. Raises NotSupported for `snapshot`.
+
+    `token` is what tells the copy of a running VM's disk from the disk itself.
+    """
     if disk.path is None:
-        return None
+        return []
     if isinstance(disk.options, Drive) and disk.options.snapshot:
         raise unsupported(disk.key, "snapshot: a drive that forgets its changes is not built")
-    return Need(disk.key, "image", path=disk.path, read_only=reads_only(disk))
+    found = []
+    for number, image in enumerate(links(_image(disk))):
+        read_only = reads_only(disk) or number > 0
+        found.append(Need(_link(disk, token, number), "image", path=image.path, read_only=read_only, image=image))
+    return found
+
+
+def image_name(key: str, token: str | None = None) -> str:
+    """What a drive's image is called: in QEMU's node `drive-<name>`, and as its descriptors' `opaque`."""
+    return key if token is None else f"{key}-{token}"
+
+
+def token_of(node: str, key: str) -> str | None:
+    """The token in the name of a node of that drive's; None for the one that it was started with."""
+    return node.removeprefix(f"drive-{image_name(key)}").removeprefix("-") or None
 
 
 def reads_only(disk: PlannedDisk) -> bool:
@@ -47,28 +68,51 @@ def reads_only(disk: PlannedDisk) -> bool:
     return disk.read_only or asked or (isinstance(options, Drive) and options.is_cdrom)
 
 
-def disk_blockdev(plan: VmPlan, disk: PlannedDisk, fdset: int) -> Properties:  # noqa: ARG001
-    """The node of a drive's image in descriptor set `fdset`, for blockdev-add and -blockdev."""
+def disk_blockdev(
+    plan: VmPlan,  # noqa: ARG001
+    disk: PlannedDisk,
+    fdsets: Sequence[int],
+    token: str | None = None,
+) -> Properties:
+    """The node of a drive's image, for blockdev-add and -blockdev; `fdsets` has a descriptor set for each need.
+
+    See `disk_needs`. A copy, which has a `token`, takes no space for zeros.
+    """
     options = disk.options
     drive = options if isinstance(options, Drive) else None
     cache = drive.cache if drive is not None else "writeback"
     cdrom = drive is not None and drive.is_cdrom
     caching = {"direct": cache in _DIRECT and not cdrom, "no-flush": cache == "unsafe"}
-    common: Properties = {"read-only": reads_only(disk), "cache": caching}
-    common["discard"] = "unmap" if drive is not None and drive.discard == "on" else "ignore"
-    file: Properties = {
-        "driver": "host_device" if disk.device else "file",
-        "node-name": f"file-{disk.key}",
-        "filename": f"/dev/fdset/{fdset}",
-        "aio": _aio(disk, drive, direct=caching["direct"]),
-        **common,
-    }
-    node: Properties = {"driver": disk.format, "node-name": f"drive-{disk.key}", **common}
-    if drive is not None and not cdrom and drive.detect_zeroes is not False and not reads_only(disk):
-        node["detect-zeroes"] = "unmap" if drive.discard == "on" else "on"
-    if disk.format != "raw":
-        node["backing"] = None
-    return {**node, "file": file}
+    thin = token is not None or (drive is not None and drive.discard == "on")
+    common: Properties = {"cache": caching, "discard": "unmap" if thin else "ignore"}
+    zeroes = drive is not None and not cdrom and drive.detect_zeroes is not False and not reads_only(disk)
+    node: Properties | None = None
+    for number, image in reversed(list(enumerate(links(_image(disk))))):
+        name = _link(disk, token, number)
+        access: Properties = {"read-only": reads_only(disk) or number > 0, **common}
+        file: Properties = {
+            "driver": "host_device" if image.device else "file",
+            "node-name": f"file-{name}",
+            "filename": f"/dev/fdset/{fdsets[number]}",
+            "aio": _aio(disk, drive, device=image.device, direct=caching["direct"]),
+            **access,
+        }
+        above: Properties = {"driver": image.format, "node-name": f"drive-{name}", **access}
+        if zeroes and not number:
+            above["detect-zeroes"] = "unmap" if thin else "on"
+        if image.format != "raw":
+            above["backing"] = node
+        node = {**above, "file": file}
+    return node or {}
+
+
+def _image(disk: PlannedDisk) -> DiskImage:
+    return DiskImage(disk.path or Path(), disk.format, disk.device, disk.backing)
+
+
+def _link(disk: PlannedDisk, token: str | None, number: int) -> str:
+    """The name of an image, or of the `number`th that it builds on."""
+    return image_name(disk.key, token) + (f".{number}" if number else "")
 
 
 def pflash_blockdev(fdset: int) -> Properties:
@@ -184,12 +228,12 @@ def _rates(options: Drive, unit: str, side: str) -> tuple[int, int, int | None]:
     return rate, burst, getattr(options, f"{unit}{side}_max_length")
 
 
-def _aio(disk: PlannedDisk, drive: Drive | None, *, direct: bool) -> str:
+def _aio(disk: PlannedDisk, drive: Drive | None, *, device: bool, direct: bool) -> str:
     """The kernel's asynchronous I/O for devices; threads for files, where allocation would block it."""
     asked = drive.aio if drive is not None else None
     if asked == "native" and not direct:
         raise invalid(disk.key, "aio=native needs a cache that is none or directsync")
-    return asked or ("native" if disk.device and direct else "threads")
+    return asked or ("native" if device and direct else "threads")
 
 
 def _virtio_device(plan: VmPlan, disk: PlannedDisk, options: VirtioDrive) -> Properties:
