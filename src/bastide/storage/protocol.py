@@ -32,8 +32,9 @@ class Capabilities:
     `disk_formats`: the formats of VMs' disks, none when it holds none; `default_disk_format`: the one of a new disk;
     `snapshots`: formats of volumes that a SnapshotStorage can take back in time; `instant`: those of them of which
     nothing is copied for it; `clones`: formats that a CloneStorage makes linked clones of; `copy_on_write`: by what
-    means a guest shares its base, in words, None when it is copied; `layered`: whether what a container gets of a base is
-    an overlay, on which overlayfs in the guest cannot stand again;
+    means a guest shares its base, in words, None when it is copied; `layered`: whether what a container gets of a base
+    is an overlay, on which overlayfs in the guest cannot stand again;
+    `latest_only`: whether only the newest snapshot of a volume can be rolled back to;
     `thin`: whether a volume takes space only for what is written; `shrinks`: whether a container's volume can shrink.
     """
 
@@ -50,6 +51,7 @@ class Capabilities:
     layered: bool = False
     thin: bool = True
     shrinks: bool = False
+    latest_only: bool = False
 
 
 class Storage(Protocol):
