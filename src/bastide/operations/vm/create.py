@@ -4,7 +4,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from bastide.base.ids import Upid
+from bastide.base.ids import Upid, VolumeId
 from bastide.model.access import Identity
 from bastide.model.guest import Guest
 from bastide.model.vm import VmConfig, VmOptions
@@ -55,13 +55,13 @@ async def create_vm(
                 kind="qemu",
                 node=rooms.node,
                 config={**config.to_text(), "lock": "create"},
-                first_id=await _choose_uid(rooms, vmid),
+                first_id=await choose_uid(rooms, vmid),
             )
         )
 
     async def work(task: Task) -> None:
         async with rooms.locks.hold(vmid, task.upid, "create") as held, AsyncExitStack() as undo:
-            undo.push_async_callback(_discard, rooms, guest, disks, task)
+            undo.push_async_callback(discard, rooms, guest, [disk.volid for disk in disks], task)
             for disk in disks:
                 await held.record(str(disk.volid))
             if cloud is not None:
@@ -80,7 +80,8 @@ async def create_vm(
         raise
 
 
-async def _choose_uid(rooms: Rooms, vmid: int) -> int:
+async def choose_uid(rooms: Rooms, vmid: int) -> int:
+    """A user id for a new VM's processes; the caller holds `guests.numbering` until it is stored."""
     taken = [guest.first_id for guest in await rooms.guests.list() if guest.first_id is not None]
     return rooms.vms.choose_uid(vmid, taken)
 
@@ -138,12 +139,12 @@ def _bus_order(key: str) -> tuple[int, str]:
     return (next(place for place, bus in enumerate(buses) if key.startswith(bus)), key)
 
 
-async def _discard(rooms: Rooms, guest: Guest, disks: list[NewDisk], task: Task) -> None:
-    """The inverse of everything `create_vm` makes."""
+async def discard(rooms: Rooms, guest: Guest, volumes: list[VolumeId], task: Task) -> None:
+    """The inverse of everything that makes a VM."""
     if guest.vmid in rooms.vms.running():
         await rooms.vms.stop(guest.vmid)
     await rooms.vms.cleanup(guest.vmid)
-    for problem in await delete_volumes(rooms, [disk.volid for disk in disks]):
+    for problem in await delete_volumes(rooms, volumes):
         task.warn(problem)
     await cloudinit.forget(rooms, guest.vmid)
     await rooms.network.forget(guest.vmid)

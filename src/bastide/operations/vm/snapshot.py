@@ -65,7 +65,7 @@ async def take_snapshot(
     What can be refused is refused before the task begins: NotFound, InvalidParameter, AlreadyExists, WrongState,
     Locked, NotSupported. Whatever fails, or a crash, leaves no snapshot of any volume, and a running VM running.
     """
-    await _check_new(rooms, await rooms.guests.get(vmid, "qemu"), name)
+    await check_new(rooms, await rooms.guests.get(vmid, "qemu"), name)
 
     async def work(task: Task) -> None:
         async with rooms.locks.hold(vmid, task.upid, "snapshot") as held:
@@ -138,7 +138,7 @@ async def feature(rooms: Rooms, guest: Guest, wanted: snapshots.Feature, name: s
 
 async def prepare(rooms: Rooms, guest: Guest, taking: Taking) -> Snapshot:
     """Take the snapshot of every volume, not whole yet; a restart of the daemon undoes it, as `taking.undo` does."""
-    await _check_new(rooms, guest, taking.name)
+    await check_new(rooms, guest, taking.name)
     running = rooms.vms.state(guest.vmid) is not GuestState.STOPPED
     facts = await _memory_facts(rooms, guest, taking.name) if taking.memory and running else {}
     guest = await snapshots.begin(rooms, guest, taking.name, taking.description, **facts)
@@ -243,7 +243,8 @@ async def _take_running(rooms: Rooms, guest: Guest, snapshot: Snapshot, task: Ta
         await take_disks()
 
 
-async def _check_new(rooms: Rooms, guest: Guest, name: str) -> None:
+async def check_new(rooms: Rooms, guest: Guest, name: str) -> None:
+    """Refuse a snapshot that cannot be taken now; raises as `take_snapshot` does."""
     await snapshots.check_new(rooms, guest, name)
     await _check_instant(rooms, guest)
 

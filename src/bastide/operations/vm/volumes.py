@@ -17,6 +17,7 @@ from bastide.model.vm import VmConfig, VmOptions
 from bastide.model.vm_disks import EfiDisk, TpmState, Volume
 from bastide.operations.bases import Source, Target, disk_from_base
 from bastide.operations.rooms import Rooms
+from bastide.operations.storages import Wanted, check_fits
 from bastide.operations.volumes import parse_request
 from bastide.storage.protocol import DiskStorage
 from bastide.tasks.tasks import Task
@@ -84,6 +85,7 @@ async def plan_disks(
         if planned.purpose == "cloudinit":
             changes["media"] = "cdrom"
         values[key] = str(volume.model_copy(update=changes))
+    await check_fits(rooms, {disk.key: Wanted(disk.volid.storage, disk.size) for disk in new})
     return VmConfig.parse(values), new
 
 
@@ -162,7 +164,7 @@ async def _check_existing(rooms: Rooms, vmid: int, key: str, volume: Volume) -> 
     if found.content == "iso":
         if getattr(volume, "media", None) != "cdrom":
             raise InvalidParameter({key: f"'{volid}' is an ISO image: add media=cdrom"})
-    elif found.content != "images" or found.vmid != vmid:
+    elif found.content != "images" or found.vmid not in (vmid, None):
         raise InvalidParameter({key: f"volume '{volid}' does not belong to VM {vmid}"})
     return found
 
@@ -195,12 +197,12 @@ async def _import(rooms: Rooms, storage: DiskStorage, source: ImageSource, volid
     if source.volid is not None:
         size = (await asyncio.to_thread(disk_image.check, source.path, source.form)).virtual_size
         image = Source(source.volid, source.path, source.form)
-        if await disk_from_base(rooms, image, Target(volid, size), task, _progress(task)):
+        if await disk_from_base(rooms, image, Target(volid, size), task, progress(task)):
             return
-    await storage.import_disk(source.path, source.form, volid.name, _progress(task), ours=source.ours)
+    await storage.import_disk(source.path, source.form, volid.name, progress(task), ours=source.ours)
 
 
-def _progress(task: Task | None) -> Callable[[float], None]:
+def progress(task: Task | None) -> Callable[[float], None]:
     """Logs every tenth part of an import."""
     logged = 0
 
