@@ -13,6 +13,9 @@ from bastide.operations.ct import stillness as ct_stillness
 from bastide.operations.ct import template as ct_template
 from bastide.operations.destroy import erase
 from bastide.operations.rooms import Rooms
+from bastide.operations.vm import snapshot as vm_snapshot
+from bastide.operations.vm import stillness as vm_stillness
+from bastide.operations.vm import template as vm_template
 from bastide.operations.volumes import delete_volumes, volumes_of
 
 _log = logging.getLogger(__name__)
@@ -23,7 +26,7 @@ async def recover(rooms: Rooms) -> None:
 
     * running tasks of the dead daemon end as failed;
     * a guest whose creation was interrupted is removed, one whose deletion was interrupted is deleted to the end;
-    * containers that were frozen for a moment go on;
+    * containers that were frozen for a moment go on, and VMs whose virtual CPUs were stopped for one;
     * snapshots that were being taken are undone, deletions and rollbacks and the making of templates carried on;
     * guests that were only there to be measured are removed;
     * volumes that an interrupted task had made and no guest uses are removed;
@@ -32,12 +35,16 @@ async def recover(rooms: Rooms) -> None:
     for record in await rooms.tasks.recover():
         _log.warning("task %s was interrupted", record.upid)
     await ct_stillness.let_go(rooms)
+    await vm_stillness.let_go(rooms)
     for guest in await rooms.guests.list():
         if guest.config.get("lock") in ("create", "destroyed"):
             await _remove(rooms, guest)
         elif guest.kind == "lxc":
             await snapshots.finish(rooms, guest, ct_snapshot.MEANS)
             await ct_template.finish(rooms, guest.vmid)
+        else:
+            await snapshots.finish(rooms, guest, vm_snapshot.MEANS)
+    await vm_template.finish(rooms)
     for guest in await compare_guests.left(rooms):
         await _remove(rooms, guest)
     await _free_journaled(rooms)
