@@ -1,6 +1,7 @@
 """`/storage`: which storages are configured.
 
-Only directories are built. The keys of other types are known, so that a client learns by name what is missing (501).
+The parameters are those of `model/storage.py`; keys of types that are not built are known, so that a client learns by
+name what is missing (501).
 """
 
 from typing import Annotated, Any, Literal
@@ -9,74 +10,77 @@ from pydantic import Field, create_model
 
 from bastide.api.lists import storages_seen
 from bastide.api.routing import Branch, Call, NotBuilt
-from bastide.base.errors import InvalidParameter, MethodNotImplemented, WrongState
-from bastide.model.record import Record
-from bastide.model.storage import StorageConfig
+from bastide.base.errors import MethodNotImplemented
+from bastide.model.record import Multiline, Record
+from bastide.model.storage import TYPES, StorageConfig
 from bastide.model.types import ConfigKeys, StorageId, split_list
+from bastide.operations import storages
 
 StorageType = Literal[
     "btrfs", "cephfs", "cifs", "dir", "esxi", "iscsi", "iscsidirect", "lvm", "lvmthin", "nfs", "pbs", "rbd", "zfs",
     "zfspool",
 ]  # fmt: skip
 
-_CHANGEABLE_ELSEWHERE = """
-    blocksize comstar_hg comstar_tg content-dirs data-pool domain encryption-key fingerprint fs-name keyring
-    lio_tpg master-pubkey max-protected-backups monhost mountpoint namespace options password pool port
-    saferemove_throughput server subdir username zfs-base-path
-""".split()  # noqa: SIM905 - a table of words
-_FIXED_ELSEWHERE = """
-    authsupported base datastore export iscsiprovider portal share target thinpool vgname
-""".split()  # noqa: SIM905 - a table of words
-_FLAGS_ELSEWHERE = """
-    fuse krbd nocow nowritecache saferemove skip-cert-verification snapshot-as-volume-chain sparse tagged_only
-""".split()  # noqa: SIM905 - a table of words
+_Text = Annotated[str, Field(max_length=4096)]
+_Port = Annotated[int, Field(ge=1, le=65535)]
+_Fingerprint = Annotated[str, Field(pattern=r"^([A-Fa-f0-9]{2}:){31}[A-Fa-f0-9]{2}$")]
+
+_UNBUILT: dict[str, Any] = {
+    **dict.fromkeys(("comstar_hg", "comstar_tg", "encryption-key", "lio_tpg", "master-pubkey", "zfs-base-path"), _Text),
+    **dict.fromkeys(("nowritecache", "skip-cert-verification"), bool),
+    "fingerprint": _Fingerprint,
+    "port": _Port,
+}
+_UNBUILT_FIXED: dict[str, Any] = dict.fromkeys(("authsupported", "datastore", "iscsiprovider"), _Text)
+_FIXED = frozenset({"storage", "type", "path", "export", "share", "vgname", "thinpool", "portal", "target", "base"})
+"""What the reference gives to a new storage alone."""
 
 _ALLOCATE = ("perm", "/storage", ("Datastore.Allocate",))
 
 branch = Branch("/storage")
 
 
-def _unbuilt(name: str, *groups: tuple[list[str], Any]) -> type[Record]:
-    """A record of known parameters that are not built."""
+def _unbuilt(keys: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key.replace("-", "_"): (Annotated[kind | None, Field(alias=key), NotBuilt()], None)
+        for key, kind in keys.items()
+    }
+
+
+def _known(fixed: bool) -> dict[str, Any]:
+    """The record's own keys, none of which must be there."""
     fields: dict[str, Any] = {}
-    for keys, kind in groups:
-        for key in keys:
-            fields[key.replace("-", "_")] = (Annotated[kind | None, Field(alias=key), NotBuilt()], None)
-    return create_model(name, __base__=Record, **fields)
+    for name, info in StorageConfig.model_fields.items():
+        key = info.alias or name
+        if key not in ("storage", "type") and (key in _FIXED) == fixed:
+            annotation: Any = info.annotation
+            for mark in info.metadata:
+                annotation = Annotated[annotation, mark]
+            fields[name] = (Annotated[annotation | None, Field(alias=info.alias)], None)
+    return fields
 
 
-_Text = Annotated[str, Field(max_length=4096)]
-_Elsewhere = _unbuilt("_Elsewhere", (_CHANGEABLE_ELSEWHERE, _Text), (_FLAGS_ELSEWHERE, bool))
-_FixedElsewhere = _unbuilt("_FixedElsewhere", (_FIXED_ELSEWHERE, _Text))
+class _Secrets(Record):
+    """What is kept apart from the record and shown to nobody."""
+
+    password: Annotated[str | None, Field(max_length=256)] = None
+    keyring: Annotated[str | None, Field(max_length=65536), Multiline()] = None
+
+    def given(self) -> dict[Literal["password", "keyring"], str]:
+        """The secrets that were sent."""
+        found: dict[Literal["password", "keyring"], str | None] = {"password": self.password, "keyring": self.keyring}
+        return {key: value for key, value in found.items() if value is not None}
 
 
-class _Options(_Elsewhere):  # type: ignore[valid-type,misc]
-    """What a directory has, all optional."""
-
-    content: Annotated[str | None, Field(pattern=r"^[a-z]+([,; ][a-z]+)*$")] = None
-    nodes: Annotated[str | None, Field(max_length=4096)] = None
-    disable: bool | None = None
-    shared: bool | None = None
-    format: Literal["raw", "qcow2", "subvol", "vmdk"] | None = None
-    mkdir: bool | None = None
-    create_base_path: Annotated[bool | None, Field(alias="create-base-path")] = None
-    create_subdirs: Annotated[bool | None, Field(alias="create-subdirs")] = None
-    is_mountpoint: Annotated[str | None, Field(max_length=4096)] = None
-    preallocation: Literal["off", "metadata", "falloc", "full"] | None = None
-    prune_backups: Annotated[str | None, Field(alias="prune-backups", max_length=512)] = None
-    bwlimit: Annotated[str | None, Field(max_length=512)] = None
-    saferemove_stepsize: Annotated[
-        Literal["1", "2", "4", "8", "16", "32"] | None, Field(alias="saferemove-stepsize"), NotBuilt()
-    ] = None
-    smbversion: Annotated[Literal["default", "2.0", "2.1", "3", "3.0", "3.11"] | None, NotBuilt()] = None
+_Options = create_model("_Options", __base__=_Secrets, **_known(fixed=False), **_unbuilt(_UNBUILT))
+_New = create_model("_New", __base__=_Options, **_known(fixed=True), **_unbuilt(_UNBUILT_FIXED))
 
 
-class StorageCreate(_FixedElsewhere, _Options):  # type: ignore[valid-type,misc]
+class StorageCreate(_New):
     """A new storage."""
 
     storage: StorageId
     type: StorageType
-    path: Annotated[str | None, Field(max_length=4096)] = None
 
 
 class StorageChange(_Options):
@@ -112,12 +116,9 @@ async def list_storages(call: Call, p: StoragesQuery) -> list[dict[str, Any]]:
 @branch.post("", StorageCreate, check=_ALLOCATE)
 async def create_storage(call: Call, p: StorageCreate) -> dict[str, str]:
     """Add a storage."""
-    if p.type != "dir":
+    if p.type not in TYPES:
         raise MethodNotImplemented(f"storage type '{p.type}' not implemented")
-    if p.path is None:
-        raise InvalidParameter({"path": "property is missing and it is not optional"})
-    config = StorageConfig.parse(_directory_keys(p))
-    await call.rooms.storages.add(config)
+    config = await call.rooms.storages.add(StorageConfig.parse(_record_keys(p)), p.given())
     return {"storage": config.storage, "type": config.type}
 
 
@@ -130,21 +131,18 @@ async def read_storage(call: Call, p: StorageName) -> dict[str, Any]:
 @branch.put("/{storage}", StorageChange, check=_ALLOCATE)
 async def change_storage(call: Call, p: StorageChange) -> dict[str, str]:
     """Change a storage's options."""
-    changes = {key: value for key, value in _directory_keys(p).items() if key not in ("storage", "type")}
-    config = await call.rooms.storages.update(p.storage, changes, split_list(p.delete or ""), p.digest)
+    changes = {key: value for key, value in _record_keys(p).items() if key != "storage"}
+    config = await call.rooms.storages.update(p.storage, changes, split_list(p.delete or ""), p.digest, p.given())
     return {"storage": config.storage, "type": config.type}
 
 
 @branch.delete("/{storage}", StorageName, check=_ALLOCATE)
 async def delete_storage(call: Call, p: StorageName) -> None:
-    """Forget a storage; its files stay."""
-    for guest in await call.rooms.guests.list():
-        if any(str(value).startswith(f"{p.storage}:") for value in guest.config.values()):
-            raise WrongState(f"can't remove storage - used by CT {guest.vmid}")
-    await call.rooms.storages.remove(p.storage)
+    """Forget a storage that no guest uses; its files stay."""
+    await storages.remove(call.rooms, p.storage)
 
 
-def _directory_keys(params: Record) -> dict[str, Any]:
+def _record_keys(params: Record) -> dict[str, Any]:
     return {key: value for key, value in params.to_text().items() if StorageConfig.knows(key)}
 
 

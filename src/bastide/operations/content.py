@@ -23,6 +23,7 @@ from bastide.model.storage import Content, DiskFormat, Volume
 from bastide.operations import bases
 from bastide.operations.incoming import RESERVE, accept, free_name, split_compression
 from bastide.operations.rooms import Rooms
+from bastide.operations.storages import Wanted, check_fits
 from bastide.operations.volumes import volumes_of
 from bastide.storage.protocol import FileStorage
 from bastide.tasks.tasks import Task
@@ -94,6 +95,7 @@ async def create_volume(
     chosen = match[1] or form
     length = parse_size(size if size[-1] in "MG" else f"{size}K")
     stem = filename.partition(".")[0]
+    await check_fits(rooms, {"size": Wanted(storage_id, length)})
     if await _for_container(rooms, vmid, chosen):
         containers = await rooms.storages.containers(storage_id)
         name = f"{vmid}/{stem}.{chosen or containers.capabilities.container_format}"

@@ -11,6 +11,7 @@ from bastide.model.container import ContainerConfig, ContainerOptions, MountPoin
 from bastide.model.guest import Guest
 from bastide.model.record import Scalar
 from bastide.operations.rooms import Rooms
+from bastide.operations.storages import Wanted, check_fits
 from bastide.storage.registry import Storages
 
 _NEW_VOLUME = re.compile(r"([A-Za-z][A-Za-z0-9._-]*):(\d{1,7}(?:\.\d{1,3})?)", re.ASCII)
@@ -87,6 +88,7 @@ async def plan_volumes(
     Returns the configuration with volume ids and sizes in place of the requests, and what to allocate.
     Raises InvalidParameter naming the key, NotFound for a storage that is not there.
     """
+    wanted: dict[str, Wanted] = {}
     numbers = {int(match[1]) for volid in taken if (match := _DISK_NUMBER.search(volid.name))}
     new: list[NewVolume] = []
     # What a guest names as unused is deleted with it.
@@ -103,21 +105,19 @@ async def plan_volumes(
             continue
         number = next(n for n in range(len(numbers) + 1) if n not in numbers)
         numbers.add(number)
-        planned = await _plan(rooms, vmid, key, number, request)
+        planned = await _plan(rooms, vmid, number, request)
         new.append(planned)
+        wanted[key] = Wanted(planned.volid.storage, planned.size)
         changes = {"volume": str(planned.volid), "size": units.format_size(planned.size) if planned.size else None}
         values[key] = str(mount.model_copy(update=changes))
+    await check_fits(rooms, wanted)
     return ContainerConfig.parse(values), new
 
 
-async def _plan(rooms: Rooms, vmid: int, key: str, number: int, request: tuple[str, int]) -> NewVolume:
+async def _plan(rooms: Rooms, vmid: int, number: int, request: tuple[str, int]) -> NewVolume:
     storage_id, size = request
     storage = await rooms.storages.containers(storage_id)
-    name = storage.volume_name(vmid, number, size)
-    usage = await storage.usage()
-    if not usage.active:
-        raise InvalidParameter({key: f"storage '{storage_id}' is not active"})
-    return NewVolume(VolumeId(storage_id, name), size)
+    return NewVolume(VolumeId(storage_id, storage.volume_name(vmid, number, size)), size)
 
 
 async def _check_existing(rooms: Rooms, vmid: int, key: str, volid: VolumeId | None) -> None:

@@ -180,8 +180,7 @@ async def test_pools_carry_rights_and_members(api: Api) -> None:
     [
         ("POST", f"{LXC}/100/status/start", {"skiplock": "1"}),
         ("POST", LXC, {"vmid": "101", "ostemplate": TEMPLATE, "restore": "1"}),
-        ("POST", "/storage", {"storage": "nas", "type": "nfs", "server": "x", "export": "/x"}),
-        ("POST", "/storage", {"storage": "dd", "type": "dir", "path": "/srv/d", "content-dirs": "iso=x"}),
+        ("POST", "/storage", {"storage": "nas", "type": "pbs", "server": "x", "datastore": "x"}),
         ("POST", "/nodes/pve/status", {"command": "reboot"}),
     ],
     ids=str,

@@ -1,0 +1,71 @@
+"""Configured storages and those who use them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from bastide.base.errors import InvalidParameter, WrongState
+from bastide.base.units import readable
+from bastide.model.guest import Guest
+from bastide.model.record import Scalar
+from bastide.operations.rooms import Rooms
+
+
+async def remove(rooms: Rooms, storage_id: str) -> None:
+    """Forget a storage; its files stay.
+
+    Raises NotFound, WrongState while a guest, one of its snapshots or another storage names it, or the host uses it.
+    """
+    await rooms.storages.get(storage_id)
+    for guest in await rooms.guests.list():
+        if storage_id in named_storages(guest):
+            raise WrongState(f"can't remove storage - used by {guest.title}")
+    for other in await rooms.storages.all():
+        if (other.config.base or "").startswith(f"{storage_id}:"):
+            raise WrongState(f"can't remove storage - used as the base of storage '{other.config.storage}'")
+    await rooms.storages.remove(storage_id)
+
+
+def named_storages(guest: Guest) -> frozenset[str]:
+    """The storages whose volumes a guest or one of its snapshots names: disks, ISO images, memory, snippets."""
+    configs = [guest.config, guest.pending, *(snapshot.config for snapshot in guest.snapshots.values())]
+    volumes = [volume for config in configs for volume in _volumes(config)]
+    volumes += [snapshot.vmstate or "" for snapshot in guest.snapshots.values()]
+    return frozenset(volume.partition(":")[0] for volume in volumes if ":" in volume)
+
+
+def _volumes(config: Mapping[str, Scalar]) -> Iterator[str]:
+    for value in config.values():
+        for part in str(value).split(","):
+            key, equals, named = part.partition("=")
+            yield named if equals else key
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Space for a volume of `size` bytes; `present` is what it has already."""
+
+    storage: str
+    size: int
+    present: int = 0
+
+
+async def check_fits(rooms: Rooms, wanted: Mapping[str, Wanted]) -> None:
+    """Refuse what cannot fit before anything is made; `wanted` is by the parameter that asks for it.
+
+    A thin volume must not be larger than the whole storage, thick ones together not larger than what is free.
+    Raises InvalidParameter naming the parameter, NotFound.
+    """
+    needed: dict[str, int] = {}
+    for key, volume in wanted.items():
+        storage = await rooms.storages.get(volume.storage)
+        usage = await storage.usage()
+        if not usage.active:
+            raise InvalidParameter({key: f"storage '{volume.storage}' is not active"})
+        needed[volume.storage] = needed.get(volume.storage, 0) + volume.size - volume.present
+        thin = storage.capabilities.thin
+        asked, room = (volume.size, usage.total) if thin else (needed[volume.storage], usage.available)
+        if asked > room and (usage.total or not thin):
+            what = "has" if thin else "has free"
+            raise InvalidParameter(
+                {key: f"{readable(asked)} do not fit: storage '{volume.storage}' {what} {readable(room)}"}
+            )
