@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 
 PRESEED = """
-storage_pools: [{name: default, driver: dir}]
+storage_pools: [POOL]
 profiles:
 - name: default
   devices:
@@ -38,10 +38,10 @@ class Lxd:
         assert done.returncode == 0, (argv, done.stderr)
         return done.stdout
 
-    def set_up(self, bridge: str, template: Path) -> None:
-        """A dir pool, the bridge, and the template as image `base`."""
+    def set_up(self, bridge: str, template: Path, pool: str) -> None:
+        """A pool, the bridge, and the template as image `base`."""
         self._run("lxd", "waitready", "--timeout", "60")
-        self._run("lxd", "init", "--preseed", data=PRESEED.replace("BRIDGE", bridge).encode())
+        self._run("lxd", "init", "--preseed", data=PRESEED.replace("BRIDGE", bridge).replace("POOL", pool).encode())
         metadata = b"architecture: x86_64\ncreation_date: 1700000000\nproperties: {os: debian}\n"
         with tarfile.open(self.folder / "meta.tar", "w") as archive:
             member = tarfile.TarInfo("metadata.yaml")
@@ -66,15 +66,18 @@ class Lxd:
 
 
 @contextlib.contextmanager
-def running_lxd(bridge: str, template: Path) -> Iterator[Lxd]:
-    """An LXD that is gone afterwards."""
+def running_lxd(bridge: str, template: Path, btrfs: Path | None = None) -> Iterator[Lxd]:
+    """An LXD that is gone afterwards; its pool is a folder, or one on the file system `btrfs`."""
+    pool = "{name: default, driver: dir}"
+    if btrfs is not None:
+        pool = f"{{name: default, driver: btrfs, config: {{source: {btrfs}}}}}"
     folder = Path(tempfile.mkdtemp(prefix="lxd-", dir="/var/tmp"))
     folder.chmod(0o711)
     peer = Lxd(folder)
     with (folder / "log").open("wb") as log:
         daemon = subprocess.Popen(["lxd", "--group", "root"], env=peer.environment, stdout=log, stderr=log)
     try:
-        peer.set_up(bridge, template)
+        peer.set_up(bridge, template, pool)
         yield peer
     finally:
         with contextlib.suppress(AssertionError):

@@ -10,11 +10,11 @@ TOOLS = {"PATH": "/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
 
 
 class PlainLxc:
-    """Containers in a folder, made and run by hand on the bridge of a host."""
+    """Containers in a folder, made and run by hand on the bridge of a host. `below` says on which file system."""
 
-    def __init__(self, bridge: str) -> None:
+    def __init__(self, bridge: str, below: Path = Path("/var/tmp")) -> None:
         self.bridge = bridge
-        self.folder = Path(tempfile.mkdtemp(prefix="plain-", dir="/var/tmp"))
+        self.folder = Path(tempfile.mkdtemp(prefix="plain-", dir=below))
         self.folder.chmod(0o711)  # the mapped root must be able to pass
 
     def dispose(self) -> None:
