@@ -36,7 +36,7 @@ class BlockExt4:
         await self._tool(argv)
 
     async def mount(self, device: Path, target: Path, *, read_only: bool = False) -> None:
-        """Mount a device on a folder. Devices in the file system are none; what is `read_only` is not even recovered."""
+        """Mount a device on a folder. Device nodes in it are none; what is `read_only` is not even recovered."""
         options = "nodev" + (",ro,noload" if read_only else "")
         await self._run(["mount", "-t", "ext4", "-o", options, "--", str(device), str(target)])
 

@@ -11,9 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NoSpace, NotFound, RunError
+from bastide.base.errors import (
+    AlreadyExists,
+    BastideError,
+    HostFailure,
+    InvalidParameter,
+    NoSpace,
+    NotFound,
+    RunError,
+    WrongState,
+)
 from bastide.host.filesystems import translated
-from bastide.host.run import Runner, run
+from bastide.host.run import Runner, finished, run
 
 # What a guest writes to its disk is nobody's physical volume. `filter` and not `global_filter`: the administrator's
 # own global one goes on to hold, a device has to pass both.
@@ -173,12 +182,13 @@ class Lvm:
 
     async def _try(self, tool: str, *options: str) -> RunError | None:
         try:
-            await self._run([tool, "--config", _CONFIG, "--quiet", *options], deadline=_DEADLINE)
+            # Killed in the wrong moment, LVM would leave a device suspended: its guest would hang.
+            await finished(self._run([tool, "--config", _CONFIG, "--quiet", *options], deadline=_DEADLINE))
         except RunError as error:
             return error
         return None
 
-    def _explain(self, error: RunError) -> HostFailure | AlreadyExists | NotFound:
+    def _explain(self, error: RunError) -> BastideError:
         text = error.stderr.lower()
         if any(part in text for part in _NO_SPACE):
             return NoSpace(f"volume group '{self.group}' is full: {str(error).rpartition(': ')[2]}")
@@ -186,6 +196,8 @@ class Lvm:
             return AlreadyExists(f"the logical volume already exists in volume group '{self.group}'")
         if "not found" in text or "failed to find" in text:
             return NotFound(f"no such volume in volume group '{self.group}': {str(error).rpartition(': ')[2]}")
+        if " in use" in text:
+            return WrongState(str(error).rpartition(": ")[2])
         return error
 
 
@@ -194,8 +206,8 @@ async def create_group(name: str, device: Path, run: Runner = run) -> None:
     await run(["vgcreate", "--config", _CONFIG, "--quiet", "--", name, str(device)], deadline=_DEADLINE)
 
 
-# A volume is activated when it is used, and not by the host's boot, which would look into what guests wrote. LVM has one
-# option for that for what is no snapshot and another for snapshots.
+# A volume is activated when it is used, and not by the host's boot, which would look into what guests wrote. For
+# snapshots LVM has another option.
 _MAKING = ("--setautoactivation", "n", "--yes")
 
 

@@ -8,14 +8,15 @@ import contextlib
 import os
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from bastide.base.errors import DeadlineExceeded, NotSupported, RunError
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+T = TypeVar("T")
 _STDERR_LIMIT = 64 * 1024
 _DRAIN_DEADLINE = 2.0
 
@@ -134,6 +135,18 @@ async def run(
     if check and completed.code != 0:
         raise RunError(argv, completed.code, completed.stderr)
     return completed
+
+
+async def finished(work: Coroutine[Any, Any, T]) -> T:
+    """Await what must not be killed half way; when that is cancelled, the work comes to its end first."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # seen: the caller has gone
+        raise
 
 
 async def kill_group(process: Process) -> None:
