@@ -109,7 +109,9 @@ async def disk_from_base(
     Raises AlreadyExists, NoSpace, HostFailure for an image that is refused.
     """
     storage = await _sharing(rooms, target.volid.storage)
-    if storage is None or target.volid.name.rpartition(".")[2] not in storage.capabilities.clones:
+    # Where a disk is a device, its name has no suffix.
+    form = Path(target.volid.name).suffix.removeprefix(".") or "raw"
+    if storage is None or form not in storage.capabilities.clones:
         return False
 
     async def make(key: str) -> None:
