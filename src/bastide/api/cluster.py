@@ -1,5 +1,6 @@
 """`/cluster`: what is seen across all nodes, of which there is one."""
 
+import asyncio
 from typing import Any, Literal
 
 from bastide.api import version
@@ -43,7 +44,8 @@ async def read_resources(call: Call, p: ResourcesQuery) -> list[dict[str, Any]]:
     if p.type in (None, "node"):
         rows.append(resources.node_row(call.rooms, version.manager_version(call)))
     if p.type in (None, "storage"):
-        rows += [await resources.storage_row(call.rooms, storage) for storage in await storages_seen(call)]
+        seen = await storages_seen(call)
+        rows += await asyncio.gather(*(resources.storage_row(call.rooms, storage) for storage in seen))
     if p.type in (None, "sdn") and await call.may("/sdn/zones/localnetwork", "SDN.Audit"):
         rows.append(
             {

@@ -9,15 +9,21 @@ from bastide.api.fields import Consolidation, GraphQuery, NodePath, StoragePath,
 from bastide.api.graphs import picture
 from bastide.api.guest_permissions import check_volume
 from bastide.api.lists import index, storages_seen
-from bastide.api.routing import Branch, Call, NotBuilt
+from bastide.api.routing import Branch, Call
 from bastide.base.errors import InvalidParameter, MethodNotImplemented
 from bastide.base.ids import VolumeId
 from bastide.model.record import Multiline
-from bastide.model.types import StorageId, Vmid, split_list
-from bastide.operations import content
+from bastide.model.types import NodeName, StorageId, Vmid, split_list
+from bastide.operations import content, volume_copy
 from bastide.storage.protocol import Storage
 
 _SEE = ("perm", "/storage/{storage}", ("Datastore.Audit", "Datastore.AllocateSpace"), "any", 1)
+
+_PROTECTED = 5
+"""Backups of a guest that somebody without Datastore.Allocate may protect, where the storage says nothing."""
+
+_BELOW = ("content", "download-url", "file-restore", "import-metadata", "oci-registry-pull", "prunebackups", "rrd",
+          "rrddata", "status", "upload")  # fmt: skip
 
 branch = Branch("/nodes/{node}/storage")
 
@@ -71,7 +77,7 @@ class VolumeCopy(VolumePath):
     """Where to copy a volume."""
 
     target: Annotated[str, Field(max_length=512)]
-    target_node: Annotated[str | None, Field(max_length=64), NotBuilt()] = None
+    target_node: NodeName | None = None
 
 
 class StorageSeries(StoragePath):
@@ -89,25 +95,27 @@ class StorageGraph(StoragePath, GraphQuery):
 async def list_storages(call: Call, p: StoragesQuery) -> list[dict[str, Any]]:
     """The storages that the caller may see, with their space."""
     wanted = set(split_list(p.content or ""))
-    rows = []
-    for storage in await storages_seen(call):
-        config = storage.config
-        if p.storage not in (None, config.storage) or (wanted and not wanted & config.contents):
-            continue
-        if p.enabled and not call.rooms.storages.enabled(config):
-            continue
-        row = {"storage": config.storage, **await _status(call, storage)}
-        if p.format:
-            row["formats"] = _formats(storage)
-        rows.append(row)
-    return rows
+    shown = [
+        storage
+        for storage in await storages_seen(call)
+        if p.storage in (None, storage.config.storage)
+        and (not wanted or wanted & storage.config.contents)
+        and (not p.enabled or call.rooms.storages.enabled(storage.config))
+        and p.target in (None, call.rooms.node)
+    ]
+    # Side by side: one that hangs takes its deadline, and the others do not wait their turn behind it.
+    rows = await asyncio.gather(*(_status(call, storage) for storage in shown))
+    return [
+        {"storage": storage.config.storage, **row, **({"formats": _formats(storage)} if p.format else {})}
+        for storage, row in zip(shown, rows, strict=True)
+    ]
 
 
 @branch.get("/{storage}", StoragePath, check=_SEE)
 async def read_index(call: Call, p: StoragePath) -> list[dict[str, str]]:
     """Directory index."""
     await call.rooms.storages.get(p.storage)
-    return index("subdir", "content", "download-url", "rrd", "rrddata", "status", "upload")
+    return index("subdir", *_BELOW)
 
 
 @branch.get("/{storage}/status", StoragePath, check=_SEE)
@@ -146,7 +154,8 @@ async def change_volume(call: Call, p: VolumeChange) -> None:
     """Change a volume's notes or protection."""
     volid = _volid(p)
     await _check_delete(call, volid)
-    await content.annotate(call.rooms, volid, p.notes, p.protected)
+    most = None if await call.may(f"/storage/{p.storage}", "Datastore.Allocate") else _PROTECTED
+    await content.annotate(call.rooms, volid, p.notes, p.protected, most=most)
 
 
 @branch.delete("/{storage}/content/{volume}", VolumeDelete, user="all")
@@ -166,9 +175,12 @@ async def delete_volume(call: Call, p: VolumeDelete) -> str | None:
 
 
 @branch.post("/{storage}/content/{volume}", VolumeCopy)
-async def copy_volume(_call: Call, p: VolumeCopy) -> None:
-    """Copy a volume: not built."""
-    raise MethodNotImplemented(f"Method 'POST /nodes/{p.node}/storage/{p.storage}/content/{p.volume}' not implemented")
+async def copy_volume(call: Call, p: VolumeCopy) -> str:
+    """Copy a volume as a task; the target may be on another storage when it names that."""
+    if p.target_node not in (None, call.rooms.node):
+        raise MethodNotImplemented("a copy to another node is not implemented")
+    target = p.target if ":" in p.target else f"{p.storage}:{p.target}"
+    return str(await volume_copy.copy_volume(call.rooms, call.identity, _volid(p), target))
 
 
 @branch.get("/{storage}/rrddata", StorageSeries, check=_SEE)
@@ -246,4 +258,9 @@ async def _status(call: Call, storage: Storage) -> dict[str, Any]:
         row |= {"active": int(usage.active), "total": usage.total, "used": usage.used, "avail": usage.available}
         if usage.total:
             row["used_fraction"] = usage.used / usage.total
+        allocated = await call.rooms.storages.allocated(storage) if usage.active else None
+        if allocated is not None:
+            row["allocated"] = allocated
+            if usage.total:
+                row["promised"] = allocated / usage.total
     return row

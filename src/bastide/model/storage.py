@@ -177,8 +177,8 @@ _REFUSED_OPTIONS = frozenset(
 
 _Path = Annotated[str, Field(pattern=r"^/[^,\x00-\x1f\x7f]*$", max_length=4096), AfterValidator(_plain_path)]
 _Folder = Annotated[str, Field(pattern=r"^[^,:\x00-\x1f\x7f]+$", max_length=1024), AfterValidator(_relative_path)]
-_Server = Annotated[str, Field(max_length=255), AfterValidator(_server)]
-_Portal = Annotated[str, Field(max_length=300), AfterValidator(_portal)]
+Server = Annotated[str, Field(max_length=255), AfterValidator(_server)]
+Portal = Annotated[str, Field(max_length=300), AfterValidator(_portal)]
 _Portals = Annotated[str, Field(max_length=2048), AfterValidator(_portals)]
 _Lvm = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=127)]
 _Pool = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]*(/[A-Za-z0-9_][A-Za-z0-9_.:-]*)*$", max_length=255)]
@@ -257,7 +257,7 @@ class StorageConfig(Record):
     snapshot_as_volume_chain: Annotated[bool, Field(alias="snapshot-as-volume-chain")] = False
     nocow: bool = False
     # Network shares and clusters. `password` and `keyring` never stand in the record: see `storage/secrets.py`.
-    server: _Server | None = None
+    server: Server | None = None
     export: _Path | None = None
     share: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.$ -]*$", max_length=80)] | None = None
     subdir: _Folder | None = None
@@ -283,7 +283,7 @@ class StorageConfig(Record):
     krbd: bool = False
     namespace: _Word | None = None
     data_pool: Annotated[_Word | None, Field(alias="data-pool")] = None
-    portal: _Portal | None = None
+    portal: Portal | None = None
     target: Annotated[str, Field(pattern=r"^(iqn|eui|naa)\.[A-Za-z0-9.:_-]+$", max_length=223)] | None = None
 
     @classmethod

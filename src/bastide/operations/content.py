@@ -25,12 +25,15 @@ from bastide.operations.incoming import RESERVE, accept, free_name, split_compre
 from bastide.operations.rooms import Rooms
 from bastide.operations.storages import Wanted, check_fits
 from bastide.operations.volumes import volumes_of
-from bastide.storage.protocol import FileStorage
+from bastide.storage.protocol import ContainerStorage, DiskStorage, FileStorage, Storage
 from bastide.tasks.tasks import Task
 
 Algorithm = Literal["md5", "sha1", "sha224", "sha256", "sha384", "sha512"]
 ALGORITHMS: tuple[Algorithm, ...] = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
 
+FILES = frozenset({"vztmpl", "iso", "backup", "snippets", "import"})
+
+_NUMBERED = re.compile(r"disk-(\d{1,5})", re.ASCII)
 _PROGRESS_SECONDS = 1.0
 
 
@@ -65,7 +68,10 @@ async def volume_info(rooms: Rooms, volid: str) -> dict[str, Scalar]:
     """One volume with its path; a disk image's size is what a guest would see. Raises NotFound, InvalidParameter."""
     storage, name = await rooms.storages.resolve(volid)
     volume = await storage.info(name)
-    path = cast(FileStorage, storage).path(name)
+    if volume.format == "subvol" or volume.content in FILES:
+        path = cast(FileStorage, storage).path(name)
+    else:
+        path = await cast(DiskStorage, storage).disk_path(name)
     if volume.content == "import":
         with contextlib.suppress(HostFailure):
             found = await asyncio.to_thread(disk_image.inspect, path, volume.format)
@@ -73,10 +79,27 @@ async def volume_info(rooms: Rooms, volid: str) -> dict[str, Scalar]:
     return {**_shown(volume, volume.content), "path": str(path), "used": volume.used or 0}
 
 
-async def annotate(rooms: Rooms, volid: str, notes: str | None = None, protected: bool | None = None) -> None:
-    """Set a volume's notes and protection. Raises NotFound."""
+async def annotate(
+    rooms: Rooms, volid: str, notes: str | None = None, protected: bool | None = None, *, most: int | None = None
+) -> None:
+    """Set a volume's notes and protection; `most` backups of a guest may be protected where the storage says nothing.
+
+    Raises NotFound, WrongState.
+    """
     storage, name = await rooms.storages.resolve(volid)
+    if protected:
+        await _check_protected(storage, await storage.info(name), most)
     await cast(FileStorage, storage).annotate(name, notes, protected)
+
+
+async def _check_protected(storage: Storage, volume: Volume, most: int | None) -> None:
+    configured = storage.config.max_protected_backups
+    limit = most if configured is None else configured
+    if volume.content != "backup" or volume.protected or limit is None or limit < 0:
+        return
+    present = [other for other in await storage.list("backup", volume.vmid) if other.protected]
+    if len(present) >= limit:
+        raise WrongState(f"cannot protect '{volume.volid}': {len(present)} backups are, and at most {limit} may be")
 
 
 async def create_volume(
@@ -94,20 +117,30 @@ async def create_volume(
         raise InvalidParameter({"format": "does not match the file name"})
     chosen = match[1] or form
     length = parse_size(size if size[-1] in "MG" else f"{size}K")
-    stem = filename.partition(".")[0]
+    label = filename.partition(".")[0].removeprefix(f"vm-{vmid}-")
     await check_fits(rooms, {"size": Wanted(storage_id, length)})
     if await _for_container(rooms, vmid, chosen):
         containers = await rooms.storages.containers(storage_id)
-        name = f"{vmid}/{stem}.{chosen or containers.capabilities.container_format}"
+        name = _container_volume(containers, vmid, label, length, chosen)
         await containers.allocate(name, length)
     else:
         disks = await rooms.storages.disks(storage_id)
         disk_format = cast(DiskFormat, chosen or disks.capabilities.default_disk_format)
         if disk_format not in disks.capabilities.disk_formats:
             raise InvalidParameter({"format": f"storage '{storage_id}' has no disks of the format '{disk_format}'"})
-        name = f"{vmid}/{stem}.{disk_format}"
+        number = _NUMBERED.fullmatch(label)
+        name = disks.disk_name(vmid, int(number[1]) if number else label, disk_format)
         await disks.allocate_disk(name, length)
     return f"{storage_id}:{name}"
+
+
+def _container_volume(storage: ContainerStorage, vmid: int, label: str, size: int, form: str | None) -> str:
+    number = _NUMBERED.fullmatch(label)
+    if number is None:
+        raise InvalidParameter({"filename": f"a container's volume is vm-{vmid}-disk-N"})
+    name = storage.volume_name(vmid, int(number[1]), size)
+    before, dot, _ = name.rpartition(".")
+    return f"{before}.{form}" if dot and form is not None else name
 
 
 async def _for_container(rooms: Rooms, vmid: int, form: str | None) -> bool:
@@ -314,6 +347,7 @@ def _shown(volume: Volume, content: Content) -> dict[str, Scalar]:
         "used": volume.used,
         "ctime": volume.ctime,
         "vmid": volume.vmid,
+        "parent": volume.parent,
         "notes": volume.notes,
         "protected": 1 if volume.protected else None,
     }

@@ -12,6 +12,7 @@ from bastide.metrics.sampler import guest_cpus, guest_disk, guest_memory
 from bastide.model.guest import Guest
 from bastide.operations import pools
 from bastide.operations.rooms import Rooms
+from bastide.operations.storages import usage_soon
 from bastide.storage.protocol import Storage
 
 _still: dict[int, tuple[Guest, dict[str, Any]]] = {}
@@ -63,7 +64,7 @@ async def storage_row(rooms: Rooms, storage: Storage) -> dict[str, Any]:
     """A storage's row, in bytes."""
     config = storage.config
     enabled = rooms.storages.enabled(config)
-    usage = await storage.usage() if enabled else None
+    usage = await usage_soon(storage) if enabled else None
     return {
         "id": f"storage/{rooms.node}/{config.storage}",
         "type": "storage",

@@ -1,5 +1,6 @@
 """Configured storages and those who use them."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -7,7 +8,11 @@ from bastide.base.errors import InvalidParameter, WrongState
 from bastide.base.units import readable
 from bastide.model.guest import Guest
 from bastide.model.record import Scalar
+from bastide.model.storage import StorageUsage
 from bastide.operations.rooms import Rooms
+from bastide.storage.protocol import Storage
+
+_UNSEEN = StorageUsage(active=False, total=0, used=0, available=0)
 
 
 async def remove(rooms: Rooms, storage_id: str) -> None:
@@ -38,6 +43,17 @@ def _volumes(config: Mapping[str, Scalar]) -> Iterator[str]:
         for part in str(value).split(","):
             key, equals, named = part.partition("=")
             yield named if equals else key
+
+
+async def usage_soon(storage: Storage, seconds: float = 0.5) -> StorageUsage:
+    """A storage's space for lists that must not wait for one that hangs: inactive when it says nothing in time."""
+    asked = asyncio.ensure_future(storage.usage())
+    asked.add_done_callback(lambda done: done.cancelled() or done.exception())
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(asked)
+    except TimeoutError:
+        return _UNSEEN
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,52 @@
+"""The shares that an SMB server offers. Source: smbclient(1), `--grepable`."""
+
+import os
+from dataclasses import dataclass
+
+from bastide.host.run import run
+
+_DEADLINE = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share and what its server says of it."""
+
+    share: str
+    description: str
+
+
+def listing(server: str, credentials: str | None) -> list[str]:
+    """The command line; `credentials` is a file, without one it asks as nobody."""
+    login = ["--no-pass"] if credentials is None else ["--authentication-file", credentials]
+    return ["smbclient", "--debuglevel", "0", "--grepable", *login, "--list", f"//{server}"]
+
+
+def parse_shares(text: str) -> list[Share]:
+    """Read lines such as `Disk|media|Films and music`; what is no disk, and hidden administration, is left out."""
+    found = []
+    for line in text.splitlines():
+        kind, _, rest = line.partition("|")
+        name, _, description = rest.partition("|")
+        if kind == "Disk" and name and not name.endswith("$"):
+            found.append(Share(name, description))
+    return found
+
+
+async def shares(
+    server: str, username: str | None = None, password: str | None = None, domain: str | None = None
+) -> list[Share]:
+    """Ask a server. The password stands in a file that only root reads and that is gone in the end.
+
+    Raises RunError, NotSupported, DeadlineExceeded.
+    """
+    if username is None:
+        return parse_shares((await run(listing(server, None), deadline=_DEADLINE)).text)
+    lines = {"username": username, "password": password or "", "domain": domain}
+    text = "".join(f"{key}={value}\n" for key, value in lines.items() if value is not None)
+    # An anonymous file that the child inherits: no name of it is left whatever happens.
+    descriptor = os.memfd_create("credentials", os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        file.write(text.encode())
+        done = await run(listing(server, f"/proc/self/fd/{descriptor}"), deadline=_DEADLINE, pass_fds=[descriptor])
+    return parse_shares(done.text)
