@@ -23,6 +23,7 @@ def loop_disks(folder: Path, patch: pytest.MonkeyPatch, count: int = 1) -> Itera
             with file.open("wb") as image:
                 image.truncate(SIZE)
             made.append(_run("losetup", "--find", "--show", str(file)).strip())
+            _run("partx", "--delete", "--", made[-1], check=False)  # the device's last user may have left some
         yield made
     finally:
         for device in made:

@@ -4,6 +4,7 @@ Loop, RAM, network and mapped devices are none: only what hangs on a bus is. Sou
 `Documentation/ABI/stable/sysfs-block`, udev(7) (its database under /run/udev/data), UEFI specification, table 5-7.
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -27,6 +28,8 @@ _PART_TYPES = {
     "c12a7328-f81f-11d2-ba4b-00a0c93ec93b": "EFI",
     "6a945a3b-1dd2-11b2-99a6-080020736631": "ZFS reserved",
 }
+_AMBIVALENT = 8  # blkid(8): several signatures at once
+_SEVERAL = "several"
 _MEMBERS = {
     "LVM2_member": "LVM",
     "zfs_member": "ZFS",
@@ -110,23 +113,21 @@ async def disks() -> list[BlockDevice]:
     silent = [device.path for disk in known for device in disk.whole if not _udev_file(device.number).exists()]
     if not silent:
         return known
-    # Where udev does not run, lsblk tells nothing of what is on a device. Exit code 2: nothing was found.
-    probed = await run(["blkid", "--probe", "--output", "export", "--", *silent], deadline=30, check=False)
-    found = parse_blkid(probed.text)
+    # Where udev does not run, lsblk tells nothing of what is on a device.
+    found = dict(zip(silent, await asyncio.gather(*map(_probe, silent)), strict=True))
     return [replace(_with(disk, found), partitions=tuple(_with(p, found) for p in disk.partitions)) for disk in known]
 
 
-def parse_blkid(text: str) -> dict[str, dict[str, str]]:
-    """What `blkid -p -o export` found, by the devices' paths: `TYPE`, `UUID`, `PTTYPE`, `PART_ENTRY_TYPE` ..."""
-    found: dict[str, dict[str, str]] = {}
-    current: dict[str, str] = {}
-    for line in text.splitlines():
-        key, equals, value = line.partition("=")
-        if key == "DEVNAME":
-            current = found.setdefault(value, {})
-        elif equals:
-            current[key] = value
-    return found
+async def _probe(path: str) -> dict[str, str]:
+    # One device a call: blkid(8) ends at the first that holds nothing.
+    probed = await run(["blkid", "--probe", "--output", "export", "--", path], deadline=30, check=False)
+    return {"TYPE": _SEVERAL} if probed.code == _AMBIVALENT else parse_blkid(probed.text)
+
+
+def parse_blkid(text: str) -> dict[str, str]:
+    """What `blkid --probe --output export` finds on a device: `TYPE`, `UUID`, `PTTYPE`, `PART_ENTRY_TYPE` ..."""
+    pairs = (line.partition("=") for line in text.splitlines())
+    return {key: value for key, equals, value in pairs if equals}
 
 
 def _with(device: BlockDevice, found: Mapping[str, Mapping[str, str]]) -> BlockDevice:
