@@ -111,7 +111,8 @@ async def disk_from_base(
     storage = await _sharing(rooms, target.volid.storage)
     # Where a disk is a device, its name has no suffix.
     form = Path(target.volid.name).suffix.removeprefix(".") or "raw"
-    if storage is None or form not in storage.capabilities.clones:
+    # A disk whose snapshots are copies would be a copy of its base as well, and take the space of both.
+    if storage is None or form not in storage.capabilities.clones & storage.capabilities.instant:
         return False
 
     async def make(key: str) -> None:

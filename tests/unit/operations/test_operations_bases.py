@@ -270,6 +270,19 @@ async def test_an_image_is_imported_once(rooms: Rooms, monkeypatch: pytest.Monke
     assert (imported.calls, copied.calls) == (1, 1)
 
 
+async def test_an_image_is_copied_where_its_form_shares_nothing(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = FakeStorage.capabilities.fget
+    assert plain is not None
+    monkeypatch.setattr(
+        FakeStorage, "capabilities", property(lambda self: replace(plain(self), instant=frozenset({"qcow2"})))
+    )
+    (rooms.layout.local_storage / "import/disk.raw").write_bytes(b"x" * 65536)
+    for vmid, form, count in ((100, "raw", 0), (101, "qcow2", 1)):
+        options = VmOptions.parse({"scsi0": f"cow:0,import-from=local:import/disk.raw,format={form}"})
+        assert await end(rooms, await create_vm(rooms, ROOT, vmid, options)) == "OK"
+        assert len(await (await cow(rooms)).bases()) == count
+
+
 async def test_an_image_that_is_refused_makes_no_base(rooms: Rooms) -> None:
     folder = rooms.layout.local_storage / "import"
     (folder / "disk.qcow2").write_bytes(b"x" * 65536)
