@@ -33,7 +33,7 @@ def _fake(folder: Path) -> Made:
 
 
 MAKERS: dict[str, Callable[[Path], Made]] = {
-    "dir-subvol": lambda folder: _dir(folder, None),
+    "dir-subvol": lambda folder: _dir(folder, "subvol"),
     "dir-raw": lambda folder: _dir(folder, "raw"),
     "fake": _fake,
 }
@@ -115,8 +115,9 @@ async def test_a_container_volume_lives_from_allocate_to_delete(storage: Made) -
     await storage.resize(name, 2 * SIZE)
     assert (await storage.info(name)).size == 2 * SIZE
     assert (await storage.activate(name) / "etc/hostname").read_text() == "web\n"
+    (root / "big").write_bytes(b"x" * MIB)
     with pytest.raises(InvalidParameter, match="shrink"):
-        await storage.resize(name, SIZE)
+        await storage.resize(name, MIB)
     await storage.delete(name)
     await storage.delete(name)
     assert list(await storage.list()) == []

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NoSpace, NotSupported, RunError
+from bastide.host import syscalls
 from bastide.host.run import run
 
 _SMALLEST = re.compile(r"minimum size of the filesystem: (\d+)")
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 _TOOL_DEADLINE = 600.0
+_COPY_DEADLINE = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +199,13 @@ async def grow_ext4(image: Path, size: int, *, checked: bool = False) -> None:
         raise
 
 
-async def remove_tree(path: Path) -> None:
-    """Remove a file or folder with all that is below it; links are removed, never followed. Gone already is fine."""
-    await run(["rm", "-rf", "--one-file-system", "--", str(path)], deadline=24 * 3600)
+async def remove_tree(path: Path, *, beyond: bool = False) -> None:
+    """Remove a file or folder with all that is below it; links are removed, never followed. Gone already is fine.
+
+    Nothing mounted in there is touched, unless it goes `beyond`: into subvolumes too.
+    """
+    within = [] if beyond else ["--one-file-system"]
+    await run(["rm", "-rf", *within, "--", str(path)], deadline=_COPY_DEADLINE)
 
 
 def make_folder(path: Path, mode: int) -> None:
@@ -230,6 +236,45 @@ def admit_group(folder: Path, gid: int) -> None:
             os.close(descriptor)
 
 
+async def copy_tree(source: Path, target: Path) -> None:
+    """Copy what a folder holds into an existing one, with owners, modes, links and extended attributes, its own too.
+
+    Blocks are shared where that works; no link is followed. Nobody writes to the source. Raises NoSpace, RunError.
+    """
+    await _tool(["cp", "-a", "--reflink=auto", "--sparse=auto", "--", f"{source}/.", str(target)], _COPY_DEADLINE)
+
+
+def tree_bytes(folder: Path) -> int:
+    """Bytes of disk that a folder's files take, by a walk through it (du(1)). Raises HostFailure."""
+    total, seen = 0, set()
+    with translated(f"walk through {folder}"):
+        for place, _, files in os.walk(folder, onerror=_raise):
+            for status in (os.lstat(place), *(os.lstat(os.path.join(place, name)) for name in files)):
+                if (status.st_dev, status.st_ino) not in seen:
+                    seen.add((status.st_dev, status.st_ino))
+                    total += status.st_blocks * 512
+    return total
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def sync_tree(folder: Path) -> None:
+    """Make everything on a folder's file system survive power loss (syncfs(2))."""
+    with translated(f"write {folder}"):
+        syscalls.sync_filesystem(folder)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content survive power loss."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Make a folder's entries survive power loss."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -245,11 +290,7 @@ def publish_file(source: Path, target: Path) -> None:
     Raises AlreadyExists when the name is taken; then the source is still there.
     """
     with translated(f"write {target}"):
-        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_file(source)
         try:
             os.link(source, target, follow_symlinks=False)
         except FileExistsError:
@@ -293,9 +334,9 @@ def failure(error: OSError, doing: str) -> HostFailure:
     return NoSpace(text) if error.errno in (errno.ENOSPC, errno.EDQUOT) else HostFailure(text)
 
 
-async def _tool(argv: list[str]) -> None:
+async def _tool(argv: list[str], deadline: float = _TOOL_DEADLINE) -> None:
     try:
-        await run(argv, deadline=_TOOL_DEADLINE)
+        await run(argv, deadline=deadline)
     except RunError as error:
         if "No space left on device" in error.stderr or "Disk quota exceeded" in error.stderr:
             raise NoSpace(str(error)) from error

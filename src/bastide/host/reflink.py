@@ -4,15 +4,18 @@ Sources: ioctl_ficlone(2), copy_file_range(2), lseek(2) for SEEK_DATA, /usr/incl
 the kernel's Documentation/filesystems/fiemap.rst.
 """
 
+import asyncio
 import contextlib
 import errno
 import fcntl
 import os
 import secrets
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from bastide.base.errors import HostFailure
 from bastide.host.filesystems import translated
 
 _FICLONE = 0x40049409
@@ -58,6 +61,30 @@ def copy(source: Path, target: Path, progress: Progress | None = None) -> None:
                 os.fsync(copied)
         finally:
             os.close(descriptor)
+
+
+async def copied(source: Path, target: Path, progress: Progress | None = None) -> None:
+    """The same beside other work. Whatever happens, also when it is cancelled, no part of the target stays behind."""
+    if os.path.lexists(target):
+        raise HostFailure(f"could not copy {source.name}: {target.name} exists")
+    ended = threading.Event()
+
+    def tell(percent: float) -> None:
+        if ended.is_set():
+            raise HostFailure("the copy was cancelled")
+        if progress is not None:
+            progress(percent)
+
+    working = asyncio.ensure_future(asyncio.to_thread(copy, source, target, tell))
+    try:
+        await asyncio.shield(working)
+    except BaseException:
+        ended.set()
+        await asyncio.wait([working])
+        target.unlink(missing_ok=True)
+        raise
+    if progress is not None:
+        progress(100.0)
 
 
 def own_bytes(path: Path) -> int:

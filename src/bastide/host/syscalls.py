@@ -139,6 +139,15 @@ def unmount(target: str | os.PathLike[str], flags: int = MNT_DETACH) -> None:
     _check(_libc.umount2(_bytes(target), flags), os.fspath(target))
 
 
+def sync_filesystem(folder: str | os.PathLike[str]) -> None:
+    """syncfs(2) of the file system that a folder lies on."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _check(_libc.syncfs(descriptor), os.fspath(folder))
+    finally:
+        os.close(descriptor)
+
+
 def exchange(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> None:
     """Let two files or folders of one file system take each other's place in one step (renameat2(2))."""
     _check(

@@ -9,7 +9,7 @@
 Whatever holds guests' files is closed to the host's users: a setuid program in there is not theirs to run.
 """
 
-from bastide.storage.folder_containers import FolderStorage
+from bastide.storage.folder_storage import FolderStorage
 
 
 class DirStorage(FolderStorage):

@@ -1,25 +1,32 @@
 """A storage's folder: how it is made and measured, where a volume lies in it, files on their way in."""
 
 import asyncio
+import contextlib
+import os
 import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from bastide.base.errors import BastideError, HostFailure, InvalidParameter
+from bastide.base.errors import AlreadyExists, BastideError, HostFailure, InvalidParameter
 from bastide.base.layout import Layout
-from bastide.host import filesystems, quota
+from bastide.host import filesystems, quota, reflink
 from bastide.host.bounded import Bounded
 from bastide.model.storage import Content, StorageConfig, StorageUsage
+from bastide.storage import sidecars
+from bastide.storage.below import NOTHING, SUFFIX, Below, check_key
 from bastide.storage.names import FILE_CONTENTS, FOLDERS, VolumeName, folders
 
-_RUN = secrets.token_hex(8)
+RUN = secrets.token_hex(8)
 """Marks this daemon's files in `.incoming`, so that the next one knows the leftovers."""
 
 _NO_SPACE = StorageUsage(active=False, total=0, used=0, available=0)
 _SUPPORTED = frozenset({*FILE_CONTENTS, "images", "rootdir"})
 _PARTIAL_SECONDS = 24 * 3600
+
+SNAPSHOTS = ".snapshots"
+"""Suffix of the folder beside a volume that holds its snapshots."""
 
 
 class Folder:
@@ -37,6 +44,8 @@ class Folder:
         self._locks: dict[str, asyncio.Lock] = {}
         self._folders = folders(config.folders)
         self._to_prepare = False
+        self._reflink: bool | None = None
+        """Whether files here can share blocks; None until the storage has been asked."""
 
     @staticmethod
     def _root(config: StorageConfig, layout: Layout) -> Path:
@@ -56,7 +65,7 @@ class Folder:
         self._to_prepare = True
         await self._bounded.call(self._make_folders)
         for leftover in await self._bounded.call(self._leftovers):
-            await filesystems.remove_tree(leftover)
+            await self._remove(leftover)
 
     async def usage(self) -> StorageUsage:
         """Space; inactive when the folder is missing, not mounted though it should be, or hangs."""
@@ -66,7 +75,12 @@ class Folder:
             return _NO_SPACE
 
     def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
+        # A linked clone has two names, with its base and without.
+        return self._locks.setdefault("/".join(name.split("/")[-2:]), asyncio.Lock())
+
+    async def _remove(self, path: Path) -> None:
+        """Remove what has been put aside."""
+        await filesystems.remove_tree(path)
 
     def _where(self, parsed: VolumeName) -> Path:
         self._bounded.check()
@@ -80,8 +94,53 @@ class Folder:
         return path
 
     def _temporary(self, parsed: VolumeName) -> Path:
-        file = parsed.relative.rpartition("/")[2]
-        return self._path / ".incoming" / f"{self._host}.{_RUN}.{secrets.token_hex(4)}.{file}"[-255:]
+        return self._passing_file(parsed.relative.rpartition("/")[2])
+
+    def _base_path(self, key: str, form: str) -> Path:
+        """Where a base that belongs to no guest lies: `.subvol`, `.raw` (a file system), `.disk.raw`."""
+        return self._path / ".base" / f"{check_key(key)}{form}"
+
+    def _trash(self, path: Path) -> Path:
+        return self._path / ".trash" / f"{secrets.token_hex(8)}.{path.name}"[-255:]
+
+    def _discard_snapshots(self, path: Path) -> Path | None:
+        """Put the snapshots of a volume that is gone aside."""
+        trash = self._trash(path)
+        try:
+            path.with_name(f"{path.name}{SNAPSHOTS}").rename(trash)
+        except FileNotFoundError:
+            return None
+        return trash
+
+    def _put(self, temporary: Path, parsed: VolumeName, *, size: int | None = None, below: Below = NOTHING) -> None:
+        """Give a finished volume its place in one step. Raises AlreadyExists; then the source is still there.
+
+        `size` is said beside a folder, which has none itself.
+        """
+        target = self._where(parsed)
+        with filesystems.translated(f"make {target}"):
+            with contextlib.suppress(FileExistsError):
+                target.parent.mkdir(mode=0o700)
+            if os.path.lexists(target):
+                raise AlreadyExists(f"volume '{self.config.storage}:{parsed.text}' already exists")
+            # What an earlier volume of that name has left, if its removal was cut short.
+            self._discard_snapshots(target)
+            for suffix in (".notes", ".protected"):
+                sidecars.write(target, suffix, None)
+            sidecars.write(target, ".size", str(size) if size else None)
+            sidecars.write(target, SUFFIX, below.to_text())
+            if temporary.is_dir():
+                temporary.rename(target)
+                filesystems.sync_folder(target.parent)
+            else:
+                filesystems.publish_file(temporary, target)
+
+    def _passing(self) -> str:
+        """A name for a mount that ends before its operation does."""
+        return f".{RUN}/{secrets.token_hex(4)}"
+
+    def _passing_file(self, name: str) -> Path:
+        return self._path / ".incoming" / f"{self._host}.{RUN}.{secrets.token_hex(4)}.{name}"[-255:]
 
     def _check_mounted(self) -> None:
         wanted = self.config.is_mountpoint
@@ -94,6 +153,8 @@ class Folder:
     def _look(self) -> None:
         self._real = self._path.resolve()
         self._quotas = quota.quota_mount(self._real)
+        if self._reflink is None:
+            self._reflink = reflink.supported(self._path / ".incoming")
 
     def _make_folders(self) -> None:
         self._check_mounted()
@@ -101,9 +162,9 @@ class Folder:
             if not (self.config.mkdir and self.config.create_base_path):
                 raise HostFailure(f"unable to activate storage '{self.config.storage}': {self._path} does not exist")
             filesystems.make_folder(self._path, 0o755)
+        for name in (".incoming", ".trash", ".base"):
+            filesystems.make_folder(self._path / name, 0o700)
         self._look()
-        filesystems.make_folder(self._path / ".incoming", 0o700)
-        filesystems.make_folder(self._path / ".trash", 0o700)
         if self.config.mkdir and self.config.create_subdirs:
             for content in sorted(self.contents):
                 # Containers' roots have to pass `images` to reach what lies in their own folder there.
@@ -117,12 +178,15 @@ class Folder:
     def _leftovers(self) -> Sequence[Path]:
         trash = [*(self._path / ".trash").iterdir()]
         ours = f"{self._host}."
-        incoming = [*(self._path / ".incoming").iterdir()]
-        dead = [path for path in incoming if path.name.startswith(ours) and f".{_RUN}." not in path.name]
+        incoming = self._incoming()
+        dead = [path for path in incoming if path.name.startswith(ours) and f".{RUN}." not in path.name]
         # Broken downloads are carried on by the next try, for a day.
         oldest = time.time() - _PARTIAL_SECONDS
         old = [path for path in incoming if path.name.startswith("partial.") and path.lstat().st_mtime < oldest]
         return trash + dead + old
+
+    def _incoming(self) -> list[Path]:
+        return [*(self._path / ".incoming").iterdir()]
 
     def _measure(self) -> StorageUsage:
         self._check_mounted()

@@ -1,39 +1,32 @@
-"""Containers' file systems in a storage's folder: folders, or ext4 in sparse files that are mounted while in use."""
+"""Containers' file systems in a storage's folder: folders, or ext4 in sparse files that are mounted while in use.
+
+One that builds on a base is a top layer: what was written lies in its folder `upper`, and it is shown by overlayfs.
+"""
 
 import asyncio
 import contextlib
+import os
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from bastide.base.errors import AlreadyExists, InvalidParameter, NotFound
-from bastide.host import filesystems, quota
-from bastide.storage import sidecars
-from bastide.storage.folder_disks import DISK_FORMATS
+from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NotFound, WrongState
+from bastide.host import filesystems, idmap, overlay, quota, reflink
+from bastide.host.overlay import Layer
+from bastide.storage import below, sidecars
+from bastide.storage.below import NOTHING, Below
 from bastide.storage.folder_files import FolderFiles
 from bastide.storage.names import FILE_CONTENTS, VolumeName, parse_name
-from bastide.storage.protocol import Capabilities
 
 _LOOP_CONTROL = Path("/dev/loop-control")
+_MOST_LAYERS = 32
 
 
-class FolderStorage(FolderFiles):
-    """FileStorage, ContainerStorage and DiskStorage of a folder in one."""
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What it can do; sizes of folders are enforced where the file system was last seen mounted with quotas."""
-        form = self._container_format
-        return Capabilities(
-            contents=self.contents,
-            container_format=form,
-            enforces_size=form == "raw" or self._quotas is not None,
-            shared=self.config.shared,
-            disk_formats=DISK_FORMATS if "images" in self.contents else frozenset(),
-            default_disk_format=self.default_format,
-        )
+class FolderContainers(FolderFiles):
+    """ContainerStorage of a folder."""
 
     @property
-    def _container_format(self) -> Literal["raw", "subvol"]:
+    def container_format(self) -> Literal["raw", "subvol"]:
         """The form of a container's volume with a size: as configured, else whichever enforces the size here."""
         if self.config.format in ("raw", "subvol"):
             return self.config.format
@@ -41,46 +34,45 @@ class FolderStorage(FolderFiles):
 
     def volume_name(self, vmid: int, number: int, size: int) -> str:
         """`100/vm-100-disk-0.raw` where only an image enforces the size, else `.subvol`."""
-        form = self._container_format if size > 0 else "subvol"
+        form = self.container_format if size > 0 else "subvol"
         return f"{vmid}/vm-{vmid}-disk-{number}.{form}"
 
     async def allocate(self, name: str, size: int) -> None:
         """Make an empty volume. Raises AlreadyExists, NoSpace; leaves nothing when it fails."""
         parsed = self._container_name(name)
-        async with self._lock(name):
-            target = await self._bounded.call(lambda: self._where(parsed))
-            if await self._bounded.call(target.exists):
-                raise AlreadyExists(f"volume '{self.config.storage}:{name}' already exists")
-            temporary = self._temporary(parsed)
-            try:
-                if parsed.format == "raw":
-                    if size <= 0:
-                        raise InvalidParameter({"size": "an image needs a size"})
-                    await filesystems.make_ext4(temporary, size)
-                else:
-                    await asyncio.to_thread(self._make_subvol, temporary, size)
-                await asyncio.to_thread(_place_volume, temporary, target, size)
-            except BaseException:
-                await filesystems.remove_tree(temporary)
-                raise
+        async with self._new_volume(parsed, size) as temporary:
+            if parsed.format == "raw":
+                if size <= 0:
+                    raise InvalidParameter({"size": "an image needs a size"})
+                await filesystems.make_ext4(temporary, size)
+            else:
+                await asyncio.to_thread(self._make_subvol, temporary, size)
 
-    async def activate(self, name: str, first_id: int = 0) -> Path:  # noqa: ARG002 - shown with mapped owners
-        """The folder that holds the volume's file system. Raises NotFound."""
+    async def activate(self, name: str, first_id: int = 0) -> Path:
+        """The folder that holds the volume's file system; of a base, to be read.
+
+        Raises NotFound, WrongState while it is mounted for a guest with other ids.
+        """
         parsed = self._container_name(name)
         path = await self._bounded.call(lambda: self._where(parsed))
         async with self._lock(name):
             if not await self._bounded.call(path.exists):
                 raise NotFound(f"volume '{self.config.storage}:{name}' does not exist")
-            if parsed.format == "subvol":
+            known = await self._bounded.call(lambda: below.read(path))
+            if parsed.format == "subvol" and not known.layered and not parsed.is_base:
                 return path
             target = self._mount_point(parsed)
-            if filesystems.mount_at(target) is None:
-                filesystems.make_folder(self._mounts.parent, 0o711)
-                filesystems.make_folder(self._mounts, 0o711)
-                if not target.parent.exists():
-                    filesystems.make_folder(target.parent, 0o700)
-                filesystems.make_folder(target, 0o700)
-                await filesystems.mount_loop(path, target)
+            entry = filesystems.mount_at(target)
+            if entry is not None:
+                if overlay.mapped_to(entry.source) not in (None, first_id):
+                    raise WrongState(f"volume '{self.config.storage}:{name}' is mounted for a guest with other ids")
+                return target
+            self._make_mount_point(target)
+            try:
+                await self._mount(parsed, path, known, target, first_id)
+            except BaseException:
+                await self._unmount(parsed)
+                raise
             return target
 
     async def deactivate(self, name: str) -> None:
@@ -90,23 +82,156 @@ class FolderStorage(FolderFiles):
             await self._unmount(parsed)
 
     async def resize(self, name: str, size: int) -> None:
-        """Grow a volume; may be repeated. Raises InvalidParameter when it would shrink."""
+        """Grow a volume, or shrink one that is not active; may be repeated. Raises InvalidParameter naming `size`."""
         parsed = self._container_name(name)
         current = (await self.info(name)).size
-        if size < current:
-            raise InvalidParameter({"size": f"unable to shrink disk size from {current} to {size} bytes"})
-        if parsed.format == "subvol":
-            async with self._lock(name):
-                await asyncio.to_thread(self._limit_subvol, self._where(parsed), size)
-            return
         async with self._lock(name):
-            await filesystems.grow_ext4(self._where(parsed), size)
+            path = await self._bounded.call(lambda: self._where(parsed))
+            if size < current:
+                await self._shrink(parsed, path, size, current)
+            elif parsed.format == "subvol":
+                await asyncio.to_thread(self._limit_subvol, path, size)
+            else:
+                await filesystems.grow_ext4(path, size)
 
     async def used(self, name: str) -> int | None:
-        """Bytes in use, or None when only a walk would tell."""
-        if self._quotas is None and self._container_name(name).format == "subvol":
-            return None
+        """Bytes in use as its guest sees it, or None when only a walk would tell."""
+        parsed = self._container_name(name)
+        target = self._mount_point(parsed)
+        if parsed.format == "raw" and filesystems.mount_at(target) is not None:
+            return (await asyncio.to_thread(filesystems.space, target))[1]
         return (await self.info(name)).used
+
+    async def _mount(self, parsed: VolumeName, path: Path, known: Below, target: Path, first_id: int) -> None:
+        if parsed.is_base:
+            layers = await self._bounded.call(lambda: self._layers(parsed))
+            await overlay.mount_read_only(layers, target)
+        elif known.layered:
+            lower = await self._bounded.call(lambda: self._lower(known))
+            top = path
+            if parsed.format == "raw":
+                top = self._upper_mount(parsed)
+                self._make_mount_point(top)
+                if filesystems.mount_at(top) is None:
+                    await filesystems.mount_loop(path, top)
+            await overlay.mount_layers(top, lower, target, first_id)
+        else:
+            await filesystems.mount_loop(path, target)
+
+    def _make_mount_point(self, target: Path) -> None:
+        filesystems.make_folder(self._mounts.parent, 0o711)
+        filesystems.make_folder(self._mounts, 0o711)
+        if not target.parent.exists():
+            filesystems.make_folder(target.parent, 0o700)
+        filesystems.make_folder(target, 0o700)
+
+    def _upper_mount(self, parsed: VolumeName) -> Path:
+        target = self._mount_point(parsed)
+        return target.with_name(f"{target.name}.{overlay.UPPER}")
+
+    def _mounted_image(self, parsed: VolumeName) -> Path | None:
+        """Where an active volume's own image is mounted: beneath its overlay, or as it is."""
+        for place in (self._upper_mount(parsed), self._mount_point(parsed)):
+            if parsed.format == "raw" and filesystems.mount_at(place) is not None:
+                return place
+        return None
+
+    def _layers(self, parsed: VolumeName, at: Path | None = None, depth: int = 0) -> list[Layer]:
+        """What shows a volume, the uppermost layer first; `at` holds its own state when that is a snapshot's."""
+        if depth > _MOST_LAYERS:
+            raise HostFailure(f"volume '{self.config.storage}:{parsed.text}' has too many layers")
+        path = self._where(parsed)
+        known = below.read(path)
+        own = at or self._mounted_image(parsed) or path
+        return [Layer(own, overlay.UPPER), *self._lower(known, depth)] if known.layered else [Layer(own)]
+
+    def _lower(self, known: Below, depth: int = 0) -> list[Layer]:
+        if known.volume is not None:
+            return self._layers(parse_name(known.volume), depth=depth + 1)
+        if known.key is None:
+            return []
+        for form in (".subvol", ".raw"):
+            found = self._base_path(known.key, form)
+            if found.exists():
+                return [Layer(found)]
+        raise HostFailure(f"base '{known.key}' of storage '{self.config.storage}' is gone")
+
+    @contextlib.asynccontextmanager
+    async def _shown(self, layers: Sequence[Layer]) -> AsyncIterator[Path]:
+        """A folder that shows layers while entered, to be read."""
+        if len(layers) == 1 and layers[0].path.is_dir():
+            yield layers[0].path / layers[0].inside
+            return
+        async with self._passing_mount() as target:
+            await overlay.mount_read_only(layers, target)
+            yield target
+
+    @contextlib.asynccontextmanager
+    async def _passing_mount(self) -> AsyncIterator[Path]:
+        """A mount point for a moment; the next daemon unmounts what this one leaves there."""
+        target = self._mounts / self._passing()
+        self._make_mount_point(target)
+        try:
+            yield target
+        finally:
+            overlay.clear(target)
+            if filesystems.mount_at(target) is not None:
+                await asyncio.shield(filesystems.unmount(target))
+            idmap.unmount_folder(target)
+
+    @contextlib.asynccontextmanager
+    async def _new_volume(self, parsed: VolumeName, size: int, known: Below = NOTHING) -> AsyncIterator[Path]:
+        """A path to make the volume at, which gets its place when the body ends and goes when it fails.
+
+        Raises NotFound when the base went meanwhile.
+        """
+        async with self._lock(parsed.text):
+            target = await self._bounded.call(lambda: self._where(parsed))
+            if await self._bounded.call(lambda: os.path.lexists(target)):
+                raise AlreadyExists(f"volume '{self.config.storage}:{parsed.text}' already exists")
+            temporary = self._temporary(parsed)
+            kept = size if parsed.format == "subvol" else None
+            try:
+                yield temporary
+                async with self._holding(known):
+                    await asyncio.to_thread(self._put, temporary, parsed, size=kept, below=known)
+            except BaseException:
+                await asyncio.shield(self._remove(temporary))
+                raise
+
+    @contextlib.asynccontextmanager
+    async def _holding(self, known: Below) -> AsyncIterator[None]:
+        """What a volume is to build on stays while entered. Raises NotFound when it is gone."""
+        async with contextlib.AsyncExitStack() as stack:
+            for volume in sorted({known.copied, known.volume} - {None}, key=str):
+                await stack.enter_async_context(self._lock(str(volume)))
+                await self.info(str(volume))
+            if known.key is not None and known.copied is None:
+                await stack.enter_async_context(self._lock(f".base/{known.key}"))
+                forms = (".subvol", ".raw", ".disk.raw")
+                if not any(self._base_path(known.key, form).exists() for form in forms):
+                    raise NotFound(f"base '{known.key}' does not exist")
+            yield
+
+    async def _shrink(self, parsed: VolumeName, path: Path, size: int, current: int) -> None:
+        """Through a copy that takes the volume's place once it is checked."""
+        if size <= 0 or filesystems.mount_at(self._mount_point(parsed)) is not None:
+            raise InvalidParameter({"size": f"unable to shrink disk size from {current} to {size} bytes"})
+        if parsed.format == "subvol":
+            held = self._folder_used(path)
+            held = await asyncio.to_thread(filesystems.tree_bytes, path) if held is None else held
+            if size < held:
+                raise InvalidParameter({"size": f"unable to shrink disk size to {size} bytes: {held} are in use"})
+            await asyncio.to_thread(self._limit_subvol, path, size)
+            return
+        temporary = self._temporary(parsed)
+        try:
+            await reflink.copied(path, temporary)
+            await filesystems.shrink_ext4(temporary, size)
+            await asyncio.to_thread(_replace, temporary, path)
+        except BaseException:
+            await asyncio.shield(self._remove(temporary))
+            raise
 
     def _container_name(self, name: str) -> VolumeName:
         parsed = parse_name(name)
@@ -126,15 +251,8 @@ class FolderStorage(FolderFiles):
         sidecars.write(folder, ".size", str(size))
 
 
-def _place_volume(temporary: Path, target: Path, size: int) -> None:
-    with filesystems.translated(f"make {target}"):
-        with contextlib.suppress(FileExistsError):
-            target.parent.mkdir(mode=0o700)
-        if temporary.is_dir():
-            if target.exists():
-                raise AlreadyExists(f"volume '{target.parent.name}/{target.name}' already exists")
-            sidecars.write(target, ".size", str(size) if size else None)
-            temporary.rename(target)
-            filesystems.sync_folder(target.parent)
-        else:
-            filesystems.publish_file(temporary, target)
+def _replace(temporary: Path, path: Path) -> None:
+    with filesystems.translated(f"write {path}"):
+        filesystems.sync_file(temporary)
+        temporary.replace(path)
+        filesystems.sync_folder(path.parent)

@@ -5,16 +5,20 @@ import contextlib
 import os
 import stat
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NotFound
 from bastide.host import disk_image, filesystems, qemu_img
 from bastide.model.storage import DiskFormat, DiskImage
 from bastide.storage import names
-from bastide.storage.folder import Folder
-from bastide.storage.names import VolumeName, parse_disk_name
+from bastide.storage.below import NOTHING, Below, read
+from bastide.storage.folder import SNAPSHOTS, Folder
+from bastide.storage.names import VolumeName, parse_disk_name, parse_name
 from bastide.storage.protocol import Progress
 
+_LONGEST_CHAIN = 64
 DISK_FORMATS: frozenset[DiskFormat] = frozenset({"raw", "qcow2", "vmdk"})
 
 
@@ -23,9 +27,11 @@ class FolderDisks(Folder):
 
     @property
     def default_format(self) -> DiskFormat:
-        """The format of a new disk for which none is asked: the configured one, else raw as Proxmox VE has it."""
+        """The format of a new disk when none is asked: as configured, else one whose snapshots are instant."""
         form = self.config.format
-        return form if form is not None and form != "subvol" else "raw"
+        if form is not None and form != "subvol":
+            return form
+        return "raw" if self._reflink else "qcow2"
 
     def disk_name(self, vmid: int, label: int | str, form: DiskFormat | None = None) -> str:
         """`100/vm-100-disk-0.qcow2`, or `100/vm-100-cloudinit.raw` for a word. Raises InvalidParameter."""
@@ -46,6 +52,41 @@ class FolderDisks(Folder):
         if not await self._bounded.call(lambda: _is_file(path)):
             raise NotFound(f"volume '{self.config.storage}:{name}' does not exist")
         return path
+
+    async def disk_image(self, name: str, snapshot: str | None = None) -> DiskImage:
+        """The disk with its checked chain. Raises NotFound, HostFailure when a header names anything else."""
+        parsed = parse_disk_name(name)
+        path = await self.disk_path(name)
+        return await self._bounded.call(lambda: self._chain(parsed, path, snapshot))
+
+    def _chain(self, parsed: VolumeName, path: Path, snapshot: str | None = None, depth: int = 0) -> DiskImage:
+        below = read(path)
+        if depth > _LONGEST_CHAIN or (parsed.format == "raw" and below.layered):
+            raise HostFailure(f"volume '{self.config.storage}:{parsed.text}' cannot be read as a disk")
+        backing = None
+        if below.key is not None:
+            backing = DiskImage(self._base_path(below.key, ".disk.raw"), "raw")
+        elif below.volume is not None:
+            base = parse_name(below.volume)
+            backing = self._chain(base, self._where(base), depth=depth + 1)
+        image = DiskImage(path, cast(DiskFormat, parsed.format), backing=backing)
+        if snapshot is not None:
+            image = self._at(image, parsed, snapshot)
+        with disk_image.opened(image.path) as opened:
+            disk_image.check_link(opened, image)
+        return image
+
+    def _at(self, image: DiskImage, parsed: VolumeName, snapshot: str) -> DiskImage:
+        """The image as it was at a snapshot. Raises NotFound."""
+        if parsed.format == "qcow2":
+            there = snapshot in disk_image.snapshots(image.path)
+            found = replace(image, inside=snapshot)
+        else:
+            found = replace(image, path=image.path.with_name(f"{image.path.name}{SNAPSHOTS}") / snapshot)
+            there = _is_file(found.path)
+        if not there:
+            raise NotFound(f"volume '{self.config.storage}:{parsed.text}' has no snapshot '{snapshot}'")
+        return found
 
     async def resize_disk(self, name: str, size: int) -> None:
         """Grow a disk that nothing has open. Raises NotFound, InvalidParameter when it would shrink, NotSupported."""
@@ -107,7 +148,7 @@ class FolderDisks(Folder):
         return self.config.preallocation or "metadata"
 
     @contextlib.asynccontextmanager
-    async def _new_disk(self, parsed: VolumeName) -> AsyncIterator[Path]:
+    async def _new_disk(self, parsed: VolumeName, below: Below = NOTHING) -> AsyncIterator[Path]:
         """A path to make the disk at, which gets its place when the body ends and goes when it fails."""
         async with self._lock(parsed.text):
             target = await self._bounded.call(lambda: self._where(parsed))
@@ -116,7 +157,7 @@ class FolderDisks(Folder):
             temporary = self._temporary(parsed)
             try:
                 yield temporary
-                await asyncio.to_thread(_place, temporary, target)
+                await asyncio.to_thread(self._put, temporary, parsed, below=below)
             except BaseException:
                 await filesystems.remove_tree(temporary)
                 raise
@@ -142,12 +183,6 @@ def _is_file(path: Path) -> bool:
 def _make_parent(target: Path) -> None:
     with contextlib.suppress(FileExistsError):
         target.parent.mkdir(mode=0o700)
-
-
-def _place(temporary: Path, target: Path) -> None:
-    with filesystems.translated(f"make {target}"):
-        _make_parent(target)
-        filesystems.publish_file(temporary, target)
 
 
 def _replace(temporary: Path, target: Path, data: bytes) -> None:

@@ -3,27 +3,20 @@
 import asyncio
 import contextlib
 import os
-import secrets
 import stat
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from bastide.base.errors import InvalidParameter, NotFound, WrongState
-from bastide.host import filesystems, quota
+from bastide.base.errors import HostFailure, InvalidParameter, NotFound, WrongState
+from bastide.host import filesystems, overlay, quota, reflink
 from bastide.model.storage import Content, Volume
-from bastide.storage import sidecars
+from bastide.storage import below, sidecars
 from bastide.storage.folder_disks import FolderDisks, disk_size
-from bastide.storage.names import FILE_CONTENTS, SIDECARS, VolumeName, parse_name
+from bastide.storage.names import SIDECARS, VolumeName, parse_name
 
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """What is mounted, read once for a whole listing. `mounts` is the folder of our mounts, without links."""
-
-    mounts: Path
-    mounted: frozenset[Path]
+GUESTS = frozenset({"images", "rootdir"})
+"""Contents that are guests' disks and file systems."""
 
 
 class FolderFiles(FolderDisks):
@@ -37,7 +30,7 @@ class FolderFiles(FolderDisks):
     async def info(self, name: str) -> Volume:
         """One volume. Raises NotFound."""
         parsed = parse_name(name)
-        volume = await self._bounded.call(lambda: self._describe(parsed, self._view()))
+        volume = await self._bounded.call(lambda: self._describe(parsed))
         if volume is None:
             raise NotFound(f"volume '{self.config.storage}:{name}' does not exist")
         return volume
@@ -49,13 +42,33 @@ class FolderFiles(FolderDisks):
             path = await self._bounded.call(lambda: self._where(parsed))
             if await self._bounded.call(path.with_name(f"{path.name}.protected").exists):
                 raise WrongState(f"can't remove protected volume '{self.config.storage}:{name}'")
-            if parsed.format == "raw":
+            if parsed.content in GUESTS:
                 await self._unmount(parsed)
+            if parsed.is_base and (clones := await self.clones_of(name)):
+                raise WrongState(f"can't remove volume '{self.config.storage}:{name}': '{clones[0]}' builds on it")
             if inside := await asyncio.to_thread(filesystems.mounts_within, path):
                 raise WrongState(f"can't remove volume '{self.config.storage}:{name}': {inside[0]} is mounted")
-            trash = await self._bounded.call(lambda: self._discard(parsed, path))
-            if trash is not None:
-                await filesystems.remove_tree(trash)
+            for trash in await self._bounded.call(lambda: self._discard(parsed, path)):
+                await self._remove(trash)
+
+    async def clones_of(self, base: str) -> Sequence[str]:
+        """The names of the volumes that build on a base."""
+        place = parse_name(base).place
+        found = await self._bounded.call(self._building)
+        return sorted(f"{place}/{volume}" if _kind(volume) == "vm" else volume for volume in found.get(place, ()))
+
+    def _building(self) -> Mapping[str, Sequence[str]]:
+        """The places of all volumes that build on something, by that base's name or key."""
+        found: dict[str, set[str]] = {}
+        folder = self._path / self._folders["images"]
+        for sidecar in folder.glob(f"*/*{below.SUFFIX}"):
+            volume = sidecar.with_name(sidecar.name.removesuffix(below.SUFFIX))
+            with contextlib.suppress(HostFailure):
+                known = below.read(volume)
+                if os.path.lexists(volume):
+                    for base in {known.copied, known.volume, known.key} - {None}:
+                        found.setdefault(str(base), set()).add(f"{volume.parent.name}/{volume.name}")
+        return {base: sorted(volumes) for base, volumes in found.items()}
 
     # Plain files.
 
@@ -90,19 +103,23 @@ class FolderFiles(FolderDisks):
         await self._bounded.call(write)
 
     def _mount_point(self, parsed: VolumeName) -> Path:
-        return self._mounts / parsed.text
+        return self._mounts / parsed.place
 
     async def _unmount(self, parsed: VolumeName) -> None:
         target = self._mount_point(parsed)
-        while filesystems.mount_at(target) is not None:
-            await filesystems.unmount(target)
-        for folder in (target, target.parent):
+        if not target.parent.exists():
+            return
+        overlay.clear(target)
+        upper = target.with_name(f"{target.name}.{overlay.UPPER}")
+        for mounted in (target, upper):
+            while filesystems.mount_at(mounted) is not None:
+                await filesystems.unmount(mounted)
+        for folder in (target, upper, target.parent):
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
     def _scan(self, contents: frozenset[str], vmid: int | None) -> Sequence[Volume]:
         found: dict[str, Volume] = {}
-        view = self._view()
         for content in sorted(contents):
             folder = self._folders[cast(Content, content)]
             guests_own = content in ("images", "rootdir")
@@ -114,21 +131,14 @@ class FolderFiles(FolderDisks):
             for name in names:
                 with contextlib.suppress(InvalidParameter):
                     parsed = parse_name(name)
-                    volume = self._describe(parsed, view)
+                    volume = self._describe(parsed)
                     # An image may be a machine's disk as well as a container's file system: only its guest tells.
                     fits = parsed.content == content or (parsed.format == "raw" and guests_own)
                     if volume is not None and fits and (vmid is None or volume.vmid == vmid):
                         found.setdefault(name, volume)
         return sorted(found.values(), key=lambda volume: (volume.content, volume.volid))
 
-    def _view(self) -> _View:
-        entries = filesystems.mounts()
-        return _View(
-            mounts=Path(os.path.realpath(self._mounts)),
-            mounted=frozenset(entry.target for entry in entries),
-        )
-
-    def _describe(self, parsed: VolumeName, view: _View) -> Volume | None:
+    def _describe(self, parsed: VolumeName) -> Volume | None:
         path = self._where(parsed)
         try:
             status = path.lstat()
@@ -137,41 +147,67 @@ class FolderFiles(FolderDisks):
         wanted = stat.S_ISDIR if parsed.format == "subvol" else stat.S_ISREG
         if not wanted(status.st_mode):
             return None
-        size, used = status.st_size, status.st_blocks * 512
-        folder_used: int | None = used
-        if parsed.format == "subvol":
-            size = int(sidecars.read(path, ".size") or 0)
-            limits = quota.usage(path, self._quotas) if self._quotas is not None else None
-            folder_used = limits[0] if limits else None
-        elif parsed.format == "raw" and view.mounts / parsed.text in view.mounted:
-            folder_used = filesystems.space(view.mounts / parsed.text)[1]
-        elif parsed.content == "images":
-            size = disk_size(path, parsed.format, size)
+        parent = _parent(path)
+        if parsed.base is not None and parsed.base != parent:
+            return None
+        size, used = self._sizes(parsed, path, status)
+        name = parsed.place if parent is None or parsed.is_base else f"{parent}/{parsed.place}"
         return Volume(
-            volid=f"{self.config.storage}:{parsed.text}",
+            volid=f"{self.config.storage}:{name}",
             content=parsed.content,
             format=parsed.format,
             size=size,
-            used=folder_used,
+            used=used,
             ctime=int(status.st_mtime if parsed.format != "subvol" else status.st_ctime),
             vmid=parsed.vmid,
             notes=sidecars.read(path, ".notes"),
             protected=sidecars.read(path, ".protected") is not None,
+            parent=None if parent is None else f"{self.config.storage}:{parent}",
         )
 
-    def _discard(self, parsed: VolumeName, path: Path) -> Path | None:
+    def _sizes(self, parsed: VolumeName, path: Path, status: os.stat_result) -> tuple[int, int | None]:
+        """The size of a volume, and bytes that are its own."""
+        if parsed.format == "subvol":
+            return int(sidecars.read(path, ".size") or 0), self._folder_used(path)
+        used = status.st_blocks * 512
+        if self._reflink and parsed.content in GUESTS:
+            with contextlib.suppress(OSError):
+                used = reflink.own_bytes(path)
+        return disk_size(path, parsed.format, status.st_size) if parsed.content in GUESTS else status.st_size, used
+
+    def _folder_used(self, path: Path) -> int | None:
+        limits = quota.usage(path, self._quotas) if self._quotas is not None else None
+        return limits[0] if limits else None
+
+    def _discard(self, parsed: VolumeName, path: Path) -> Sequence[Path]:
+        """Put a volume aside, and then all that lies beside it."""
         with filesystems.translated(f"remove {parsed.text}"):
-            trash = self._path / ".trash" / f"{secrets.token_hex(8)}.{path.name}"[-255:]
+            trash = self._trash(path)
+            found = [trash]
             try:
                 path.rename(trash)
             except FileNotFoundError:
-                trash = None  # type: ignore[assignment]  # nothing to remove
+                found = []
+            guests_own = parsed.content in GUESTS
+            if guests_own and (snapshots := self._discard_snapshots(path)) is not None:
+                found.append(snapshots)
             for suffix in SIDECARS:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
-            if parsed.vmid is not None and parsed.content not in FILE_CONTENTS:
+            if guests_own:
                 with contextlib.suppress(OSError):
                     path.parent.rmdir()  # the guest's last volume
-            return trash
+            return found
+
+
+def _parent(path: Path) -> str | None:
+    try:
+        return below.read(path).parent
+    except HostFailure:
+        return None
+
+
+def _kind(volume: str) -> str:
+    return volume.partition("/")[2].partition("-")[0]
 
 
 def _names(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ from bastide.host import filesystems, network_mounts
 from bastide.host.bounded import Bounded
 from bastide.model.storage import StorageConfig, StorageUsage
 from bastide.storage import secrets
-from bastide.storage.folder_containers import FolderStorage
+from bastide.storage.folder_storage import FolderStorage
 from bastide.storage.names import VolumeName
 
 _DEADLINE = 10.0

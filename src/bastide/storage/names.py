@@ -42,8 +42,9 @@ _DISK = re.compile(
     re.ASCII,
 )
 _BACKUP = re.compile(r"vzdump-(?:lxc|qemu)-([1-9]\d{2,8})-", re.ASCII)
-SIDECARS = (".notes", ".protected", ".size", ".manifest.json")
-"""Suffixes of what is kept beside a volume: its notes, its protection, its size, what a template consists of."""
+SIDECARS = (".notes", ".protected", ".size", ".base", ".manifest.json")
+"""Suffixes of what is kept beside a volume: its notes, its protection, its size, what it builds on, what a template
+consists of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ class VolumeName:
     vmid: int | None
     base: str | None = None
     is_base: bool = False
+
+    @property
+    def place(self) -> str:
+        """The name without the bases before it: where the volume lies."""
+        return "/".join(self.text.split("/")[-2:])
 
 
 def parse_name(text: str) -> VolumeName:
@@ -101,15 +107,13 @@ def disk_name(vmid: int, label: int | str, form: DiskFormat) -> str:
 def base_name(text: str) -> str:
     """The name that a guest's volume gets as a base: `100/base-100-disk-0.qcow2`. A base's is its own."""
     parsed = parse_name(text)
-    place = "/".join(text.split("/")[-2:])
-    return parsed.text if parsed.is_base else place.replace("/vm-", "/base-", 1)
+    return parsed.text if parsed.is_base else parsed.place.replace("/vm-", "/base-", 1)
 
 
 def clone_name(base: str, vmid: int, number: int, form: VolumeFormat | None = None) -> str:
     """The name of a linked clone: `100/base-100-disk-0.qcow2/101/vm-101-disk-0.qcow2`. Raises InvalidParameter."""
     parsed = parse_name(base)
-    place = "/".join(base.split("/")[-2:])
-    return parse_name(f"{place}/{vmid}/vm-{vmid}-disk-{number}.{form or parsed.format}").text
+    return parse_name(f"{parsed.place}/{vmid}/vm-{vmid}-disk-{number}.{form or parsed.format}").text
 
 
 def parse_disk_name(text: str) -> VolumeName:

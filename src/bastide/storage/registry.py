@@ -27,6 +27,7 @@ from bastide.model.storage import TYPES, Content, StorageConfig, Work
 from bastide.model.types import split_list
 from bastide.state.store import ABSENT, Entry, Store
 from bastide.storage import names, secrets
+from bastide.storage.btrfs import BtrfsStorage
 from bastide.storage.cephfs import CephStorage
 from bastide.storage.cifs import CifsStorage
 from bastide.storage.dir import DirStorage
@@ -40,6 +41,7 @@ Secrets = Mapping[Literal["password", "keyring"], str]
 DRIVERS: Mapping[str, Driver] = MappingProxyType(
     {
         "dir": DirStorage,
+        "btrfs": BtrfsStorage,
         "nfs": NfsStorage,
         "cifs": CifsStorage,
         "cephfs": CephStorage,
@@ -162,9 +164,11 @@ class Storages:
                 undo.push_async_callback(_detach, storage)
                 await storage.prepare()
             try:
-                await self._store.put(f"storage/{config.storage}", _dump(config), ABSENT)
+                entry = await self._store.put(f"storage/{config.storage}", _dump(config), ABSENT)
             except Conflict:
                 raise AlreadyExists(f"storage ID '{config.storage}' already exists") from None
+            # It has found out what it can do here.
+            self._cache[config.storage] = (entry.revision, storage)
             undo.pop_all()
         return config
 
@@ -192,9 +196,11 @@ class Storages:
                     secrets.keep(self._layout, storage_id, secret, text)
             if given or forgotten or (set(changes) | removed) & _ATTACHING or not self.enabled(config):
                 await _detach(before)
+            storage = self._driver(config)
             if self.enabled(config):
-                await self._driver(config).prepare()
-            await self._store.put(entry.key, _dump(config), entry.revision)
+                await storage.prepare()
+            entry = await self._store.put(entry.key, _dump(config), entry.revision)
+            self._cache[storage_id] = (entry.revision, storage)
             undo.pop_all()
         return config
 

@@ -81,7 +81,7 @@ async def test_a_new_daemon_clears_what_a_dead_one_left(tmp_path: Path, monkeypa
     await storage.prepare()
     assert ours.exists(), "its own files are still being written"
     assert not trash.exists()
-    monkeypatch.setattr(folder, "_RUN", "another-run")
+    monkeypatch.setattr(folder, "RUN", "another-run")
     await make(tmp_path).prepare()
     assert not ours.exists()
     assert sorted(path.name for path in (tmp_path / "disk/.incoming").iterdir()) == sorted([broken.name, foreign.name])

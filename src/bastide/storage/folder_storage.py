@@ -1,0 +1,73 @@
+"""All that a storage in a folder can do; plugins add how the folder comes to be there."""
+
+import contextlib
+
+from bastide.host import filesystems, idmap
+from bastide.model.storage import VolumeFormat
+from bastide.storage.folder import RUN
+from bastide.storage.folder_bases import FolderBases
+from bastide.storage.folder_disks import DISK_FORMATS
+from bastide.storage.protocol import Capabilities
+
+
+class FolderStorage(FolderBases):
+    """Every protocol of a storage, in a folder."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do, as far as the folder was seen; sizes of folders are enforced where it has quotas."""
+        form = self.container_format
+        instant: set[VolumeFormat] = {"qcow2"}
+        instant |= {"raw"} if self._reflink else set()
+        instant |= {"subvol"} if self.shares_folders else set()
+        clones: set[VolumeFormat] = {"qcow2", "raw"}
+        clones |= {"subvol"} if self.shares_folders or self.overlays else set()
+        return Capabilities(
+            contents=self.contents,
+            container_format=form,
+            enforces_size=form == "raw" or self._enforces_folders,
+            shared=self.config.shared,
+            disk_formats=DISK_FORMATS if "images" in self.contents else frozenset(),
+            default_disk_format=self.default_format,
+            snapshots=frozenset({"raw", "qcow2", "subvol"}),
+            instant=frozenset(instant),
+            clones=frozenset(clones),
+            copy_on_write=self._means,
+            layered=form not in instant,
+            shrinks=True,
+        )
+
+    async def prepare(self) -> None:
+        """Make the folders, clear away what an earlier daemon left half done. Raises HostFailure."""
+        self._let_go()
+        await super().prepare()
+
+    @property
+    def _enforces_folders(self) -> bool:
+        return self._quotas is not None
+
+    @property
+    def _means(self) -> str:
+        """By what means guests share a base, in words."""
+        disks = "shared blocks (reflink)" if self._reflink else "a backing file"
+        if self.shares_folders and self.container_format == "subvol":
+            containers = "snapshots of subvolumes"
+        elif self._reflink and self.container_format == "raw":
+            return "shared blocks (reflink)"
+        elif self.overlays:
+            containers = "an overlay"
+        else:
+            return f"{disks} for disks"
+        return f"{containers} for containers, {disks} for disks"
+
+    def _let_go(self) -> None:
+        """Undo what a killed daemon left frozen, or mounted for a moment."""
+        self._thaw_left()
+        for entry in reversed(filesystems.mounts_within(self._mounts)):
+            below = entry.relative_to(self._mounts.resolve()).parts
+            if below and below[0].startswith(".") and below[0] != f".{RUN}":
+                idmap.unmount_folder(entry)
+        for folder in self._mounts.glob(".*"):
+            if folder.name != f".{RUN}":
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
