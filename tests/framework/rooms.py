@@ -1,7 +1,7 @@
 """Rooms over the fakes: operations without root, containers or bridges."""
 
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -15,20 +15,25 @@ from bastide.metrics.sampler import MeasuredStorage, Sampler
 from bastide.network.fake import FakeNetwork
 from bastide.operations.rooms import Rooms
 from bastide.state.memory import MemoryStore
-from bastide.storage.registry import Storages
+from bastide.storage.fake import FakeStorage
+from bastide.storage.registry import DRIVERS, Driver, Storages
 from bastide.tasks.locks import GuestLocks
 from bastide.tasks.tasks import Tasks
 
 TEMPLATE = "local:vztmpl/debian-12-test_1_amd64.tar.gz"
+FAKE_STORAGES: Mapping[str, Driver] = {"dir": FakeStorage}
 
 
-async def fake_rooms(root: Path) -> Rooms:
-    """Rooms whose guests are fakes; the storage `local` is a real folder below `root` with one small template."""
+async def fake_rooms(root: Path, drivers: Mapping[str, Driver] = DRIVERS) -> Rooms:
+    """Rooms whose guests are fakes; the storage `local` is a real folder below `root` with one small template.
+
+    `drivers` of storages: `FAKE_STORAGES` are fakes, too.
+    """
     layout = Layout(root)
     for folder in (layout.state, layout.runtime, layout.logs):
         folder.mkdir(parents=True, exist_ok=True)
     store, engines = MemoryStore(), Engines(FakeEngine(), FakeVmEngine())
-    storages, guests = Storages(store, layout), Guests(store, "pve")
+    storages, guests = Storages(store, layout, drivers), Guests(store, "pve")
 
     async def list_storages() -> Sequence[MeasuredStorage]:
         return await storages.all()
@@ -56,6 +61,7 @@ async def fake_rooms(root: Path) -> Rooms:
 
 
 def _write_template(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w:gz") as archive:
         member = tarfile.TarInfo("./etc/os-release")
         data = b"ID=debian\n"
