@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bastide.api import qemu_permissions
-from bastide.api.fields import FeatureQuery, GuestGraph, GuestPath, GuestSeries, NodePath, WithDigest
+from bastide.api.fields import GuestGraph, GuestPath, GuestSeries, NodePath, WithDigest
 from bastide.api.graphs import picture
 from bastide.api.guest_permissions import Place
 from bastide.api.lists import index
@@ -17,7 +17,7 @@ from bastide.base.ids import Upid
 from bastide.model.guest import Guest
 from bastide.model.types import ConfigKeys, PoolId, StorageId, split_list
 from bastide.model.vm import VmConfig, VmOptions
-from bastide.operations import destroy, inspect
+from bastide.operations import destroy, inspect, snapshots
 from bastide.operations.pending import pending_rows
 from bastide.operations.vm import configure, create
 
@@ -78,7 +78,7 @@ class ConfigQuery(GuestPath):
     """Which state of the configuration."""
 
     current: bool | None = None
-    snapshot: Annotated[str | None, Field(max_length=40), NotBuilt()] = None
+    snapshot: Annotated[str | None, Field(max_length=40)] = None
 
 
 class ConfigChange(_Options, GuestPath, WithDigest):
@@ -140,9 +140,9 @@ async def create_vm(call: Call, p: VmCreate) -> str:
 @branch.get("/{vmid}", GuestPath, user="all")
 async def read_index(_call: Call, _p: GuestPath) -> list[dict[str, str]]:
     """Directory index."""
-    return index("subdir", "agent", "cloudinit", "config", "feature", "monitor", "move_disk", "pending", "resize",
-                 "rrd", "rrddata", "sendkey", "snapshot", "status", "termproxy", "unlink", "vncproxy",
-                 "vncwebsocket")  # fmt: skip
+    return index("subdir", "agent", "clone", "cloudinit", "config", "feature", "monitor", "move_disk", "pending",
+                 "resize", "rrd", "rrddata", "sendkey", "snapshot", "status", "template", "termproxy", "unlink",
+                 "vncproxy", "vncwebsocket")  # fmt: skip
 
 
 @branch.delete("/{vmid}", VmDelete, check=("perm", "/vms/{vmid}", ("VM.Allocate",)))
@@ -155,7 +155,9 @@ async def delete_vm(call: Call, p: VmDelete) -> str:
 
 @branch.get("/{vmid}/config", ConfigQuery, check=_AUDIT)
 async def read_config(call: Call, p: ConfigQuery) -> dict[str, Any]:
-    """The configuration with its pending changes, or with `current` as it is in force."""
+    """The configuration with its pending changes, with `current` as it is in force, or a snapshot's."""
+    if p.snapshot is not None:
+        return dict(snapshots.shown_config(await call.rooms.guests.get(p.vmid), p.snapshot))
     return dict(configure.shown_config(await call.rooms.guests.get(p.vmid), current=bool(p.current)))
 
 
@@ -197,12 +199,6 @@ async def change_config_task(call: Call, p: ConfigTask) -> str | None:
 async def read_pending(call: Call, p: GuestPath) -> list[dict[str, Any]]:
     """Each option with what it is, what waits for the next start, and what will be deleted."""
     return [dict(row) for row in pending_rows(await call.rooms.guests.get(p.vmid))]
-
-
-@branch.get("/{vmid}/feature", FeatureQuery, check=_AUDIT)
-async def read_feature(_call: Call, _p: FeatureQuery) -> dict[str, Any]:
-    """Whether a capability is there for this VM: none of them is built yet."""
-    return {"hasFeature": 0, "nodes": []}
 
 
 @branch.post("/{vmid}/dbus-vmstate", DbusVmstate, check=("perm", "/vms/{vmid}", ("VM.Migrate",)))

@@ -118,9 +118,10 @@ async def test_passwords_are_not_shown(api: Api) -> None:
 
 async def test_features_are_told_as_they_are(api: Api) -> None:
     await make(api)
-    for feature in ("snapshot", "clone", "copy"):
-        assert await api.data("GET", f"{VM}/feature", feature=feature) == {"hasFeature": 0, "nodes": []}
-    for method, path in (("POST", "clone"), ("POST", "snapshot"), ("POST", "migrate"), ("POST", "dbus-vmstate")):
+    for feature, there in (("clone", 0), ("copy", 1)):
+        answer = {"hasFeature": there, "nodes": ["pve"] if there else []}
+        assert await api.data("GET", f"{VM}/feature", feature=feature) == answer
+    for method, path in (("POST", "migrate"), ("POST", "dbus-vmstate")):
         assert (await call(api.root, method, f"{VM}/{path}", action="stop")).status_code == 501
 
 
