@@ -1,7 +1,8 @@
 """Calls that may hang for ever (a dead network or FUSE file system), bounded in time and in number.
 
-A thread in an uninterruptible system call cannot be ended. It runs as a daemon thread of its own, so that it holds up
-neither the event loop's thread pool nor the end of the process, and a `Bounded` starts no second one while it hangs.
+A thread in an uninterruptible system call cannot be ended. It runs as a daemon thread of its own, so that it does not
+hold up the event loop's thread pool, and a `Bounded` starts no second one while it hangs. It would keep the whole
+process from ending, though, and its sockets open: a place whose file system may hang is asked by another process first.
 """
 
 import asyncio
@@ -9,11 +10,22 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 from bastide.base.errors import DeadlineExceeded
+from bastide.host.filesystems import mount_over
+from bastide.host.run import run
 
 T = TypeVar("T")
+
+_LOCAL = frozenset(
+    {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "ramfs", "overlay", "vfat", "exfat"}
+)
+"""File systems that answer without asking another process or machine."""
+
+_FRESH = 0.5
+_FOR_EVER = 365 * 24 * 3600.0
 
 
 def in_thread(call: Callable[[], T]) -> "asyncio.Future[T]":
@@ -40,9 +52,12 @@ def in_thread(call: Callable[[], T]) -> "asyncio.Future[T]":
 class Bounded:
     """Runs blocking calls for at most `deadline` seconds each, and none while an earlier one hangs beyond it."""
 
-    def __init__(self, what: str, deadline: float = 10.0) -> None:
+    def __init__(self, what: str, deadline: float = 10.0, place: Callable[[], Path] | None = None) -> None:
+        """`place` tells the folder, without links in it, that the calls look into."""
         self._what = what
         self._deadline = deadline
+        self._place = place
+        self._answered = 0.0
         self._running: dict[asyncio.Future[Any], float] = {}
 
     @property
@@ -56,9 +71,14 @@ class Bounded:
         if self.hangs:
             raise DeadlineExceeded(f"{self._what} does not answer")
 
-    async def call(self, function: Callable[[], T]) -> T:
-        """Run a blocking call. Raises DeadlineExceeded, at once when an earlier call hangs; else what it raises."""
+    async def call(self, function: Callable[[], T], *, fresh: bool = False) -> T:
+        """Run a blocking call. Raises DeadlineExceeded, at once when an earlier call hangs; else what it raises.
+
+        With `fresh` the place is asked first even if it has just answered.
+        """
         self.check()
+        if self._place is not None and (fresh or time.monotonic() - self._answered > _FRESH):
+            await self._ask(self._place())
         return await self._within(in_thread(function))
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -69,6 +89,14 @@ class Bounded:
             work.close()
             raise
         return await self._within(asyncio.ensure_future(work))
+
+    async def _ask(self, place: Path) -> None:
+        entry = mount_over(place)
+        if entry is not None and entry.fstype not in _LOCAL:
+            # Not killed at the deadline: while it hangs, everybody else is refused at once.
+            asking = run(["stat", "--file-system", "--", str(place)], deadline=_FOR_EVER, check=False)
+            await self._within(asyncio.ensure_future(asking))
+        self._answered = time.monotonic()
 
     async def _within(self, future: "asyncio.Future[T]") -> T:
         self._running[future] = time.monotonic()

@@ -19,6 +19,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 T = TypeVar("T")
 _STDERR_LIMIT = 64 * 1024
 _DRAIN_DEADLINE = 2.0
+_KILL_DEADLINE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,10 @@ async def run(
         await kill_group(process)
         raise DeadlineExceeded(f"{argv[0]} did not end within {deadline:g} seconds") from None
     except asyncio.CancelledError:
-        await kill_group(process)
+        # One that hangs in the kernel dies when it comes back: nobody who is told to end waits for that.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_KILL_DEADLINE):
+                await kill_group(process)
         raise
     completed = Completed(process.returncode or 0, out, err[-_STDERR_LIMIT:].decode(errors="replace"))
     if check and completed.code != 0:

@@ -40,7 +40,7 @@ class Folder:
         self._quotas: filesystems.MountEntry | None = quota.quota_mount(self._real)
         self._mounts = layout.runtime / "mounts" / config.storage
         self._host = layout.instance
-        self._bounded = Bounded(f"storage '{config.storage}'")
+        self._bounded = Bounded(f"storage '{config.storage}'", place=lambda: self._real)
         self._locks: dict[str, asyncio.Lock] = {}
         self._folders = folders(config.folders)
         self._to_prepare = False
@@ -70,7 +70,7 @@ class Folder:
     async def usage(self) -> StorageUsage:
         """Space; inactive when the folder is missing, not mounted though it should be, or hangs."""
         try:
-            return await self._bounded.call(self._measure)
+            return await self._bounded.call(self._measure, fresh=True)
         except (BastideError, OSError):
             return _NO_SPACE
 
