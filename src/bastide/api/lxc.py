@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bastide.api import lxc_permissions
-from bastide.api.fields import FeatureQuery, GuestGraph, GuestPath, GuestSeries, NodePath, WithDigest
+from bastide.api.fields import GuestGraph, GuestPath, GuestSeries, NodePath, WithDigest
 from bastide.api.graphs import picture
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call, NotBuilt
@@ -13,7 +13,7 @@ from bastide.base.errors import InvalidParameter
 from bastide.model.container import ContainerConfig, ContainerOptions
 from bastide.model.record import Multiline
 from bastide.model.types import ConfigKeys, PoolId, StorageId, VolumeIdText, split_list
-from bastide.operations import destroy, inspect
+from bastide.operations import destroy, inspect, snapshots
 from bastide.operations.ct import configure, create, resize
 from bastide.operations.pending import pending_rows
 
@@ -53,7 +53,7 @@ class ConfigQuery(GuestPath):
     """Which state of the configuration."""
 
     current: bool | None = None
-    snapshot: Annotated[str | None, Field(max_length=40), NotBuilt()] = None
+    snapshot: Annotated[str | None, Field(max_length=40)] = None
 
 
 class ConfigChange(ContainerOptions, GuestPath, WithDigest):
@@ -109,8 +109,8 @@ async def create_container(call: Call, p: ContainerCreate) -> str:
 @branch.get("/{vmid}", GuestPath, user="all")
 async def read_index(_call: Call, _p: GuestPath) -> list[dict[str, str]]:
     """Directory index."""
-    return index("subdir", "config", "feature", "interfaces", "pending", "resize", "rrd", "rrddata", "snapshot",
-                 "status", "termproxy", "vncproxy", "vncwebsocket")  # fmt: skip
+    return index("subdir", "clone", "config", "feature", "interfaces", "move_volume", "pending", "resize", "rrd",
+                 "rrddata", "snapshot", "status", "template", "termproxy", "vncproxy", "vncwebsocket")  # fmt: skip
 
 
 @branch.delete("/{vmid}", ContainerDelete, check=("perm", "/vms/{vmid}", ("VM.Allocate",)))
@@ -124,7 +124,9 @@ async def delete_container(call: Call, p: ContainerDelete) -> str:
 
 @branch.get("/{vmid}/config", ConfigQuery, check=_AUDIT)
 async def read_config(call: Call, p: ConfigQuery) -> dict[str, Any]:
-    """The configuration with its pending changes, or with `current` as it is in force."""
+    """The configuration with its pending changes, with `current` as it is in force, or a snapshot's."""
+    if p.snapshot is not None:
+        return dict(snapshots.shown_config(await call.rooms.guests.get(p.vmid, "lxc"), p.snapshot))
     return dict(configure.shown_config(await call.rooms.guests.get(p.vmid), current=bool(p.current)))
 
 
@@ -158,19 +160,12 @@ async def read_pending(call: Call, p: GuestPath) -> list[dict[str, Any]]:
 
 @branch.put("/{vmid}/resize", Resize, check=("perm", "/vms/{vmid}", ("VM.Config.Disk",), "any", 1))
 async def resize_volume(call: Call, p: Resize) -> str:
-    """Grow a volume. Needs Datastore.AllocateSpace on its storage."""
+    """Give a volume another size. Needs Datastore.AllocateSpace on its storage."""
     guest = await call.rooms.guests.get(p.vmid)
     storage = str(guest.config.get(p.disk, "")).removeprefix("volume=").partition(":")[0]
     if storage and not storage.startswith("/"):
         await call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
     return str(await resize.resize_volume(call.rooms, call.identity, p.vmid, p.disk, p.size, digest=p.digest))
-
-
-@branch.get("/{vmid}/feature", FeatureQuery, check=_AUDIT)
-async def read_feature(call: Call, p: FeatureQuery) -> dict[str, Any]:
-    """Whether a capability is there for this container: none of them is built yet."""
-    await call.rooms.guests.get(p.vmid)
-    return {"hasFeature": 0, "nodes": []}
 
 
 @branch.get("/{vmid}/interfaces", GuestPath, check=_AUDIT)

@@ -103,13 +103,13 @@ def shown_config(guest: Guest, name: str) -> dict[str, Scalar]:
 
 
 def volumes_in(config: Mapping[str, Scalar], vmid: int) -> dict[str, VolumeId]:
-    """{key: volume} of what a snapshot is taken of, in the order of the keys.
+    """{key: volume} of what a snapshot is taken of, a container's root first, the others in the order of the keys.
 
     Bind mounts, files of others and devices are not the guest's; configuration drives are written anew at each start.
     """
     return {
         key: VolumeId.parse(text)
-        for key, text in sorted(owned_volumes(config, vmid).items())
+        for key, text in sorted(owned_volumes(config, vmid).items(), key=lambda item: (item[0] != "rootfs", item))
         if not _UNUSED.fullmatch(key) and not _CLOUDINIT.search(text)
     }
 

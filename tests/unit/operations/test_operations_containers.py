@@ -208,7 +208,7 @@ async def test_resize(rooms: Rooms) -> None:
     await _create(rooms, rootfs="local:1")
     assert await _end(rooms, await resize_volume(rooms, ROOT, 100, "rootfs", "+1G")) == "OK"
     assert str((await rooms.guests.get(100)).config["rootfs"]).endswith("size=2G")
-    for disk, size in (("rootfs", "1G"), ("mp0", "4G"), ("rootfs", "big")):
+    for disk, size in (("rootfs", "2G"), ("mp0", "4G"), ("rootfs", "big")):
         with pytest.raises(InvalidParameter):
             await resize_volume(rooms, ROOT, 100, disk, size)
 

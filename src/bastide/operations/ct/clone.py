@@ -156,7 +156,7 @@ async def _quiet(
     async with rooms.locks.hold(source.vmid, task.upid, "clone"), AsyncExitStack() as undo:
         present = await rooms.guests.get(source.vmid)
         snapshots.check_unlocked(present)
-        if present.digest != source.digest:
+        if _own(present) != _own(source):
             raise Conflict(f"{source.title} has been changed since the clone was asked for. Try again.")
         taken = wish.snapshot
         if taken is None and rooms.containers.state(source.vmid) is not GuestState.STOPPED:
@@ -165,6 +165,11 @@ async def _quiet(
         elif taken is None:
             await deactivate(rooms, present)
         yield taken
+
+
+def _own(guest: Guest) -> dict[str, Scalar]:
+    """What a clone takes over of a configuration."""
+    return {key: value for key, value in guest.config.items() if key not in _NOT_CLONED}
 
 
 async def _personalize(rooms: Rooms, guest: Guest) -> None:

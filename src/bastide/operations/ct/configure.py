@@ -24,7 +24,7 @@ from bastide.operations.volumes import (
     volumes_of,
 )
 
-_NOT_REMOVABLE = {"rootfs", "unprivileged", "arch", "ostype", "parent", "template"}
+_NOT_REMOVABLE = {"rootfs", "unprivileged", "arch", "ostype", "parent"}
 
 
 async def update_config(
@@ -47,6 +47,7 @@ async def update_config(
         if digest is not None and digest != guest.digest:
             raise Conflict("detected modified configuration - file changed by other user? Try again.")
         removed = _check_deletions(guest, delete)
+        _check_template(guest, changes, removed)
         changes = with_hardware_addresses(changes, ContainerConfig.parse(guest.wanted_config))
         await check_interfaces(rooms, changes.net)
         config, volumes = await plan_volumes(rooms, vmid, changes, volumes_of(guest))
@@ -81,9 +82,21 @@ def _check_deletions(guest: Guest, delete: Iterable[str]) -> list[str]:
     for key in removed:
         if key in _NOT_REMOVABLE:
             raise InvalidParameter({"delete": f"unable to delete required option '{key}'"})
+        if key == "template" and guest.is_template:
+            raise InvalidParameter({"delete": f"{guest.title} stays a template: clone it"})
         if not ContainerConfig.knows(key):
             raise InvalidParameter({"delete": f"unknown option '{key[:60]}'"})
     return [key for key in removed if key in known]
+
+
+def _check_template(guest: Guest, changes: ContainerOptions, removed: Iterable[str]) -> None:
+    """A template's volumes may be the ground of others, and what is one stays one."""
+    if changes.template is not None and changes.template != guest.is_template:
+        raise InvalidParameter({"template": "is read-only: a container is made a template once, by the method for it"})
+    touched = {*changes.to_text(), *removed}
+    volumes = sorted(key for key in touched if key == "rootfs" or key.startswith(("mp", "unused")))
+    if guest.is_template and volumes:
+        raise InvalidParameter({volumes[0]: f"{guest.title} is a template: its volumes stay as they are"})
 
 
 def _check_changes(guest: Guest, config: ContainerConfig) -> None:
