@@ -1,6 +1,6 @@
 """File systems of this machine: what is mounted, loop mounts, ext4 in a file, files put in place durably.
 
-Sources: proc(5) for /proc/self/mountinfo, mount(8), losetup(8), mkfs.ext4(8), resize2fs(8).
+Sources: proc(5) for /proc/self/mountinfo, mkfs.ext4(8), resize2fs(8).
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NoSpace, NotSupported, RunError
-from bastide.host import syscalls
+from bastide.host import loop, syscalls
 from bastide.host.run import run
 
 _SMALLEST = re.compile(r"minimum size of the filesystem: (\d+)")
@@ -106,14 +106,16 @@ def space(folder: Path) -> tuple[int, int, int]:
 async def mount_loop(image: Path, target: Path, *, read_only: bool = False) -> None:
     """Mount an ext4 image on a folder through a loop device that frees itself when unmounted."""
     # `nodev`: a guest's device nodes are none. Setuid must stay, it is the guest's; nobody else reaches the folder.
-    # The kernel would write zeros over the inode tables that resize2fs has added: they are holes of the image.
-    options = "loop,nodev,noinit_itable" + (",ro" if read_only else "")
-    await _tool(["mount", "-t", "ext4", "-o", options, "--", str(image), str(target)])
+    flags = syscalls.MS_NODEV | (syscalls.MS_RDONLY if read_only else 0)
+    with translated(f"mount {image}"):
+        # The kernel would write zeros over the inode tables that resize2fs has added: they are holes of the image.
+        await asyncio.to_thread(loop.mount, image, target, "ext4", flags, "noinit_itable")
 
 
 async def unmount(target: Path) -> None:
-    """Unmount a folder. Raises RunError when it is busy."""
-    await _tool(["umount", "--", str(target)])
+    """Unmount a folder. Raises HostFailure when it is busy."""
+    with translated(f"unmount {target}"):
+        await asyncio.to_thread(syscalls.unmount, target, 0)
 
 
 def loop_devices(image: Path) -> list[str]:
