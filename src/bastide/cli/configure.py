@@ -1,6 +1,5 @@
-"""`config`, `set` and `resize`: what a guest is asked to be."""
+"""`config` and `set`: what a guest is asked to be."""
 
-import re
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -9,9 +8,6 @@ import typer
 from bastide.base.errors import InvalidParameter
 from bastide.cli import completing, output, progress
 from bastide.cli.session import Session
-
-_DRIVE = re.compile(r"(scsi|virtio|sata|ide)\d+")
-_NO_DISK = re.compile(r",media=cdrom,|:cloudinit,|-cloudinit[.,]")
 
 Guest = Annotated[
     str, typer.Argument(metavar="GUEST", help="Name or id.", autocompletion=completing.guests, show_default=False)
@@ -95,34 +91,6 @@ def set_(
         return
     for row in waiting:
         output.note(f"{row['key']} waits for the next start: {_waiting(row)}")
-
-
-def resize(
-    ctx: typer.Context,
-    guest: Guest,
-    size: Annotated[str, typer.Argument(metavar="SIZE", help="20G, or +5G for so much more.", show_default=False)],
-    disk: Annotated[
-        str | None,
-        typer.Option("--disk", metavar="KEY", help="rootfs, mp0, scsi1 ... Default: the one it boots from."),
-    ] = None,
-) -> None:
-    """Grow a guest's disk. It never shrinks."""
-    session: Session = ctx.obj
-    found = session.guest(guest)
-    key = disk or ("rootfs" if found.type == "lxc" else _boot_disk(session.client().get(f"{found.path}/config")))
-    if key is None:
-        raise InvalidParameter({"disk": f"{found.shown} boots from no disk of its own: name one with --disk"})
-    answer = session.client().put(f"{found.path}/resize", {"disk": key, "size": size.upper().removesuffix("IB")})
-    upid = progress.finish(session, answer, f"growing {key} of {found.shown}")
-    output.emit_json({"vmid": found.vmid, "disk": key, "upid": upid}, only_if=session.json)
-
-
-def _boot_disk(config: dict[str, Any]) -> str | None:
-    """The first disk in a VM's boot order, or else its only disk."""
-    drives = {key for key, value in config.items() if _DRIVE.fullmatch(key) and not _NO_DISK.search(f",{value},")}
-    order = str(config.get("boot", "")).partition("order=")[2].partition(",")[0].split(";")
-    first = next((key for key in order if key in drives), None)
-    return first or (next(iter(drives)) if len(drives) == 1 else None)
 
 
 def key_values(texts: list[str]) -> dict[str, Any]:

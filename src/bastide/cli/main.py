@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PROGRAM = "bastide"
 
 _HOST, _GUESTS, _INSIDE, _MORE = "This host", "Guests", "Inside a guest", "Around them"
-_ARCHITECT = "The architect"
+_ARCHITECT, _COPIES = "The architect", "Disks, snapshots and copies of guests"
 
 COMMANDS = {
     "up": ("bastide.cli.host:up", _HOST),
@@ -39,8 +39,13 @@ COMMANDS = {
     "rm": ("bastide.cli.guests:rm", _GUESTS),
     "config": ("bastide.cli.configure:config", _GUESTS),
     "set": ("bastide.cli.configure:set_", _GUESTS),
-    "resize": ("bastide.cli.configure:resize", _GUESTS),
     "cloudinit": ("bastide.cli.cloudinit:cloudinit", _GUESTS),
+    "resize": ("bastide.cli.volumes:resize", _COPIES),
+    "move": ("bastide.cli.volumes:move", _COPIES),
+    "snapshot": ("bastide.cli.snapshots:snapshot", _COPIES),
+    "rollback": ("bastide.cli.snapshots:rollback", _COPIES),
+    "clone": ("bastide.cli.copies:clone", _COPIES),
+    "template": ("bastide.cli.copies:template", _COPIES),
     "exec": ("bastide.cli.inside:exec_", _INSIDE),
     "console": ("bastide.cli.inside:console", _INSIDE),
     "push": ("bastide.cli.files:push", _INSIDE),
@@ -58,6 +63,7 @@ COMMANDS = {
     "review": ("bastide.cli.review:review", _ARCHITECT),
     "image": ("bastide.cli.images:app", _MORE),
     "storage": ("bastide.cli.storage:app", _MORE),
+    "disks": ("bastide.cli.disks:app", _MORE),
     "task": ("bastide.cli.tasks:app", _MORE),
     "user": ("bastide.cli.access:users", _MORE),
     "token": ("bastide.cli.access:tokens", _MORE),
