@@ -2,6 +2,7 @@
 
 import tarfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -15,16 +16,29 @@ from bastide.metrics.sampler import MeasuredStorage, Sampler
 from bastide.network.fake import FakeNetwork
 from bastide.operations.rooms import Rooms
 from bastide.state.memory import MemoryStore
+from bastide.storage.dir import DirStorage
 from bastide.storage.fake import FakeStorage
+from bastide.storage.protocol import Capabilities
 from bastide.storage.registry import DRIVERS, Driver, Storages
 from bastide.tasks.locks import GuestLocks
 from bastide.tasks.tasks import Tasks
 
 TEMPLATE = "local:vztmpl/debian-12-test_1_amd64.tar.gz"
+
+
+class _Copying(DirStorage):
+    """A folder whose guests get copies: what they could share would have to be mounted."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, copy_on_write=None)
+
+
+PLAIN_STORAGES: Mapping[str, Driver] = {**{k: d for k, d in DRIVERS.items() if k != "btrfs"}, "dir": _Copying}
 FAKE_STORAGES: Mapping[str, Driver] = {"dir": FakeStorage}
 
 
-async def fake_rooms(root: Path, drivers: Mapping[str, Driver] = DRIVERS) -> Rooms:
+async def fake_rooms(root: Path, drivers: Mapping[str, Driver] = PLAIN_STORAGES) -> Rooms:
     """Rooms whose guests are fakes; the storage `local` is a real folder below `root` with one small template.
 
     `drivers` of storages: `FAKE_STORAGES` are fakes, too.
