@@ -201,11 +201,6 @@ class Lvm:
         return error
 
 
-async def create_group(name: str, device: Path, run: Runner = run) -> None:
-    """Make a block device a physical volume and a volume group on it; what LVM finds on it is refused."""
-    await run(["vgcreate", "--config", _CONFIG, "--quiet", "--", name, str(device)], deadline=_DEADLINE)
-
-
 # A volume is activated when it is used, and not by the host's boot, which would look into what guests wrote. For
 # snapshots LVM has another option.
 _MAKING = ("--setautoactivation", "n", "--yes")

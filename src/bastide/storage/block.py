@@ -18,7 +18,7 @@ from typing import Protocol
 
 from bastide.base.errors import AlreadyExists, BastideError, InvalidParameter, NoSpace, NotFound, WrongState
 from bastide.base.layout import Layout
-from bastide.host import filesystems, qemu_img
+from bastide.host import filesystems, qemu_img, zfs
 from bastide.host.block_ext4 import BlockExt4
 from bastide.host.bounded import Bounded
 from bastide.host.disk_image import MAX_VIRTUAL_SIZE
@@ -57,6 +57,7 @@ class BlockTools:
     run: Runner = run
     fill: Fill = qemu_img.convert_onto
     devices: Path = Path("/dev")
+    stream: zfs.Stream = zfs.piped
 
 
 TOOLS = BlockTools()
@@ -168,7 +169,8 @@ class Block:
     def _volume(self, name: BlockName, piece: Piece) -> Volume:
         used = piece.used
         target = self._mount_point(name.piece)
-        if filesystems.mount_at(target) is not None:
+        # A file system on a device knows better than the device what its files take; a dataset is its own.
+        if name.format == "raw" and filesystems.mount_at(target) is not None:
             used = filesystems.space(target)[1]
         base = name_of(piece.origin, None, self.style) if piece.origin is not None else None
         return Volume(

@@ -13,6 +13,7 @@ from bastide.model.storage import VolumeFormat
 from bastide.storage import block_names
 from bastide.storage.block_containers import BlockContainers
 from bastide.storage.block_names import BlockName
+from bastide.storage.block_pool import Piece
 from bastide.storage.protocol import Capabilities, Progress
 
 _BASE = re.compile(r"bastide-(?P<kind>root|base)-(?P<key>[0-9a-f]{16})", re.ASCII)
@@ -196,11 +197,11 @@ class BlockStorage(BlockContainers):
     async def from_base(self, key: str, name: str, size: int) -> None:
         """Make a guest's volume of a base. Raises NotFound, AlreadyExists, NoSpace, InvalidParameter."""
         parsed = self._parse(name)
-        base = await self._base(key)
-        current = (await self._pieces())[base].size
+        piece = await self._base(key)
+        base, current = piece.name, piece.size
         wanted = self._rounded(size)
         holds_files = base.startswith("bastide-root-")
-        if wanted < current and not self._fits(base):
+        if wanted < current and not self._fits(piece, wanted):
             raise InvalidParameter({"size": f"the base has {current} bytes"})
         async with self._making(parsed.piece, self._volid(parsed)) as temporary:
             if self.pool.abilities.clones is not None:
@@ -224,19 +225,19 @@ class BlockStorage(BlockContainers):
                 await finished(self.pool.remove(name))
         return True
 
-    def _fits(self, base: str) -> bool:  # noqa: ARG002 - a file system does not become smaller by being cloned
-        """Whether a volume of a base may be smaller than the base's own limit."""
+    def _fits(self, base: Piece, size: int) -> bool:  # noqa: ARG002 - no device becomes smaller by being cloned
+        """Whether a volume of a base may be smaller than the base itself."""
         return False
 
     async def _settle_files(self, piece: str) -> None:
         # Its clones grow without being checked each for itself.
         await self._ext4.check(await self.pool.device(piece))
 
-    async def _base(self, key: str) -> str:
+    async def _base(self, key: str) -> Piece:
         pieces = await self._pieces()
         for name in (f"bastide-root-{key}", f"bastide-base-{key}"):
             if _KEY.fullmatch(key) is not None and name in pieces:
-                return name
+                return pieces[name]
         raise NotFound(f"base '{key}' does not exist")
 
     async def _refuse_base(self, key: str) -> None:
