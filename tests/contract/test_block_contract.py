@@ -107,7 +107,8 @@ async def test_space_is_told_and_what_cannot_fit_is_refused(storage: Made) -> No
     assert usage.active
     assert 0 < usage.available < usage.total
     assert usage.allocated == GIB
-    for call in (storage.allocate_disk("vm-100-disk-1", 2 << 40), storage.allocate("vm-100-disk-1", 2 << 40)):
+    files = storage.volume_name(100, 1, 2 << 40)
+    for call in (storage.allocate_disk("vm-100-disk-1", 2 << 40), storage.allocate(files, 2 << 40)):
         with pytest.raises(NoSpace):
             await call
     with pytest.raises(InvalidParameter):
@@ -138,8 +139,9 @@ async def test_a_container_volume_lives_from_allocate_to_delete(storage: Made) -
     # Without CAP_SYS_RESOURCE no mounted ext4 grows.
     with contextlib.suppress(NotSupported):
         await storage.resize(name, 2 * SIZE)
-    with pytest.raises((InvalidParameter, WrongState)):
-        await storage.resize(name, MIB)
+    if volume.format == "raw":
+        with pytest.raises(InvalidParameter, match="in use"):
+            await storage.resize(name, MIB)
     await storage.deactivate(name)
     await storage.deactivate(name)
     await storage.resize(name, 2 * SIZE)

@@ -67,6 +67,10 @@ class FakeTools:
         if not self.dry:
             await qemu_img.convert_onto(source, source_format, device, zeroed=zeroed, progress=progress)
 
+    async def stream(self, source: Sequence[str], target: Sequence[str]) -> None:
+        """What `host.zfs.piped` is."""
+        raise NotImplementedError
+
     def spell(self, argv: Sequence[str]) -> str:
         """A command line without what is another one every time."""
         return "  ".join(argv).replace(str(self.devices), "/dev")
