@@ -74,7 +74,7 @@ def parse_space(text: str, pool: str) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """How a cluster is reached: `monitors` (none: what /etc/ceph/ceph.conf says), user, and the file of its key."""
+    """How a cluster is reached: `monitors` (none: what /etc/ceph/ceph.conf says), user, the file of its key if any."""
 
     monitors: tuple[str, ...] = ()
     user: str | None = None
@@ -85,7 +85,7 @@ class Cluster:
         return [
             *(["--mon-host", ",".join(self.monitors)] if self.monitors else []),
             *(["--name", f"client.{self.user}"] if self.user is not None else []),
-            *(["--keyfile", str(self.key_file)] if self.key_file is not None else []),
+            *(["--keyfile", str(self.key_file)] if self.key_file is not None and self.key_file.exists() else []),
         ]
 
 
@@ -105,7 +105,7 @@ class Rbd:
         self.pool = pool
         self._devices = devices
         self._namespace = namespace
-        self._options = cluster.options()
+        self._cluster = cluster
         self._data = ["--data-pool", data_pool] if data_pool is not None else []
         self._run = run
 
@@ -185,7 +185,9 @@ class Rbd:
             if (image, kept) == (name, snapshot or "-"):
                 return device
         read_only = ["--read-only"] if snapshot is not None else []
-        done = await self._tool(["rbd", *self._options, "device", "map", *read_only, self._place(name, snapshot)])
+        done = await self._tool(
+            ["rbd", *self._cluster.options(), "device", "map", *read_only, self._place(name, snapshot)]
+        )
         device = Path(done.strip())
         if device.parent != self._devices or not device.match("rbd[0-9]*"):
             raise HostFailure(f"rbd mapped '{self._place(name)}' and told '{done[:100]}'")
@@ -208,12 +210,12 @@ class Rbd:
 
     async def _query(self, tool: str, *argv: str) -> str:
         try:
-            return (await self._run([tool, *self._options, *argv])).text
+            return (await self._run([tool, *self._cluster.options(), *argv])).text
         except RunError as error:
             raise _explain(error) from error
 
     async def _change(self, *argv: str) -> None:
-        await self._tool(["rbd", *self._options, *argv])
+        await self._tool(["rbd", *self._cluster.options(), *argv])
 
     async def _tool(self, argv: Sequence[str]) -> str:
         try:

@@ -30,11 +30,10 @@ class RbdStorage(BlockStorage):
     style: Style = "linked"
 
     def __init__(self, config: StorageConfig, layout: Layout, tools: BlockTools = TOOLS) -> None:
-        key = secrets.path(layout, config.storage, "secret")
         cluster = Cluster(
             monitors=tuple(split_list(config.monhost or "")),
             user=config.username or ("admin" if config.monhost is not None else None),
-            key_file=key if key.exists() else None,
+            key_file=secrets.path(layout, config.storage, "secret"),
         )
         rbd = Rbd(config.pool or "", cluster, config.namespace, config.data_pool, run=tools.run, devices=tools.devices)
         super().__init__(config, layout, RbdPool(rbd), tools)

@@ -32,8 +32,12 @@ from bastide.storage.cephfs import CephStorage
 from bastide.storage.cifs import CifsStorage
 from bastide.storage.dir import DirStorage
 from bastide.storage.iscsi import IscsiStorage
+from bastide.storage.lvm import LvmStorage
+from bastide.storage.lvmthin import LvmThinStorage
 from bastide.storage.nfs import NfsStorage
 from bastide.storage.protocol import AttachedStorage, ContainerStorage, DiskStorage, FileStorage, Storage
+from bastide.storage.rbd import RbdStorage
+from bastide.storage.zfspool import ZfsStorage
 
 Driver = Callable[[StorageConfig, Layout], Storage]
 Secrets = Mapping[Literal["password", "keyring"], str]
@@ -46,6 +50,10 @@ DRIVERS: Mapping[str, Driver] = MappingProxyType(
         "cifs": CifsStorage,
         "cephfs": CephStorage,
         "iscsi": IscsiStorage,
+        "lvm": LvmStorage,
+        "lvmthin": LvmThinStorage,
+        "zfspool": ZfsStorage,
+        "rbd": RbdStorage,
     }
 )
 """The driver of each storage type."""
