@@ -64,9 +64,11 @@ async def _planned(rooms: Rooms, key: str, volume: Volume) -> PlannedDisk:
     storage = await rooms.storages.get(volid.storage)
     found = await storage.info(volid.name)
     if found.content in ("images", "rootdir"):
-        path = await (await rooms.storages.disks(volid.storage)).disk_path(volid.name)
-    else:
-        path = cast(FileStorage, storage).path(volid.name)
+        image = await (await rooms.storages.disks(volid.storage)).disk_image(volid.name)
+        return PlannedDisk(
+            key, volume, image.path, image.format, found.size, read_only, device=image.device, backing=image.backing
+        )
+    path = cast(FileStorage, storage).path(volid.name)
     form = found.format if found.format in ("qcow2", "vmdk") else "raw"
     return PlannedDisk(key, volume, path, form, found.size, read_only)
 
