@@ -42,6 +42,8 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def rooms(tmp_path: Path) -> Rooms:
     rooms = await fake_rooms(tmp_path)
+    # Which format is the default depends on the file system below.
+    await rooms.storages.update("local", {"format": "raw"})
     return replace(rooms, engines=Engines(rooms.containers, FakeVmEngine()))
 
 
