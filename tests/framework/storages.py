@@ -1,0 +1,47 @@
+"""Every driver of a storage that keeps folders, on the file systems that matter to it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from bastide.base.layout import Layout
+from bastide.model.storage import StorageConfig
+from bastide.storage.btrfs import BtrfsStorage
+from bastide.storage.dir import DirStorage
+from bastide.storage.fake import FakeStorage
+from framework.disposable import Disposable
+
+CONTENT = "vztmpl,iso,rootdir,images,snippets,backup,import"
+
+Maker = Callable[[Path, Path], Any]
+"""Makes a storage whose files lie in the first folder, and everything else of its host in the second."""
+
+
+def make(kind: str, driver: Any, **values: object) -> Maker:
+    """A maker of a type with further keys."""
+
+    def maker(files: Path, host: Path) -> Any:
+        config = {"storage": "s1", "type": kind, "path": str(files), "content": CONTENT, **values}
+        return driver(StorageConfig.parse(config), Layout(host))
+
+    return maker
+
+
+DRIVERS: Mapping[str, tuple[str | None, Maker]] = MappingProxyType(
+    {
+        "dir-ext4": ("ext4", make("dir", DirStorage)),
+        "dir-ext4-folders": ("ext4", make("dir", DirStorage, format="subvol")),
+        "dir-xfs": ("xfs", make("dir", DirStorage)),
+        "dir-btrfs": ("btrfs", make("dir", DirStorage)),
+        "btrfs": ("btrfs", make("btrfs", BtrfsStorage)),
+        "fake": (None, make("dir", FakeStorage)),
+    }
+)
+"""The file system that each wants (None: any), and how it is made."""
+
+
+def made(name: str, disposable: Disposable, host: Path) -> Any:
+    """The storage of that name in a folder of its own."""
+    kind, maker = DRIVERS[name]
+    return maker((host if kind is None else disposable.on(kind)) / f"files-{host.name}", host)
