@@ -23,7 +23,7 @@ from bastide.host.block_ext4 import BlockExt4
 from bastide.host.bounded import Bounded
 from bastide.host.disk_image import MAX_VIRTUAL_SIZE
 from bastide.host.run import Runner, finished, run
-from bastide.model.storage import Content, StorageConfig, StorageUsage, Volume
+from bastide.model.storage import Content, DiskImage, StorageConfig, StorageUsage, Volume
 from bastide.storage.block_names import BlockName, Style, name_of, parse_name
 from bastide.storage.block_pool import Piece, Pool
 from bastide.storage.protocol import Progress
@@ -40,7 +40,7 @@ class Fill(Protocol):
 
     async def __call__(
         self,
-        source: Path | int,
+        source: Path | int | DiskImage,
         source_format: str,
         device: Path,
         *,

@@ -53,10 +53,22 @@ class BlockDisks(Block):
                 await finished(self.pool.grow(parsed.piece, rounded))
 
     async def import_disk(
-        self, source: Path, source_format: str, name: str, progress: Progress | None = None, *, ours: bool = False
+        self,
+        source: Path | DiskImage,
+        source_format: str,
+        name: str,
+        progress: Progress | None = None,
+        *,
+        ours: bool = False,
     ) -> None:
         """Copy a checked image onto a new device. Raises AlreadyExists, NoSpace, HostFailure when it is refused."""
         parsed = self._disk_name(name)
+        if isinstance(source, DiskImage):
+            with disk_image.opened_chain(source) as files:
+                size = (await asyncio.to_thread(disk_image.inspect, files[0], source.format)).virtual_size
+            async with self._making(parsed.piece, self._volid(parsed)) as temporary:
+                await self._import(source, source_format, temporary, size, progress=progress, owner=parsed.vmid)
+            return
         # One descriptor for the check and the copy, so that they see the same file.
         with disk_image.opened(source) as opened:
             check = disk_image.check_chain if ours else disk_image.check
@@ -84,12 +96,19 @@ class BlockDisks(Block):
             await asyncio.to_thread(block_ext4.write, await self.pool.device(parsed.piece), data)
 
     async def _import(
-        self, opened: int, form: str, piece: str, size: int, *, progress: Progress | None, owner: int | None = None
+        self,
+        source: int | DiskImage,
+        form: str,
+        piece: str,
+        size: int,
+        *,
+        progress: Progress | None,
+        owner: int | None = None,
     ) -> None:
         rounded = self._rounded(size)
         await self._check_room(rounded)
         await self.pool.make(piece, rounded, owner)
-        await self._fill(opened, form, await self.pool.device(piece), zeroed=self.pool.abilities.zeroed,
+        await self._fill(source, form, await self.pool.device(piece), zeroed=self.pool.abilities.zeroed,
                          progress=progress)  # fmt: skip
 
     def _disk_name(self, name: str) -> BlockName:

@@ -222,8 +222,7 @@ async def _make(rooms: Rooms, copy: _Copy, snapshot: str | None, task: Task) -> 
         await cast(CloneStorage, storage).copy(disk.volid.name, target.name, snapshot, progress(task))
     else:
         image = await (await rooms.storages.disks(disk.volid.storage)).disk_image(disk.volid.name, snapshot)
-        alone = image.backing is None and image.inside is None
-        await storage.import_disk(image.path if alone else image, image.format, target.name, progress(task), ours=True)
+        await storage.import_disk(image, image.format, target.name, progress(task), ours=True)
 
 
 async def _publish(rooms: Rooms, source: int, guest: Guest) -> None:

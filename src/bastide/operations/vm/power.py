@@ -143,8 +143,8 @@ async def start_locked(rooms: Rooms, guest: Guest, task: Task, memory: Memory | 
 
 
 async def _start_from(rooms: Rooms, plan: VmPlan, memory: Memory) -> None:
-    path = await (await rooms.storages.disks(memory.volid.storage)).disk_path(memory.volid.name)
-    with disk_image.opened(path) as opened:
+    image = await (await rooms.storages.disks(memory.volid.storage)).disk_image(memory.volid.name)
+    with disk_image.opened_chain(image) as (opened,):
         await rooms.vms.start_from(replace(plan, machine=memory.machine or plan.machine), opened)
 
 

@@ -193,15 +193,15 @@ async def save_memory(
 
     `at_rest` is called at the point of the memory: what the disks hold then goes with it.
     """
-    path = await (await rooms.storages.disks(volid.storage)).disk_path(volid.name)
-    with disk_image.opened(path, os.O_RDWR) as target:
+    image = await (await rooms.storages.disks(volid.storage)).disk_image(volid.name)
+    with disk_image.opened_chain(image, writable=True) as (target,):
         await rooms.vms.save_memory(guest.vmid, target, at_rest)
 
 
 async def sync(rooms: Rooms, volid: VolumeId) -> None:
     """Bring what was written to a volume to the disk."""
-    path = await (await rooms.storages.disks(volid.storage)).disk_path(volid.name)
-    with disk_image.opened(path, os.O_RDWR) as target:
+    image = await (await rooms.storages.disks(volid.storage)).disk_image(volid.name)
+    with disk_image.opened_chain(image, writable=True) as (target,):
         await asyncio.to_thread(os.fsync, target)
 
 
