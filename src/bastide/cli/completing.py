@@ -54,6 +54,13 @@ def storages(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     return [(row["storage"], row.get("type", "")) for row in rows if row["storage"].startswith(incomplete)]
 
 
+def storage_types(incomplete: str) -> list[str]:
+    """Types of storages."""
+    from bastide.model.storage import TYPES  # noqa: PLC0415 - pydantic, which only this completion loads
+
+    return [name for name in TYPES if name.startswith(incomplete)]
+
+
 def images(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Names of images that `launch` knows."""
     from bastide.cli.output import image_name  # noqa: PLC0415 - only a shell that completes an image asks

@@ -88,7 +88,7 @@ def _cells(row: dict[str, Any]) -> list[Any]:
         row["vmid"],
         row.get("name", ""),
         "VM" if row.get("type") == "qemu" else "CT",
-        row.get("qmpstatus", row["status"]) if live else row["status"],
+        row.get("qmpstatus", row["status"]) if live else "template" if row.get("template") else row["status"],
         f"{row.get('maxcpu') or ''}",
         f"{output.size(row['mem'])} / {limit}" if live and row.get("mem") else limit,
         shown,

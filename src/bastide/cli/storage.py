@@ -1,9 +1,12 @@
 """`storage`: where disks, images and backups are."""
 
+import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from bastide.base.errors import InvalidParameter
 from bastide.cli import completing, output, progress
 from bastide.cli.configure import key_values
 from bastide.cli.host import confirm
@@ -17,50 +20,160 @@ StorageId = Annotated[
 ]
 
 
+Options = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="path=/srv/data content=rootdir,vztmpl ...", show_default=False),
+]
+PasswordFile = Annotated[
+    str | None,
+    typer.Option("--password-file", metavar="FILE", help="Of cifs: the password's file; - is standard input."),
+]
+KeyringFile = Annotated[
+    str | None,
+    typer.Option("--keyring-file", metavar="FILE", help="Of rbd and cephfs: the key's file; - is standard input."),
+]
+
+_EVERYWHERE = frozenset({"content", "nodes", "disable", "shared", "bwlimit"})
+
+
 @app.command("ls")
 def list_storages(ctx: typer.Context) -> None:
-    """List the storages as they are configured."""
+    """List the storages: what they are, what they may hold, where, and how full they are."""
     session: Session = ctx.obj
     rows: list[dict[str, Any]] = session.client().get("/storage")
     if session.json:
         output.emit_json(rows)
         return
+    seen = {row["storage"]: row for row in session.client().get(f"/nodes/{session.node()}/storage")}
     columns = [
         output.Column("storage"),
         output.Column("type"),
-        output.Column("content", wrap=True),
+        output.Column("status"),
+        output.Column("used", "right"),
+        output.Column("size", "right"),
+        output.Column("promised", "right"),
         output.Column("where"),
+        output.Column("content", wrap=True),
     ]
-    output.table(
-        columns,
-        [(row["storage"], row.get("type"), row.get("content"), _where(row)) for row in rows],
-        empty="no storages",
-    )
+    output.table(columns, [_listed(row, seen.get(row["storage"], {})) for row in rows], empty="no storages")
+
+
+def _listed(row: dict[str, Any], seen: dict[str, Any]) -> list[Any]:
+    full = [output.size(seen.get(key)) for key in ("used", "total")]
+    return [row["storage"], row.get("type"), _state(seen), *full, _share(seen), _where(row), row.get("content")]
+
+
+def _state(seen: dict[str, Any]) -> str:
+    return "disabled" if seen.get("enabled") == 0 else "ok" if seen.get("active", 1) else "fail"
+
+
+def _share(seen: dict[str, Any]) -> str:
+    """What all volumes may grow to, of what there is."""
+    return f"{seen['promised']:.0%}" if "promised" in seen else ""
 
 
 def _where(row: dict[str, Any]) -> str:
-    return str(row.get("path") or row.get("server") or row.get("vgname") or row.get("pool") or "")
+    """The place, in the words of the type: a folder, a share, a group, a pool, a target."""
+    if row.get("server"):
+        return f"{row['server']}:{row.get('export') or row.get('share') or ''}"
+    if row.get("vgname"):
+        return "/".join(str(row[key]) for key in ("vgname", "thinpool") if row.get(key))
+    if row.get("target"):
+        return f"{row.get('portal')} {row['target']}"
+    return str(row.get("path") or row.get("pool") or row.get("monhost") or "")
 
 
 @app.command()
 def status(ctx: typer.Context) -> None:
-    """Tell how full the storages are."""
+    """Tell how full the storages are, and how much more their volumes may grow to.
+
+    What is allocated is what all volumes may grow to; above 100 % of the size they cannot all do so.
+    """
     session: Session = ctx.obj
     rows: list[dict[str, Any]] = session.client().get(f"/nodes/{session.node()}/storage")
     if session.json:
         output.emit_json(rows)
         return
-    right = [output.Column(title, "right") for title in ("used", "free", "size", "%")]
+    right = [output.Column(title, "right") for title in ("used", "free", "size", "%", "allocated", "promised")]
     columns = [output.Column("storage"), output.Column("type"), output.Column("status"), *right]
     output.table(columns, [_fullness(row) for row in rows], empty="no storages")
 
 
 def _fullness(row: dict[str, Any]) -> list[Any]:
     used, total = row.get("used"), row.get("total")
-    state = "disabled" if row.get("enabled") == 0 else "ok" if row.get("active", 1) else "fail"
     share = f"{used / total:.0%}" if used is not None and total else ""
     sizes = [output.size(value) for value in (used, row.get("avail"), total)]
-    return [row["storage"], row.get("type"), state, *sizes, share]
+    promised = [output.size(row.get("allocated")), _share(row)]
+    return [row["storage"], row.get("type"), _state(row), *sizes, share, *promised]
+
+
+@app.command()
+def types(ctx: typer.Context) -> None:
+    """List the types of storages, and what each needs and may be told."""
+    from bastide.model.storage import TYPES  # noqa: PLC0415 - pydantic, which no other command loads
+
+    session: Session = ctx.obj
+    rows = [
+        {
+            "type": name,
+            "needed": sorted(keys.needed),
+            "optional": sorted(keys.keys - keys.needed - _EVERYWHERE),
+            "content": sorted(keys.contents),
+        }
+        for name, keys in TYPES.items()
+    ]
+    if session.json:
+        output.emit_json(rows)
+        return
+    columns = [
+        output.Column("type"),
+        output.Column("needs", wrap=True),
+        output.Column("may have", wrap=True),
+        output.Column("can hold", wrap=True),
+    ]
+    cells = [(row["type"], *(" ".join(row[key]) for key in ("needed", "optional", "content"))) for row in rows]
+    output.table(columns, cells)
+    output.note(f"each also: {' '.join(sorted(_EVERYWHERE))}")
+
+
+@app.command()
+def scan(
+    ctx: typer.Context,
+    kind: Annotated[
+        str, typer.Argument(metavar="TYPE", help="nfs, cifs, iscsi, lvm, lvmthin or zfs.", show_default=False)
+    ],
+    where: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SERVER",
+            help="The server; iscsi: the portal; lvmthin: the volume group; lvm and zfs: nothing.",
+            show_default=False,
+        ),
+    ] = None,
+    username: Annotated[str | None, typer.Option("--username", metavar="NAME", help="At an SMB server.")] = None,
+    password_file: Annotated[
+        str | None, typer.Option("--password-file", metavar="FILE", help="Its password; - is standard input.")
+    ] = None,
+) -> None:
+    """Tell what a server or this machine has that could be a storage."""
+    session: Session = ctx.obj
+    keys = {"nfs": "server", "cifs": "server", "iscsi": "portal", "lvmthin": "vg", "lvm": None, "zfs": None}
+    if kind not in keys:
+        raise InvalidParameter({"type": f"'{kind[:40]}' cannot be scanned: {', '.join(keys)} can"})
+    key = keys[kind]
+    if (key is None) != (where is None):
+        raise InvalidParameter(
+            {key or "server": f"{kind} {'needs one' if key else 'is on this machine: leave it out'}"}
+        )
+    params = {**({key: where} if key else {}), "username": username}
+    params["password"] = _secret(password_file) if password_file else None
+    rows: list[dict[str, Any]] = session.client().get(f"/nodes/{session.node()}/scan/{kind}", **params)
+    if session.json:
+        output.emit_json(rows)
+        return
+    titles = list(dict.fromkeys(title for row in rows for title in row))
+    columns = [output.Column(title) for title in titles]
+    output.table(columns, [[row.get(title) for title in titles] for row in rows], empty="nothing found")
 
 
 @app.command()
@@ -93,15 +206,81 @@ def content(
 def add(
     ctx: typer.Context,
     storage: Annotated[str, typer.Argument(metavar="STORAGE", help="Its new id.", show_default=False)],
-    kind: Annotated[str, typer.Argument(metavar="TYPE", help="dir ...", show_default=False)],
-    options: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="path=/srv/data content=rootdir,vztmpl ...")
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="TYPE",
+            help="dir, btrfs, nfs, cifs, cephfs, lvm, lvmthin, zfspool, rbd or iscsi; see types.",
+            autocompletion=completing.storage_types,
+            show_default=False,
+        ),
+    ],
+    options: Options = None,
+    *,
+    password_file: PasswordFile = None,
+    keyring_file: KeyringFile = None,
+) -> None:
+    """Add a storage.
+
+    For example: add archive dir path=/srv/archive content=iso,backup; or: add nas nfs server=nas.lan export=/vms.
+    """
+    session: Session = ctx.obj
+    values = {"storage": storage, "type": kind, **_values(options, password_file, keyring_file)}
+    if kind == "cifs" and values.get("username") and "password" not in values and session.interactive:
+        values["password"] = typer.prompt(f"password of {values['username']}", hide_input=True, err=True)
+    answer = session.client().post("/storage", values)
+    output.emit_json(answer, only_if=session.json)
+    if not session.json:
+        _tell(session, storage)
+
+
+@app.command("set")
+def change(
+    ctx: typer.Context,
+    storage: StorageId,
+    options: Options = None,
+    *,
+    delete: Annotated[
+        list[str] | None, typer.Option("--delete", metavar="KEY", help="Go back to the default. May be repeated.")
+    ] = None,
+    password_file: PasswordFile = None,
+    keyring_file: KeyringFile = None,
+    digest: Annotated[
+        str | None, typer.Option(metavar="SHA1", help="Only if its configuration is still this one.")
     ] = None,
 ) -> None:
-    """Add a storage."""
+    """Change a storage's options: content=iso,images nodes=a,b disable=1 ..."""
     session: Session = ctx.obj
-    answer = session.client().post("/storage", {"storage": storage, "type": kind, **key_values(options or [])})
+    values = _values(options, password_file, keyring_file)
+    if not values and not delete:
+        raise typer.BadParameter("nothing to change: give KEY=VALUE or --delete KEY")
+    params = {**values, "delete": ",".join(delete) if delete else None, "digest": digest}
+    answer = session.client().put(f"/storage/{segment(storage)}", params)
     output.emit_json(answer, only_if=session.json)
+
+
+def _values(options: list[str] | None, password_file: str | None, keyring_file: str | None) -> dict[str, Any]:
+    """The keys that were given, and the secrets that lie in files. Raises InvalidParameter for one on the line."""
+    values = key_values(options or [])
+    for key, file in (("password", password_file), ("keyring", keyring_file)):
+        if key in values:
+            raise InvalidParameter({key: f"others can read the command line: give it with --{key}-file FILE"})
+        if file is not None:
+            values[key] = _secret(file)
+    return values
+
+
+def _secret(file: str) -> str:
+    """A secret in a file, without the newline at its end. Raises OSError."""
+    text = sys.stdin.read() if file == "-" else Path(file).read_text()
+    return text.removesuffix("\n")
+
+
+def _tell(session: Session, storage: str) -> None:
+    """Say so when a storage that was just added cannot be reached."""
+    found = session.client().get(f"/nodes/{session.node()}/storage/{segment(storage)}/status")
+    if found.get("enabled") and not found.get("active"):
+        output.note(f"warning: {storage} does not answer yet: bastide storage status{session.root_option}")
 
 
 @app.command("rm")

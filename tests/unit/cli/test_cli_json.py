@@ -37,6 +37,9 @@ def host(daemon):
     daemon.on("GET", "/nodes/pve1/storage", [{"storage": "local", "type": "dir", "used": 1, "total": 4, "avail": 3}])
     daemon.on("GET", "/nodes/pve1/storage/local/content", [{"volid": "local:iso/a", "size": 5, "content": "iso"}])
     daemon.on("POST", "/storage", {"storage": "x"})
+    daemon.on("PUT", "/storage/local", {"storage": "local"})
+    daemon.on("GET", "/nodes/pve1/storage/x/status", {"enabled": 1, "active": 1})
+    daemon.on("GET", "/nodes/pve1/scan/nfs", [{"path": "/x", "options": "*"}])
     daemon.on("DELETE", "/storage/x", None)
     daemon.on("GET", "/access/users", [{"userid": "root@pam", "enable": 1}])
     daemon.on("GET", "/access/users/root@pam/token", [{"tokenid": "ci", "privsep": 0}])
@@ -62,7 +65,33 @@ def host(daemon):
                          ("PUT", "resize")):  # fmt: skip
         daemon.task(method, f"{vm}/{verb}")
     daemon.ends[T] = ("OK", ["one"])
+    copies(daemon)
     return daemon
+
+
+def copies(daemon):
+    rows = [{"name": "one", "snaptime": 5, "description": "x"}, {"name": "current", "parent": "one"}]
+    daemon.on("GET", "/cluster/nextid", "102")
+    daemon.on("GET", "/nodes/pve1/qemu/102/config", {"ide2": "local:102/vm-102-cloudinit.raw"})
+    daemon.on("GET", "/nodes/pve1/lxc/100/config", {"memory": 1, "digest": "x", "rootfs": "local:1,size=8G"})
+    for guest in ("lxc/100", "qemu/101"):
+        path = f"/nodes/pve1/{guest}"
+        daemon.on("GET", f"{path}/snapshot", rows)
+        daemon.on("GET", f"{path}/snapshot/one/config", {"memory": 1})
+        daemon.on("PUT", f"{path}/snapshot/one/config", None)
+        for method, verb in (("POST", "snapshot"), ("DELETE", "snapshot/one"), ("POST", "snapshot/one/rollback"),
+                             ("POST", "clone"), ("POST", "template"), ("POST", "move_volume")):  # fmt: skip
+            daemon.task(method, f"{path}/{verb}")
+    disks = "/nodes/pve1/disks"
+    daemon.on("GET", f"{disks}/list", [{"devpath": "/dev/sda", "size": 5, "type": "ssd"}])
+    daemon.on("GET", f"{disks}/smart", {"health": "PASSED", "type": "text", "text": "fine"})
+    daemon.on("GET", f"{disks}/directory", [{"path": "/mnt/pve/shelf", "device": "/dev/x"}])
+    daemon.on("GET", f"{disks}/lvm", {"leaf": 0, "children": []})
+    daemon.on("GET", f"{disks}/lvmthin", [])
+    daemon.on("GET", f"{disks}/zfs", [])
+    for method, path in (("POST", "initgpt"), ("PUT", "wipedisk"), ("POST", "directory"),
+                         ("DELETE", "directory/shelf")):  # fmt: skip
+        daemon.task(method, f"{disks}/{path}")
 
 
 COMMANDS = [
@@ -72,7 +101,11 @@ COMMANDS = [
     f"task log {T}", f"task log -f {T}", f"task status {T}", f"task stop {T}", "user ls", "user set a@pve --disable",
     "user create a@pam", "user rm a@pve", "user passwd a@pve --password-stdin", "token ls", "token rm a@pve t",
     "api get /storage", "reset db", "suspend db", "resume db", "resize db 9G", "cloudinit db", "sendkey db ret",
-    "monitor db info status",
+    "monitor db info status", "storage set local content=iso", "storage types", "storage scan nfs nas.lan",
+    "snapshot web", "snapshot web one", "snapshot web one --delete", "snapshot web one --edit -d x",
+    "snapshot web one --config", "rollback web one --start", "clone web copy --id 102", "clone db copy --snapshot one",
+    "template web", "move web rootfs local", "disks ls", "disks smart sda", "disks init sda", "disks wipe sda --yes",
+    "disks make dir shelf sda", "disks storages", "disks rm dir shelf --yes --wipe",
 ]  # fmt: skip
 
 

@@ -96,11 +96,12 @@ def test_resize_grows_the_disk_that_a_vm_boots_from(run, guests, config, options
 def test_resize_does_not_guess(run, guests):
     guests.on("GET", f"{VM}/config", {"scsi0": "a:1", "scsi1": "a:2"})
     ended = run("resize", "db", "20G")
-    assert (ended.code, "--disk" in ended.err) == (2, True)
+    assert (ended.code, "name one of scsi0, scsi1" in ended.err) == (2, True)
 
 
 def test_resize_of_a_container_is_of_its_root(run, guests):
     guests.task("PUT", f"{CT}/resize")
+    guests.on("GET", f"{CT}/config", {"rootfs": "local:100/a.raw,size=8G"})
     assert run("resize", "web", "+1G").code == 0
     assert guests.posted("PUT", f"{CT}/resize") == {"disk": "rootfs", "size": "+1G"}
 

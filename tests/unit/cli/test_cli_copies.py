@@ -1,0 +1,301 @@
+"""Snapshots, copies, disks and their sizes: what the commands ask the API for, print, and refuse."""
+
+import pytest
+
+from bastide.cli.snapshots import tree
+
+CT, VM = "/nodes/pve1/lxc/100", "/nodes/pve1/qemu/101"
+SNAPSHOTS = [
+    {"name": "current", "parent": "b", "running": 1},
+    {"name": "a", "snaptime": 100, "description": "first\nline"},
+    {"name": "b", "snaptime": 200, "parent": "a", "vmstate": 1},
+    {"name": "c", "snaptime": 300, "parent": "a"},
+]
+
+
+@pytest.fixture
+def guests(daemon):
+    daemon.guest(100, "web")
+    daemon.guest(101, "db", kind="qemu")
+    daemon.on("GET", f"{CT}/config", {"rootfs": "local:100/vm-100-disk-0.raw,size=8G", "mp0": "local:100/b,mp=/x"})
+    daemon.on("GET", f"{VM}/config", {"scsi0": "local:101/a.raw,size=8G", "ide2": "none,media=cdrom"})
+    daemon.on("GET", "/cluster/nextid", "102")
+    for path in (CT, VM):
+        daemon.on("GET", f"{path}/snapshot", SNAPSHOTS)
+    return daemon
+
+
+# snapshots
+
+
+def test_the_tree_of_snapshots(run, guests):
+    lines = run("snapshot", "db").out.splitlines()
+    assert [line.split("  ")[0].rstrip() for line in lines[2:]] == ["a", "├─ b", "│", "└─ c"]
+    assert "│  └─ (now)" in lines[4]
+    assert "running" in lines[4]
+    assert "first" in lines[2]
+    assert "line" not in lines[2].replace("first", "")
+
+
+def test_a_tree_is_drawn_of_whatever_parents_say():
+    circle = [{"name": "a", "parent": "b"}, {"name": "b", "parent": "a"}, {"name": "c", "parent": "gone"}]
+    assert sorted(row["name"] for _, row in tree(circle)) == ["a", "b", "c"]
+
+
+def test_taking_a_snapshot(run, guests):
+    guests.task("POST", f"{VM}/snapshot")
+    assert run("snapshot", "db", "before", "--memory", "-d", "why").code == 0
+    assert guests.posted("POST", f"{VM}/snapshot") == {"snapname": "before", "description": "why", "vmstate": "1"}
+    ended = run("snapshot", "web", "before", "--memory")
+    assert (ended.code, "leave --memory out" in ended.err) == (7, True)
+
+
+def test_no_snapshots_yet(run, guests):
+    guests.on("GET", f"{CT}/snapshot", [{"name": "current"}])
+    ended = run("snapshot", "web")
+    assert (ended.code, ended.out) == (0, "")
+    assert "bastide snapshot web NAME" in ended.err
+
+
+@pytest.mark.parametrize("options", [["--delete", "--config"], ["--memory", "--delete"], ["--edit", "--config"]])
+def test_one_thing_at_a_time(run, guests, options):
+    assert run("snapshot", "db", "a", *options).code == 2
+    assert run("snapshot", "db", "--delete").code == 2
+
+
+def test_deleting_and_rolling_back(run, guests):
+    guests.task("DELETE", f"{CT}/snapshot/a")
+    guests.task("POST", f"{CT}/snapshot/a/rollback")
+    assert run("snapshot", "web", "a", "--delete", "--force").code == 0
+    assert guests.posted("DELETE", f"{CT}/snapshot/a") == {"force": "1"}
+    assert run("rollback", "web", "a", "--start").code == 0
+    assert guests.posted("POST", f"{CT}/snapshot/a/rollback") == {"start": "1"}
+
+
+# copies
+
+
+def test_clones_are_what_the_kind_calls_them(run, guests):
+    guests.task("POST", f"{CT}/clone")
+    guests.task("POST", f"{VM}/clone")
+    guests.on("GET", "/nodes/pve1/qemu/102/config", {"scsi0": "local:1"})
+    assert run("clone", "web", "copy", "--linked").out == "copy (102)\n"
+    assert guests.posted("POST", f"{CT}/clone") == {"newid": "102", "hostname": "copy", "full": "0"}
+    ended = run("clone", "db", "copy", "--full", "--storage", "fast", "--format", "raw", "--snapshot", "b")
+    assert guests.posted("POST", f"{VM}/clone") == {
+        "newid": "102", "name": "copy", "full": "1", "storage": "fast", "format": "raw", "snapname": "b",
+    }  # fmt: skip
+    assert "no cloud-init" in ended.err
+
+
+def test_a_clone_that_is_started(run, guests):
+    guests.task("POST", f"{CT}/clone")
+    guests.task("POST", "/nodes/pve1/lxc/300/status/start")
+    assert run("clone", "web", "copy", "--id", "300", "--start").code == 0
+    assert guests.made("POST", "/nodes/pve1/lxc/300/status/start")
+
+
+def test_wrong_clones(run, guests):
+    assert run("clone", "web", "copy", "--full", "--linked").code == 2
+    assert run("clone", "web", "copy", "--format", "raw").code == 2
+    ended = run("clone", "web", "copy", "--snapshot", "z")
+    assert (ended.code, "it has a, b, c" in ended.err) == (3, True)
+
+
+def test_templates(run, guests):
+    guests.task("POST", f"{VM}/template")
+    ended = run("template", "db", "--disk", "scsi0")
+    assert guests.posted("POST", f"{VM}/template") == {"disk": "scsi0"}
+    assert "bastide clone db NAME" in ended.err
+    assert run("template", "web", "--disk", "rootfs").code == 2
+
+
+# disks of guests
+
+
+@pytest.mark.parametrize(
+    ("words", "size"), [(["4G", "--yes"], "4G"), (["rootfs", "-3G", "--yes"], "5G"), (["rootfs", "9G"], "9G")]
+)
+def test_a_container_grows_and_shrinks(run, guests, words, size):
+    guests.task("PUT", f"{CT}/resize")
+    assert run("resize", "web", *words).code == 0
+    assert guests.posted("PUT", f"{CT}/resize") == {"disk": "rootfs", "size": size}
+
+
+def test_shrinking_is_asked_for(run, guests):
+    ended = run("resize", "web", "4G")
+    assert (ended.code, "--yes" in ended.err) == (2, True)
+    ended = run("resize", "db", "4G", "--yes")
+    assert (ended.code, "can only grow" in ended.err) == (7, True)
+    assert run("resize", "web", "-9G", "--yes").code == 2
+    assert run("resize", "web", "--yess", "9G").code == 2
+    assert run("resize", "web", "mp0", "-1G").code == 2
+    ended = run("resize", "web", "mp7", "9G")
+    assert (ended.code, "it has mp0, rootfs" in ended.err) == (3, True)
+
+
+def test_moves(run, guests):
+    guests.task("POST", f"{CT}/move_volume")
+    assert run("move", "web", "rootfs", "fast", "--delete").code == 0
+    assert guests.posted("POST", f"{CT}/move_volume") == {"volume": "rootfs", "storage": "fast", "delete": "1"}
+    guests.task("POST", f"{VM}/move_disk")
+    assert run("move", "db", "scsi0", "--to", "web", "--as", "scsi1").code == 0
+    assert guests.posted("POST", f"{VM}/move_disk") == {"disk": "scsi0", "target-vmid": "100", "target-disk": "scsi1"}
+    assert run("move", "db", "scsi0").code == 2
+    assert run("move", "db", "scsi9", "fast").code == 3
+
+
+def test_a_move_tells_where_the_old_volume_is(run, guests):
+    def moved(_):
+        guests.on("GET", f"{CT}/config", {"rootfs": "fast:1", "mp0": "x", "unused0": "local:100/vm-100-disk-0.raw"})
+        return
+
+    guests.on("POST", f"{CT}/move_volume", moved)
+    assert "bastide set web --delete unused0" in run("move", "web", "rootfs", "fast").err
+
+
+# disks of the machine
+
+DISKS = "/nodes/pve1/disks"
+ROWS = [
+    {
+        "devpath": "/dev/sda",
+        "type": "ssd",
+        "size": 2**40,
+        "used": "LVM",
+        "mounted": 1,
+        "model": "M",
+        "health": "PASSED",
+    },
+    {"devpath": "/dev/sdb", "type": "hdd", "size": 2**40, "serial": "unknown", "health": "UNKNOWN"},
+    {"devpath": "/dev/sdb1", "parent": "/dev/sdb", "type": "partition", "size": 5, "mounted": 0},
+]
+
+
+def test_list_of_disks(run, daemon):
+    daemon.on("GET", f"{DISKS}/list", ROWS)
+    out = run("disks", "ls", "--partitions").out.splitlines()
+    assert out[2].split() == ["/dev/sda", "ssd", "1", "TiB", "LVM", "(mounted)", "PASSED", "M"]
+    assert out[3].split() == ["/dev/sdb", "hdd", "1", "TiB", "-", "UNKNOWN"]
+    assert out[4].startswith("  /dev/sdb1")
+
+
+def test_wiping_is_asked_for(run, daemon):
+    daemon.on("GET", f"{DISKS}/list", ROWS)
+    daemon.task("PUT", f"{DISKS}/wipedisk")
+    ended = run("disks", "wipe", "sdb")
+    assert (ended.code, "--yes" in ended.err) == (2, True)
+    assert not daemon.made("PUT", f"{DISKS}/wipedisk")
+    assert run("disks", "wipe", "sdb", "--yes").code == 0
+    assert daemon.posted("PUT", f"{DISKS}/wipedisk") == {"disk": "/dev/sdb"}
+    ended = run("disks", "wipe", "sdz")
+    assert (ended.code, "bastide disks ls" in ended.err) == (3, True)
+
+
+def test_what_is_in_use_is_in_the_way(run, daemon, refusal):
+    daemon.on("PUT", f"{DISKS}/wipedisk", refusal(500, "/dev/sdb is in use: guest 100 has /dev/sdb"))
+    assert run("disks", "wipe", "sdb", "--yes").code == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "params"),
+    [
+        (["dir", "d", "sdb", "--filesystem", "xfs"], "directory", {"device": "/dev/sdb", "filesystem": "xfs"}),
+        (["lvm", "d", "/dev/sdb", "--no-storage"], "lvm", {"device": "/dev/sdb", "add_storage": "0"}),
+        (["zfs", "d", "sdb"], "zfs", {"devices": "/dev/sdb", "raidlevel": "single"}),
+        (
+            ["zfs", "d", "sdb", "sdc", "--raid", "mirror"],
+            "zfs",
+            {"devices": "/dev/sdb,/dev/sdc", "raidlevel": "mirror"},
+        ),
+    ],
+)
+def test_storages_of_disks(run, daemon, words, path, params):
+    daemon.task("POST", f"{DISKS}/{path}")
+    assert run("disks", "make", *words).code == 0
+    assert daemon.posted("POST", f"{DISKS}/{path}") == {"name": "d", "add_storage": "1", **params}
+
+
+@pytest.mark.parametrize(
+    "words", [["zfs", "d", "sdb", "sdc"], ["lvm", "d", "sdb", "sdc"], ["lvm", "d", "sdb", "--raid", "mirror"],
+              ["zfs", "d", "sdb", "--filesystem", "xfs"], ["nfs", "d", "sdb"]],
+)  # fmt: skip
+def test_wrong_storages_of_disks(run, daemon, words):
+    assert run("disks", "make", *words).code == 2
+
+
+def test_storages_are_taken_apart(run, daemon, refusal):
+    daemon.task("DELETE", f"{DISKS}/lvmthin/data")
+    assert run("disks", "rm", "lvmthin", "fast/data").code == 2
+    assert run("disks", "rm", "lvmthin", "fast/data", "--yes").code == 0
+    assert daemon.posted("DELETE", f"{DISKS}/lvmthin/data") == {
+        "volume-group": "fast", "cleanup-config": "1", "cleanup-disks": "0",
+    }  # fmt: skip
+    daemon.on("GET", f"{DISKS}/directory", [])
+    for kind in ("lvm", "lvmthin", "zfs"):
+        daemon.on("GET", f"{DISKS}/{kind}", refusal(500, f"{kind} is not installed on this host; see `bastide doctor`"))
+    ended = run("disks", "storages")
+    assert (ended.code, "bastide disks make dir" in ended.err) == (0, True)
+
+
+# storages
+
+
+@pytest.fixture
+def storages(daemon):
+    daemon.on(
+        "GET", "/storage",
+        [{"storage": "nas", "type": "nfs", "server": "nas.lan", "export": "/vms", "content": "images"},
+         {"storage": "thin", "type": "lvmthin", "vgname": "fast", "thinpool": "data", "content": "rootdir"}],
+    )  # fmt: skip
+    daemon.on(
+        "GET", "/nodes/pve1/storage",
+        [{"storage": "nas", "type": "nfs", "enabled": 1, "active": 0},
+         {"storage": "thin", "type": "lvmthin", "enabled": 1, "active": 1, "used": 2**29, "avail": 2**29,
+          "total": 2**30, "allocated": 2**31, "promised": 2.0}],
+    )  # fmt: skip
+    return daemon
+
+
+def test_list_of_storages(run, storages):
+    nas, thin = [line.split() for line in run("storage", "ls").out.splitlines()[2:]]
+    assert nas == ["nas", "nfs", "fail", "nas.lan:/vms", "images"]
+    assert thin == ["thin", "lvmthin", "ok", "512", "MiB", "1", "GiB", "200%", "fast/data", "rootdir"]
+    assert run("storage", "status").out.splitlines()[3].split()[-4:] == ["50%", "2", "GiB", "200%"]
+
+
+def test_secrets_are_never_on_the_command_line(run, daemon, tmp_path):
+    daemon.on("POST", "/storage", {"storage": "nas"})
+    daemon.on("GET", "/nodes/pve1/storage/nas/status", {"enabled": 1, "active": 0})
+    words = ["storage", "add", "nas", "cifs", "server=nas.lan", "share=vms", "username=ada"]
+    ended = run(*words, "password=geheim")
+    assert (ended.code, "--password-file" in ended.err) == (2, True)
+    assert not daemon.made("POST", "/storage")
+    (tmp_path / "secret").write_text("geheim\n")
+    ended = run(*words, "--password-file", str(tmp_path / "secret"))
+    assert daemon.posted("POST", "/storage")["password"] == "geheim"
+    assert "does not answer yet" in ended.err
+    run(*words, "--password-file", "-", text="other\n")
+    assert daemon.posted("POST", "/storage")["password"] == "other"
+
+
+def test_changing_a_storage(run, daemon):
+    daemon.on("PUT", "/storage/nas", {"storage": "nas"})
+    assert run("storage", "set", "nas", "content=iso", "--delete", "nodes", "--delete", "disable").code == 0
+    assert daemon.posted("PUT", "/storage/nas") == {"content": "iso", "delete": "nodes,disable"}
+    assert run("storage", "set", "nas").code == 2
+
+
+def test_types_say_what_they_need(run, daemon):
+    out = run("storage", "types").out
+    assert "nfs" in out
+    assert "export server" in out
+
+
+def test_scanning(run, daemon):
+    daemon.on("GET", "/nodes/pve1/scan/nfs", [{"path": "/vms", "options": "*"}])
+    assert run("storage", "scan", "nfs", "nas.lan").out.split()[-2:] == ["/vms", "*"]
+    assert daemon.posted("GET", "/nodes/pve1/scan/nfs") == {"server": "nas.lan"}
+    assert run("storage", "scan", "nfs").code == 2
+    assert run("storage", "scan", "lvm", "x").code == 2
+    assert run("storage", "scan", "dir").code == 2
