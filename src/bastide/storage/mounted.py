@@ -99,7 +99,7 @@ class MountedStorage(FolderStorage):
         return super()._where(parsed)
 
     @property
-    def _container_format(self) -> Literal["raw", "subvol"]:
+    def container_format(self) -> Literal["raw", "subvol"]:
         """A server need not keep a container's owners and modes: an image does."""
         return "raw"
 
