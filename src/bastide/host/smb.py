@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from bastide.base.errors import HostFailure
 from bastide.host.run import run
 
 _DEADLINE = 15.0
@@ -19,7 +20,7 @@ class Share:
 def listing(server: str, credentials: str | None) -> list[str]:
     """The command line; `credentials` is a file, without one it asks as nobody."""
     login = ["--no-pass"] if credentials is None else ["--authentication-file", credentials]
-    return ["smbclient", "--debuglevel", "0", "--grepable", *login, "--list", f"//{server}"]
+    return ["smbclient", "--debuglevel", "1", "--grepable", *login, "--list", f"//{server}"]
 
 
 def parse_shares(text: str) -> list[Share]:
@@ -38,15 +39,25 @@ async def shares(
 ) -> list[Share]:
     """Ask a server. The password stands in a file that only root reads and that is gone in the end.
 
-    Raises RunError, NotSupported, DeadlineExceeded.
+    Raises HostFailure with the server's reason, NotSupported, DeadlineExceeded.
     """
     if username is None:
-        return parse_shares((await run(listing(server, None), deadline=_DEADLINE)).text)
+        return await _ask(server, None)
     lines = {"username": username, "password": password or "", "domain": domain}
     text = "".join(f"{key}={value}\n" for key, value in lines.items() if value is not None)
-    # An anonymous file that the child inherits: no name of it is left whatever happens.
+    # A file without a name, which the child inherits: nothing of it is left whatever happens.
     descriptor = os.memfd_create("credentials", os.MFD_CLOEXEC)
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         file.write(text.encode())
-        done = await run(listing(server, f"/proc/self/fd/{descriptor}"), deadline=_DEADLINE, pass_fds=[descriptor])
+        return await _ask(server, descriptor)
+
+
+async def _ask(server: str, credentials: int | None) -> list[Share]:
+    place = None if credentials is None else f"/proc/self/fd/{credentials}"
+    inherited = [] if credentials is None else [credentials]
+    done = await run(listing(server, place), deadline=_DEADLINE, check=False, pass_fds=inherited)
+    if done.code != 0:
+        # It says what is wrong where its answer would be.
+        said = (done.stderr + done.text).strip().splitlines()
+        raise HostFailure(f"smbclient: {said[-1][:300] if said else 'no answer'}")
     return parse_shares(done.text)
