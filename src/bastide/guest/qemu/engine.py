@@ -9,17 +9,18 @@ from typing import Any, Literal
 from bastide.base.errors import HostFailure, NotSupported
 from bastide.base.layout import Layout
 from bastide.guest.qemu import choosing, usb
+from bastide.guest.qemu.blockjobs import Mirrors
 from bastide.guest.qemu.console import Console
 from bastide.guest.qemu.events import Events
-from bastide.guest.qemu.hotchange import HotChange
 from bastide.guest.qemu.inspection import Inspection
 from bastide.guest.qemu.runtime import Runtime
+from bastide.guest.qemu.snapshots import Snapshots
 from bastide.host import abilities, qemu_facts, users
 from bastide.host.qemu_facts import HostFacts
 from bastide.model.vm import VmConfig
 
 
-class QemuEngine(HotChange, Inspection, Console):
+class QemuEngine(Mirrors, Snapshots, Inspection, Console):
     """`guest/vm_protocol.VmEngine` for QEMU. Its parts share one `Runtime`."""
 
     def __init__(self, layout: Layout) -> None:

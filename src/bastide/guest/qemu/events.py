@@ -9,7 +9,10 @@ from bastide.guest.qemu import usb
 from bastide.guest.qemu.runtime import GONE, Runtime, Vm
 from bastide.host import vfio
 
-STOPPED_STATES = frozenset({"paused", "io-error", "internal-error", "guest-panicked", "prelaunch", "watchdog", "debug"})
+STOPPED_STATES = frozenset(
+    {"paused", "io-error", "internal-error", "guest-panicked", "prelaunch", "watchdog", "debug"}
+    | {"finish-migrate", "inmigrate", "postmigrate"}
+)
 """The RunStates in which the virtual CPUs stand still until somebody resumes them."""
 
 _PANICKED = "the guest's kernel panicked"
@@ -51,6 +54,11 @@ def functions(devices: Iterable[str]) -> list[str]:
     return [device for device in devices if not device.startswith("/")]
 
 
+def drive_of(name: str) -> str:
+    """The drive's key from the name of a node of its (`drive-scsi0`, `drive-scsi0-1a2b`); another name as it is."""
+    return name.removeprefix("drive-").partition("-")[0] if name.startswith("drive-") else name
+
+
 async def ask_state(vm: Vm) -> str:
     """The RunState, asked now. Raises HostFailure, DeadlineExceeded."""
     state = str((await vm.monitor.execute("query-status"))["status"])
@@ -87,7 +95,7 @@ def note(vm: Vm, event: str, data: Mapping[str, Any]) -> None:
 
 
 def _note_block_error(vm: Vm, data: Mapping[str, Any]) -> None:
-    drive = str(data.get("node-name") or data.get("device") or "a disk").removeprefix("drive-")
+    drive = drive_of(str(data.get("node-name") or data.get("device") or "a disk"))
     why = "no space left on the storage" if data.get("nospace") else str(data.get("reason", "input/output error"))[:200]
     if data.get("action") == "stop":
         vm.state = "io-error"

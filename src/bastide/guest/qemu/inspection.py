@@ -11,7 +11,7 @@ from typing import Any
 
 from bastide.base.errors import BastideError, HostFailure
 from bastide.guest.qemu.agent import Agent
-from bastide.guest.qemu.lifecycle import ask_figures
+from bastide.guest.qemu.figures import ask_figures
 from bastide.guest.qemu.runtime import Vm
 from bastide.host import tap
 from bastide.model.guest import Address, Usage

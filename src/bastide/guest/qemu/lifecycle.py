@@ -6,19 +6,19 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from bastide.base.errors import BastideError, DeadlineExceeded, HostFailure, WrongState
-from bastide.guest.qemu import limits, tpm, usb
+from bastide.guest.qemu import limits, migration, tpm, usb
 from bastide.guest.qemu.agent import Agent
-from bastide.guest.qemu.events import BALLOON, STOPPED_STATES, ask_state, functions
+from bastide.guest.qemu.events import STOPPED_STATES, ask_state, functions
+from bastide.guest.qemu.figures import ask_figures, status_of
 from bastide.guest.qemu.opening import Opened, open_needs
 from bastide.guest.qemu.render.argv import needs, render_argv, startup_commands
 from bastide.guest.qemu.render.base import uses_kvm
 from bastide.guest.qemu.render.machine import memory_module
 from bastide.guest.qemu.runtime import Launched, Runtime, Vm, new_log, read_log, write_process
-from bastide.guest.vm_protocol import DiskCounters, VmPlan, VmStatus
+from bastide.guest.vm_protocol import VmPlan, VmStatus
 from bastide.host import abilities, cgroup_tree, confined, pci, processes, vfio
 from bastide.host.confined import Walls
 from bastide.host.qemu_facts import HostFacts
@@ -69,6 +69,13 @@ class Lifecycle(Agent):
 
     async def start(self, plan: VmPlan, *, paused: bool = False) -> None:
         """Start it; returns when QEMU runs the guest."""
+        await self._start(plan, paused=paused or bool(plan.config.freeze))
+
+    async def start_from(self, plan: VmPlan, memory: int) -> None:
+        """Start it with what `save_memory` wrote to an open file."""
+        await self._start(plan, memory=memory)
+
+    async def _start(self, plan: VmPlan, *, paused: bool = False, memory: int | None = None) -> None:
         vmid = plan.vmid
         if vmid in self._starting or self._runtime.find(vmid) is not None:
             raise WrongState(f"VM {vmid} already running")
@@ -78,16 +85,16 @@ class Lifecycle(Agent):
             await self._runtime.settled(vmid)
             async with AsyncExitStack() as undo:
                 undo.push_async_callback(self._undo_start, vmid)
-                vm = await self._launch(plan, host, undo)
+                vm = await self._launch(plan, host, undo, incoming=memory is not None)
                 await self._greeted(vm)
-                await self._begin(vm, plan, paused=paused or bool(plan.config.freeze))
+                await self._begin(vm, plan, paused=paused, memory=memory)
                 self._runtime.enter(vm)
                 (self._runtime.folder(vmid) / "vm.json").write_text(vm.launched.to_json())
                 undo.pop_all()
         finally:
             self._starting.discard(vmid)
 
-    async def _launch(self, plan: VmPlan, host: HostFacts, undo: AsyncExitStack) -> Vm:
+    async def _launch(self, plan: VmPlan, host: HostFacts, undo: AsyncExitStack, *, incoming: bool) -> Vm:
         vmid, runtime = plan.vmid, self._runtime
         folder = runtime.folder(vmid)
         await self._release_devices(vmid)
@@ -104,7 +111,7 @@ class Lifecycle(Agent):
         opened = open_needs(needs(plan, host), lambda name: runtime.socket(vmid, name))
         try:
             tpm_handle = await self._start_tpm(plan, opened, walls)
-            argv = [str(host.emulator.binary), *render_argv(plan, host, opened.numbers)[1:]]
+            argv = [str(host.emulator.binary), *render_argv(plan, host, opened.numbers, incoming=incoming)[1:]]
             handle = await confined.start(argv, walls, log=log, inherit=opened.all())
         except HostFailure as error:
             raise _failed(vmid, log, error) from error
@@ -160,8 +167,10 @@ class Lifecycle(Agent):
             greeting.cancel()
             end.cancel()
 
-    async def _begin(self, vm: Vm, plan: VmPlan, *, paused: bool) -> None:
+    async def _begin(self, vm: Vm, plan: VmPlan, *, paused: bool, memory: int | None) -> None:
         try:
+            if memory is not None:
+                await migration.receive(vm, memory)
             for command, arguments in startup_commands(plan):
                 await vm.monitor.execute(command, arguments, deadline=CHANGE_DEADLINE)
             state = await ask_state(vm)
@@ -248,8 +257,9 @@ class Lifecycle(Agent):
         await ask_state(vm)
 
     async def resume(self, vmid: int) -> None:
-        """Let the virtual CPUs go on, also after an input/output error."""
+        """Let the virtual CPUs go on, also after an input/output error, or when its memory was being saved."""
         vm = self._runtime.require(vmid)
+        await migration.give_up(vm)
         if vm.state == "guest-panicked":
             # QEMU lets only a reset machine leave this state.
             await vm.monitor.execute("system_reset", deadline=CHANGE_DEADLINE)
@@ -272,13 +282,13 @@ class Lifecycle(Agent):
         except (HostFailure, TimeoutError):
             if not vm.handle.alive():
                 return None
-            return _status(vm, "unknown")
-        return _status(vm, vm.state)
+            return status_of(vm, "unknown")
+        return status_of(vm, vm.state)
 
     def known_status(self, vmid: int) -> VmStatus | None:
         """What events told last."""
         vm = self._runtime.find(vmid)
-        return None if vm is None else _status(vm, vm.state or "unknown")
+        return None if vm is None else status_of(vm, vm.state or "unknown")
 
     async def wait_stopped(self, vmid: int) -> None:
         """Return once the VM does not run."""
@@ -304,49 +314,6 @@ class Lifecycle(Agent):
     def forget(self, vmid: int) -> None:
         """Remove what QEMU said: a later VM of the same number begins with none of it."""
         self._runtime.log(vmid).unlink(missing_ok=True)
-
-
-async def ask_figures(vm: Vm) -> None:
-    """Disk counters, memory and virtual CPUs, noted in the VM. Raises HostFailure, DeadlineExceeded."""
-    vm.disks = _disks(await vm.monitor.execute("query-blockstats"))
-    vm.vcpus = len(await vm.monitor.execute("query-cpus-fast"))
-    with contextlib.suppress(CommandRefused):
-        vm.balloon = int((await vm.monitor.execute("query-balloon"))["actual"])
-        answer = await vm.monitor.execute("qom-get", {"path": BALLOON, "property": "guest-stats"})
-        figures: Mapping[str, int] = answer["stats"]
-        free, total = figures.get("stat-free-memory", -1), figures.get("stat-total-memory", -1)
-        # The driver's "unknown" is all bits set, which JSON shows as -1 or as 2^64-1.
-        vm.guest_memory = (free, total) if 0 <= free < 2**63 and 0 < total < 2**63 else None
-
-
-def _disks(answer: list[Mapping[str, object]]) -> dict[str, DiskCounters]:
-    found = {}
-    for row in answer:
-        # A drive has a name by its device; nodes below it count on their own.
-        name = str(row.get("qdev") or row.get("device") or row.get("node-name") or "")
-        key = name.removeprefix("/machine/peripheral/").split("/")[0].removeprefix("drive-")
-        stats = row.get("stats")
-        if key and isinstance(stats, dict):
-            found[key] = DiskCounters(
-                stats["rd_bytes"], stats["wr_bytes"], stats["rd_operations"], stats["wr_operations"]
-            )
-    return found
-
-
-def _status(vm: Vm, state: str) -> VmStatus:
-    free, total = vm.guest_memory or (None, None)
-    return VmStatus(
-        state=state,
-        accelerator=vm.launched.accelerator,
-        machine=vm.launched.machine,
-        qemu=vm.launched.qemu,
-        balloon=vm.balloon,
-        guest_free=free,
-        guest_total=total,
-        vcpus=vm.vcpus,
-        disks=vm.disks,
-        error=vm.error,
-    )
 
 
 def _walls(plan: VmPlan, host: HostFacts, cgroups: list[str]) -> Walls:

@@ -52,10 +52,13 @@ def needs(plan: VmPlan, host: HostFacts) -> list[Need]:
     return found
 
 
-def render_argv(plan: VmPlan, host: HostFacts, fds: Mapping[str, Sequence[int]]) -> list[str]:
+def render_argv(
+    plan: VmPlan, host: HostFacts, fds: Mapping[str, Sequence[int]], *, incoming: bool = False
+) -> list[str]:
     """The argument list, from QEMU's own path on. `fds` has the numbers of what `needs` names.
 
-    Raises InvalidParameter or NotSupported, which name the option.
+    `incoming`: it is to wait for the state that it begins with. Raises InvalidParameter or NotSupported, which name the
+    option.
     """
     refuse(plan.config)
     sets, opened = _descriptor_sets(plan, host, fds)
@@ -75,6 +78,7 @@ def render_argv(plan: VmPlan, host: HostFacts, fds: Mapping[str, Sequence[int]])
     ]
     for device in devices(plan, host):
         argv += ["-device", json_text(device)]
+    argv += ["-incoming", "defer"] if incoming else []
     return argv + _own_arguments(plan.config)
 
 
