@@ -5,7 +5,7 @@
     images/<vmid>/vm-<vmid>-disk-<n>.raw                 a VM's disk, whose copies share its blocks
 
 A container's size is a limit where the file system has quotas enabled, else it is told and not enforced. With `nocow`,
-disks are written in place: faster, without checksums, and their copies and snapshots are whole.
+images are written in place: faster, without checksums. What they share with a copy is still written elsewhere, once.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from bastide.storage.folder_storage import FolderStorage
 from bastide.storage.names import VolumeName
 
 _IN_PLACE = ".nocow"
+_IMAGES = frozenset({".raw", ".qcow2", ".vmdk"})
 
 
 class BtrfsStorage(FolderStorage):
@@ -47,14 +48,14 @@ class BtrfsStorage(FolderStorage):
             raise HostFailure(f"unable to activate storage '{self.config.storage}': {self._path} is not on btrfs")
         self._groups = btrfs.quotas(self._path)
         if self.config.nocow:
-            self._reflink = False
             filesystems.make_folder(self._path / _IN_PLACE, 0o700)
             btrfs.forgo_copies(self._path / _IN_PLACE)
 
-    def _temporary(self, parsed: VolumeName) -> Path:
-        path = super()._temporary(parsed)
-        # New files have the attributes of the folder that they are made in, and keep them.
-        in_place = self.config.nocow and parsed.content == "images"
+    def _passing_file(self, name: str) -> Path:
+        path = super()._passing_file(name)
+        # New files have the attributes of the folder that they are made in, and keep them. Only files that are alike
+        # in this share blocks.
+        in_place = self.config.nocow and path.suffix in _IMAGES
         return self._path / _IN_PLACE / path.name if in_place else path
 
     def _incoming(self) -> list[Path]:
