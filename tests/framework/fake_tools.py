@@ -98,14 +98,18 @@ class FakeTools:
         for entry in mounts() if over else ():
             if entry.source in over:
                 subprocess.run(["sync", "-f", str(entry.target)], check=True)
-        subprocess.run(["cp", "--sparse=always", str(source), str(target)], check=True)
+        if self.dry:
+            self.make(target, source.stat().st_size)
+        else:
+            subprocess.run(["cp", "--sparse=always", str(source), str(target)], check=True)
 
     def _blkdiscard(self, argv: list[str]) -> str:
         given = options(argv, {"--step", "--offset", "--length"})
         path, start, length = Path(given[""][-1]), int(given.get("--offset", ["0"])[0]), int(given["--length"][0])
-        with path.open("r+b") as file:
-            file.seek(start)
-            file.write(bytes(length))
+        if not self.dry:
+            with path.open("r+b") as file:
+                file.seek(start)
+                file.write(bytes(length))
         return ""
 
 

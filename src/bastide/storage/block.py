@@ -212,7 +212,6 @@ class Block:
             temporary = self._temporary()
             try:
                 yield temporary
-                await finished(self.pool.release(temporary))
                 await finished(self.pool.rename(temporary, name))
             except BaseException:
                 await finished(self._throw_away(temporary))
@@ -229,7 +228,6 @@ class Block:
         """Let a piece take the place of another, which may be gone; a restart finishes it. Not to be cancelled."""
         ready = f"bastide-swap-{self._host}-{_RUN}-{name}"
         await self.pool.remove(ready)
-        await self.pool.release(temporary)
         await self.pool.rename(temporary, ready)
         try:
             await self._finish_swap(ready, name, there=name in await self._pieces())

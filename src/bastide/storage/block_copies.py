@@ -124,7 +124,6 @@ class BlockStorage(BlockContainers):
                 if target.piece in pieces:
                     raise AlreadyExists(f"volume '{self._volid(target)}' already exists")
                 await self._unmount(parsed.piece)
-                await finished(self.pool.release(parsed.piece))
                 await finished(self.pool.rename(parsed.piece, target.piece))
             elif target.piece not in pieces:
                 raise NotFound(f"volume '{self._volid(parsed)}' does not exist")

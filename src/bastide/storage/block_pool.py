@@ -64,7 +64,7 @@ class Pool(Protocol):
         """Remove a piece with its snapshots, or alone where they can be without it; gone is fine. Raises WrongState."""
 
     async def rename(self, old: str, new: str) -> None:
-        """Give a piece another name. Raises AlreadyExists."""
+        """Give a piece that nothing has open another name; a device of the old name is none. Raises AlreadyExists."""
 
     async def grow(self, name: str, size: int) -> None:
         """Grow a piece, also one in use. Raises NoSpace."""
