@@ -33,7 +33,8 @@ LVS = """
           {
               "lv": [
                   {"lv_name":"vm-100-disk-0", "lv_size":"16777216", "lv_attr":"Vwi-a-tz--", "origin":"",
-                   "pool_lv":"data", "data_percent":"12.50", "metadata_percent":"", "lv_time":"1795752011", "lv_tags":"pve-vm-100,x"},
+                   "pool_lv":"data", "data_percent":"12.50", "metadata_percent":"",
+                   "lv_time":"1795752011", "lv_tags":"pve-vm-100,x"},
                   {"lv_name":"root", "lv_size":"4194304", "lv_attr":"-wi-ao----", "origin":"", "pool_lv":"",
                    "data_percent":"", "metadata_percent":"", "lv_time":"1795752011", "lv_tags":""}
               ]
