@@ -9,10 +9,11 @@ from bastide.api.lists import index
 from bastide.api.qemu import SkipLock
 from bastide.api.routing import Branch, Call, NotBuilt
 from bastide.api.shutdowns import end_shutdowns
+from bastide.base.errors import InvalidParameter
 from bastide.model.types import NodeName, StorageId
 from bastide.model.vm_devices import Machine
 from bastide.operations import inspect
-from bastide.operations.vm import power
+from bastide.operations.vm import hibernate, memory, power
 
 _POWER = ("perm", "/vms/{vmid}", ("VM.PowerMgmt",))
 _LONGEST = 24 * 3600
@@ -75,11 +76,11 @@ class Reset(GuestPath):
 
 
 class Suspend(GuestPath):
-    """How a VM is paused: in memory."""
+    """How a VM is paused: in memory, or `todisk` on `statestorage`."""
 
     skiplock: SkipLock = None
-    statestorage: Annotated[StorageId | None, NotBuilt()] = None
-    todisk: Annotated[bool | None, NotBuilt()] = None
+    statestorage: StorageId | None = None
+    todisk: bool | None = None
 
 
 class Resume(GuestPath):
@@ -136,8 +137,18 @@ async def reboot(call: Call, p: Reboot) -> str:
 
 @branch.post("/suspend", Suspend, check=_POWER)
 async def suspend(call: Call, p: Suspend) -> str:
-    """Pause a VM; it stays in memory."""
-    return str(await power.suspend(call.rooms, call.identity, p.vmid))
+    """Pause a VM; it stays in memory, or its memory goes `todisk` and its process ends.
+
+    That needs VM.Config.Disk, and Datastore.AllocateSpace on the storage for the memory.
+    """
+    if not p.todisk:
+        if p.statestorage is not None:
+            raise InvalidParameter({"statestorage": "statestorage needs 'todisk'"})
+        return str(await power.suspend(call.rooms, call.identity, p.vmid))
+    await call.require(f"/vms/{p.vmid}", "VM.Config.Disk")
+    volid = await memory.memory_volume(call.rooms, await call.rooms.guests.get(p.vmid, "qemu"), "x", p.statestorage)
+    await call.require(f"/storage/{volid.storage}", "Datastore.AllocateSpace")
+    return str(await hibernate.suspend_to_disk(call.rooms, call.identity, p.vmid, p.statestorage))
 
 
 @branch.post("/resume", Resume, check=_POWER)

@@ -85,7 +85,7 @@ async def _delete_unreferenced(rooms: Rooms, vmid: int, task: Task) -> None:
 def _refuse(rooms: Rooms, guest: Guest, *, force: bool) -> None:
     if guest.config.get("protection"):
         raise WrongState(f"can't remove {guest.title} - protection mode enabled")
-    if guest.config.get("lock") not in (None, "destroyed"):
+    if guest.config.get("lock") not in (None, "destroyed", "suspended"):
         raise Locked(f"{guest.title.partition(' ')[0]} is locked ({guest.config['lock']})")
     if rooms.engine(guest).state(guest.vmid) is not GuestState.STOPPED and not force:
         raise WrongState(f"{guest.title} is running - destroy failed: stop it first")

@@ -13,6 +13,7 @@ from bastide.operations.ct import stillness as ct_stillness
 from bastide.operations.ct import template as ct_template
 from bastide.operations.destroy import erase
 from bastide.operations.rooms import Rooms
+from bastide.operations.vm import hibernate as vm_hibernate
 from bastide.operations.vm import snapshot as vm_snapshot
 from bastide.operations.vm import stillness as vm_stillness
 from bastide.operations.vm import template as vm_template
@@ -27,6 +28,7 @@ async def recover(rooms: Rooms) -> None:
     * running tasks of the dead daemon end as failed;
     * a guest whose creation was interrupted is removed, one whose deletion was interrupted is deleted to the end;
     * containers that were frozen for a moment go on, and VMs whose virtual CPUs were stopped for one;
+    * what was being suspended to disk runs on, or is suspended if its memory was whole;
     * snapshots that were being taken are undone, deletions and rollbacks and the making of templates carried on;
     * guests that were only there to be measured are removed;
     * volumes that an interrupted task had made and no guest uses are removed;
@@ -44,6 +46,7 @@ async def recover(rooms: Rooms) -> None:
             await ct_template.finish(rooms, guest.vmid)
         else:
             await snapshots.finish(rooms, guest, vm_snapshot.MEANS)
+            await vm_hibernate.finish(rooms, guest)
     await vm_template.finish(rooms)
     for guest in await compare_guests.left(rooms):
         await _remove(rooms, guest)

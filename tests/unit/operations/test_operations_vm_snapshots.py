@@ -28,7 +28,7 @@ from bastide.operations import snapshots
 from bastide.operations.destroy import destroy_guest
 from bastide.operations.recover import recover
 from bastide.operations.rooms import Rooms
-from bastide.operations.vm import agent, configure, power, snapshot, stillness
+from bastide.operations.vm import agent, configure, hibernate, power, snapshot, stillness
 from bastide.operations.vm.create import create_vm
 from framework.mortal import Died, Life
 from framework.vm_fakes import World
@@ -425,3 +425,83 @@ async def _is_sound(world: World, act: str, deadly: int) -> None:
         assert read(world, "100/vm-100-disk-1.raw") == b"first"
     elif names:
         assert await delete(world) == "OK", deadly
+
+
+async def suspend(world: World, rooms: Rooms | None = None) -> str:
+    rooms = rooms or world.rooms
+    return await end(rooms, await hibernate.suspend_to_disk(rooms, ROOT, 100))
+
+
+@pytest.mark.parametrize("again", [power.start, power.resume])
+async def test_a_vm_sleeps_on_the_disk(world: World, again: Any) -> None:
+    await create(world, start=True)
+    await configure.update_config(world.rooms, ROOT, 100, VmOptions.parse({"cores": "2"}))
+    before, volumes = await config(world), await world.volumes()
+    assert await suspend(world) == "OK"
+    asleep = await config(world)
+    assert (asleep["lock"], world.vms.running()) == ("suspended", frozenset())
+    assert str(asleep["vmstate"]).partition(":")[2] in await world.volumes() - volumes
+    with pytest.raises(Locked):
+        await configure.update_config(world.rooms, ROOT, 100, VmOptions.parse({"cores": "4"}))
+    with pytest.raises(Locked):
+        await snapshot.take_snapshot(world.rooms, ROOT, 100, "before")
+    assert await end(world.rooms, await again(world.rooms, ROOT, 100)) == "OK"
+    assert told(world, "start_from") == ["start_from"]
+    assert await config(world) == before
+    assert (await world.rooms.guests.get(100)).pending == {"cores": 2}
+    assert await world.volumes() == volumes
+
+
+async def test_a_sleeping_vm_can_be_destroyed(world: World) -> None:
+    await create(world, start=True)
+    assert await suspend(world) == "OK"
+    assert await end(world.rooms, await destroy_guest(world.rooms, ROOT, 100)) == "OK"
+    assert await world.volumes() == set()
+
+
+@pytest.mark.parametrize("fault", ["save_memory", "allocate_disk"])
+async def test_a_vm_that_cannot_sleep_runs_on(world: World, fault: str) -> None:
+    await create(world, start=True)
+    before, volumes = await config(world), await world.volumes()
+    (world.vms.fail_next if fault == "save_memory" else world.storage.faults)[fault] = NoSpace("full")  # type: ignore[index]
+    assert await suspend(world) == "full"
+    assert (await config(world), await world.volumes()) == (before, volumes)
+    assert world.vms.state(100) is GuestState.RUNNING
+
+
+async def test_memory_that_does_not_go_on_is_kept(world: World) -> None:
+    await create(world, start=True)
+    assert await suspend(world) == "OK"
+    asleep = await config(world)
+    world.vms.fail_next["start_from"] = HostFailure("no")
+    assert await end(world.rooms, await power.start(world.rooms, ROOT, 100)) == "no"
+    assert await config(world) == asleep
+    assert await end(world.rooms, await power.start(world.rooms, ROOT, 100)) == "OK"
+
+
+@pytest.mark.parametrize("act", ["suspend", "resume"])
+async def test_a_daemon_that_dies_while_a_vm_falls_asleep_or_wakes(tmp_path: Path, act: str) -> None:
+    deadly, dead = 0, True
+    while dead:
+        world = await World.make(tmp_path / str(deadly))
+        await create(world, start=True, scsi0="local:0.001")
+        volumes = await world.volumes()
+        if act == "resume":
+            assert await suspend(world) == "OK"
+        life = Life(deadly)
+        with contextlib.suppress(Died):
+            rooms = world.daemon(life)
+            await (suspend(world, rooms) if act == "suspend" else end(rooms, await power.resume(rooms, ROOT, 100)))
+        dead = life.dead
+        await recover(world.rooms)
+        asleep = (await config(world)).get("lock") == "suspended"
+        assert asleep == (world.vms.state(100) is GuestState.STOPPED), deadly
+        if asleep:
+            assert await end(world.rooms, await power.start(world.rooms, ROOT, 100)) == "OK", deadly
+        assert world.vms.state(100) is GuestState.RUNNING, deadly
+        assert "lock" not in await config(world), deadly
+        assert await world.volumes() == volumes, deadly
+        assert await suspend(world) == "OK", deadly
+        deadly += 1
+        assert deadly < 60
+    assert deadly > 10

@@ -17,9 +17,9 @@ from bastide.operations.rooms import Rooms
 from bastide.operations.vm import cloudinit
 from bastide.operations.vm.create import choose_uid, discard
 from bastide.operations.vm.identity import RENEWED_INSIDE, with_new_identity
-from bastide.operations.vm.snapshot import Disk, Taking, check_new, disks_of, prepare
+from bastide.operations.vm.snapshot import Taking, check_new, prepare
 from bastide.operations.vm.template import is_base
-from bastide.operations.vm.volumes import cloudinit_drive, progress
+from bastide.operations.vm.volumes import Disk, cloudinit_drive, disks_of, progress
 from bastide.storage.protocol import CloneStorage
 from bastide.tasks.locks import HeldLock
 from bastide.tasks.tasks import Task

@@ -114,7 +114,7 @@ def hashed_password(options: VmOptions) -> VmOptions:
 def _check_current(guest: Guest, digest: str | None) -> None:
     if digest is not None and digest != guest.digest:
         raise Conflict("detected modified configuration - file changed by other user? Try again.")
-    if guest.config.get("lock") in ("create", "destroyed"):
+    if guest.config.get("lock") in ("create", "destroyed", "suspending", "suspended"):
         raise Locked(f"VM is locked ({guest.config['lock']})")
 
 

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from bastide.base.errors import DeadlineExceeded, Locked, WrongState
-from bastide.base.ids import Upid, VolumeId
+from bastide.base.ids import Upid
 from bastide.guest.vm_protocol import VmPlan
 from bastide.host import disk_image
 from bastide.model.access import Identity
@@ -15,23 +15,29 @@ from bastide.operations import hooks
 from bastide.operations.interfaces import check_interfaces
 from bastide.operations.pending import apply_pending
 from bastide.operations.rooms import Rooms
-from bastide.operations.vm import cloudinit
+from bastide.operations.vm import cloudinit, hibernate
+from bastide.operations.vm.memory import Memory
 from bastide.operations.vm.plan import vm_plan
 from bastide.operations.vm.ports import ports
 from bastide.tasks.tasks import Task
 
 _SHUTDOWN_SECONDS = 60.0
 _START_SECONDS = 30.0
+_GOING_ON = ("qmstart", "qmresume")
+"""What may be done with a VM that is suspended to disk."""
 
 
 async def start(rooms: Rooms, by: Identity, vmid: int, *, timeout: float | None = None) -> Upid:
-    """Start a VM, within `timeout` seconds. Raises NotFound; WrongState when it runs already."""
+    """Start a VM, within `timeout` seconds; one that was suspended to disk goes on.
+
+    Raises NotFound; WrongState when it runs already, or is a template.
+    """
 
     async def work(rooms: Rooms, guest: Guest, task: Task) -> None:
         limit = timeout or max(_START_SECONDS, VmConfig.parse(guest.config).memory_mib / 256)
         try:
             async with asyncio.timeout(limit):
-                await start_locked(rooms, guest, task)
+                await (go_on if hibernate.is_suspended(guest) else start_locked)(rooms, guest, task)
         except TimeoutError:
             raise DeadlineExceeded(f"VM {vmid} did not start within {limit:g} seconds") from None
 
@@ -92,7 +98,10 @@ async def suspend(rooms: Rooms, by: Identity, vmid: int) -> Upid:
 async def resume(rooms: Rooms, by: Identity, vmid: int) -> Upid:
     """Let a paused VM go on: one that was suspended, slept, or stopped at an input/output error."""
 
-    async def work(rooms: Rooms, guest: Guest, _task: Task) -> None:
+    async def work(rooms: Rooms, guest: Guest, task: Task) -> None:
+        if hibernate.is_suspended(guest) and rooms.vms.state(guest.vmid) is GuestState.STOPPED:
+            await go_on(rooms, guest, task)
+            return
         _require_running(rooms, guest)
         status = await rooms.vms.status(guest.vmid)
         if status is not None and status.state == "suspended":
@@ -103,12 +112,12 @@ async def resume(rooms: Rooms, by: Identity, vmid: int) -> Upid:
     return await _task(rooms, by, vmid, "qmresume", work)
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What a running VM's memory was kept as: the volume, and the machine type that it belongs to."""
-
-    volid: VolumeId
-    machine: str | None
+async def go_on(rooms: Rooms, guest: Guest, task: Task) -> None:
+    """Let a VM that was suspended to disk, whose lock the task holds, go on where it was; its memory's volume goes."""
+    memory = hibernate.memory_of(guest)
+    task.log(f"resuming {guest.title} from '{memory.volid}'")
+    await start_locked(rooms, guest, task, memory)
+    await hibernate.forget(rooms, guest.vmid, task)
 
 
 async def start_locked(rooms: Rooms, guest: Guest, task: Task, memory: Memory | None = None) -> None:
@@ -117,7 +126,8 @@ async def start_locked(rooms: Rooms, guest: Guest, task: Task, memory: Memory | 
         raise WrongState(f"VM {guest.vmid} already running")
     if guest.is_template:
         raise WrongState(f"you can't start VM {guest.vmid}: it is a template")
-    guest = await apply_pending(rooms, guest, task)
+    if memory is None:
+        guest = await apply_pending(rooms, guest, task)
     config = VmConfig.parse(guest.config)
     cards = ports(config)
     await check_interfaces(rooms, cards)
@@ -165,7 +175,9 @@ async def stop_locked(rooms: Rooms, guest: Guest, task: Task) -> None:
 async def tidy_stopped(rooms: Rooms, guest: Guest, task: Task | None) -> None:
     """What follows every stop, also one from inside, once: apply what waited, run the hook."""
     if await rooms.vms.cleanup(guest.vmid):
-        guest = await apply_pending(rooms, guest, task)
+        # Memory goes on with the devices that it had.
+        if not hibernate.is_suspended(guest):
+            guest = await apply_pending(rooms, guest, task)
         await hooks.run_hook(rooms, guest, "post-stop", task)
 
 
@@ -193,7 +205,7 @@ async def _task(
     async def work(task: Task) -> None:
         async with rooms.locks.hold(vmid, task.upid, kind.removeprefix("qm")):
             guest = await rooms.guests.get(vmid)
-            if guest.config.get("lock"):
+            if guest.config.get("lock") and not (kind in _GOING_ON and hibernate.is_suspended(guest)):
                 raise Locked(f"VM is locked ({guest.config['lock']})")
             await act(rooms, guest, task)
 

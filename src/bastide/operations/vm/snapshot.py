@@ -1,9 +1,6 @@
 """Snapshots of VMs: all disks at one point, of a running VM with its memory if that is asked, and the way back."""
 
-import asyncio
-import os
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -11,18 +8,16 @@ from typing import Any, cast
 from bastide.base.errors import BastideError, NotFound, NotSupported
 from bastide.base.ids import Upid, VolumeId
 from bastide.base.units import MIB
-from bastide.host import disk_image
 from bastide.model.access import Identity
 from bastide.model.guest import Guest, GuestState
-from bastide.model.record import Scalar
 from bastide.model.snapshot import Snapshot
-from bastide.model.storage import VolumeFormat
 from bastide.model.vm import VmConfig
 from bastide.operations import snapshots
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm import power, stillness
+from bastide.operations.vm.memory import Memory, make_memory_volume, memory_volume, save_memory, sync
 from bastide.operations.vm.ports import ports
-from bastide.operations.vm.volumes import CLOUDINIT
+from bastide.operations.vm.volumes import disks_of
 from bastide.operations.volumes import delete_volumes
 from bastide.storage.protocol import SnapshotStorage
 from bastide.tasks.locks import HeldLock
@@ -30,19 +25,6 @@ from bastide.tasks.tasks import Task
 
 _SMALL = 64 * MIB
 """What may be copied while a guest stands still: EFI variables, the state of a TPM."""
-
-_DEVICES = 500 * MIB
-"""What the state of the devices may take, beside twice the memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """A volume that snapshots and clones are made of: its key, and what its storage says of it. `size` in bytes."""
-
-    key: str
-    volid: VolumeId
-    form: VolumeFormat
-    size: int
 
 
 @dataclass(slots=True)
@@ -90,7 +72,7 @@ async def roll_back(rooms: Rooms, by: Identity, vmid: int, name: str, *, start: 
             guest = await snapshots.roll_back(rooms, await rooms.guests.get(vmid, "qemu"), name, MEANS, task)
             snapshot = guest.snapshots[name]
             if snapshot.vmstate is not None:
-                memory = power.Memory(VolumeId.parse(snapshot.vmstate), snapshot.machine)
+                memory = Memory(VolumeId.parse(snapshot.vmstate), snapshot.machine)
                 await power.start_locked(rooms, guest, task, memory)
                 return
             if "vmgenid" in guest.config:
@@ -153,56 +135,6 @@ async def prepare(rooms: Rooms, guest: Guest, taking: Taking) -> Snapshot:
         await snapshots.take_volumes(rooms, snapshot)
     taking.task.log(f"took snapshot '{taking.name}' of {len(snapshot.volumes)} volumes")
     return snapshot
-
-
-async def disks_of(rooms: Rooms, config: Mapping[str, Scalar]) -> list[Disk]:
-    """The disks of a configuration without CD-ROMs and the configuration drive.
-
-    Raises NotSupported for a device of the host's, NotFound for a volume that is gone.
-    """
-    found = []
-    for key, volume in VmConfig.parse(config).volumes():
-        if volume.file == "none" or getattr(volume, "media", None) == "cdrom" or CLOUDINIT.search(volume.file):
-            continue
-        if volume.file.startswith("/"):
-            raise NotSupported(f"{key} is a device of the host's: its state cannot be kept")
-        storage, name = await rooms.storages.resolve(volume.file)
-        info = await storage.info(name)
-        found.append(Disk(key, VolumeId.parse(volume.file), info.format, info.size))
-    return found
-
-
-async def memory_volume(rooms: Rooms, guest: Guest, label: str, storage_id: str | None = None) -> VolumeId:
-    """A name for the VM's memory: on the storage, its `vmstatestorage`, its first disk's storage, or `local`."""
-    disks = await disks_of(rooms, guest.config)
-    where = storage_id or guest.config.get("vmstatestorage") or next((disk.volid.storage for disk in disks), "local")
-    storage = await rooms.storages.disks(str(where))
-    return VolumeId(str(where), storage.disk_name(guest.vmid, f"state-{label}", "raw"))
-
-
-async def make_memory_volume(rooms: Rooms, guest: Guest, volid: VolumeId) -> None:
-    """Make room for the memory: twice of it, because what changes while it is written is written again."""
-    size = 2 * VmConfig.parse(guest.config).memory_bytes + _DEVICES
-    await (await rooms.storages.disks(volid.storage)).allocate_disk(volid.name, size)
-
-
-async def save_memory(
-    rooms: Rooms, guest: Guest, volid: VolumeId, at_rest: Callable[[], Awaitable[None]] | None = None
-) -> None:
-    """Write a running VM's memory to a volume, and let it stand: the caller lets it go on, or ends it.
-
-    `at_rest` is called at the point of the memory: what the disks hold then goes with it.
-    """
-    image = await (await rooms.storages.disks(volid.storage)).disk_image(volid.name)
-    with disk_image.opened_chain(image, writable=True) as (target,):
-        await rooms.vms.save_memory(guest.vmid, target, at_rest)
-
-
-async def sync(rooms: Rooms, volid: VolumeId) -> None:
-    """Bring what was written to a volume to the disk."""
-    image = await (await rooms.storages.disks(volid.storage)).disk_image(volid.name)
-    with disk_image.opened_chain(image, writable=True) as (target,):
-        await asyncio.to_thread(os.fsync, target)
 
 
 async def _memory_facts(rooms: Rooms, guest: Guest, name: str) -> dict[str, Any]:

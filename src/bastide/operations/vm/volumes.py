@@ -3,16 +3,18 @@
 import asyncio
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from bastide.base import units
-from bastide.base.errors import InvalidParameter, NotFound
+from bastide.base.errors import InvalidParameter, NotFound, NotSupported
 from bastide.base.ids import VolumeId
 from bastide.host import disk_image
+from bastide.model.record import Scalar
 from bastide.model.storage import Volume as StoredVolume
+from bastide.model.storage import VolumeFormat
 from bastide.model.vm import VmConfig, VmOptions
 from bastide.model.vm_disks import EfiDisk, TpmState, Volume
 from bastide.operations.bases import Source, Target, disk_from_base
@@ -55,6 +57,16 @@ class NewDisk:
     size: int
     purpose: Purpose
     source: ImageSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A volume that snapshots and clones are made of: its key, and what its storage says of it. `size` in bytes."""
+
+    key: str
+    volid: VolumeId
+    form: VolumeFormat
+    size: int
 
 
 async def plan_disks(
@@ -219,6 +231,23 @@ def with_size(config: VmConfig, key: str, size: int) -> VmConfig:
     """The configuration with a volume's size in its option."""
     volume = dict(config.volumes())[key]
     return VmConfig.parse({**config.to_text(), key: str(volume.model_copy(update={"size": units.format_size(size)}))})
+
+
+async def disks_of(rooms: Rooms, config: Mapping[str, Scalar]) -> list[Disk]:
+    """The disks of a configuration without CD-ROMs and the configuration drive.
+
+    Raises NotSupported for a device of the host's, NotFound for a volume that is gone.
+    """
+    found = []
+    for key, volume in VmConfig.parse(config).volumes():
+        if volume.file == "none" or getattr(volume, "media", None) == "cdrom" or CLOUDINIT.search(volume.file):
+            continue
+        if volume.file.startswith("/"):
+            raise NotSupported(f"{key} is a device of the host's: its state cannot be kept")
+        storage, name = await rooms.storages.resolve(volume.file)
+        info = await storage.info(name)
+        found.append(Disk(key, VolumeId.parse(volume.file), info.format, info.size))
+    return found
 
 
 def cloudinit_drive(config: VmConfig) -> tuple[str, VolumeId] | None:
