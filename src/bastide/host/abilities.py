@@ -7,7 +7,6 @@ Sources: cgroups(7), netlink(7), rtnetlink(7), linux/netfilter/nf_tables.h, ioct
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import socket
 import struct
@@ -24,7 +23,6 @@ from bastide.host.filesystems import mounts
 T = TypeVar("T")
 
 CGROUPS = Path("/sys/fs/cgroup")
-_FICLONE = 0x40049409
 _TIME_ERROR = 5
 _NLM_REQUEST_ACK = 0x1 | 0x4
 _NLM_CREATE_EXCL = 0x400 | 0x200
@@ -156,27 +154,6 @@ def _ask(family: int, kind: int, flags: int, body: bytes) -> str | None:
         return None
     code = -struct.unpack_from("=i", answer, 16)[0]
     return os.strerror(code) if code else None
-
-
-def reflink(folder: Path) -> bool:
-    """Whether files below the folder can be copied by sharing their blocks. Tried with two files without a name."""
-    flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
-    try:
-        source = os.open(folder, flags, 0o600)
-    except OSError:
-        return False
-    try:
-        target = os.open(folder, flags, 0o600)
-        try:
-            os.write(source, bytes(4096))
-            fcntl.ioctl(target, _FICLONE, source)
-        finally:
-            os.close(target)
-    except OSError:
-        return False
-    finally:
-        os.close(source)
-    return True
 
 
 def knows_filesystem(name: str) -> bool:

@@ -11,10 +11,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from bastide.base.errors import BastideError
+from bastide.base.errors import BastideError, HostFailure
 from bastide.base.layout import Layout
 from bastide.base.units import GIB
-from bastide.host import abilities, doctor_vms, facts, idmap, quota, run, sampling, sysctl
+from bastide.host import abilities, btrfs, doctor_vms, facts, idmap, overlay, quota, reflink, run, sampling, sysctl
 from bastide.host.checks import Check, Checks
 from bastide.host.filesystems import mount_of, mounts
 
@@ -272,16 +272,30 @@ def _filesystem(layout: Layout) -> Checks:
             f"{kind} without project quotas: a container with a size gets an ext4 image of its own",
             "Mount with prjquota (ext4: tune2fs -O project,quota) to keep them as folders.",
         )
-    if abilities.reflink(folder):
-        yield Check("copies", "ok", f"{kind} shares blocks between copies (reflink)")
-    else:
-        yield Check("copies", "ok", f"{kind} copies every block", "btrfs, or xfs with reflink, makes copies at once.")
-    if abilities.knows_filesystem("overlay"):
-        yield Check("overlay", "ok", "the kernel has overlayfs")
-    else:
-        yield Check(
-            "overlay", "warn", "the kernel has no overlayfs: nested container engines are slow", "modprobe overlay"
+    yield _sharing(folder, kind)
+
+
+def _sharing(folder: Path, kind: str) -> Check:
+    """By what means guests in a folder share their base, snapshots and clones what has not changed."""
+    name = "copy-on-write"
+    if btrfs.is_btrfs(folder):
+        return Check(name, "ok", f"{kind}: containers are snapshots of subvolumes, disks share blocks (reflink)")
+    if _shares_blocks(folder):
+        return Check(name, "ok", f"{kind}: guests, snapshots and clones share blocks (reflink)")
+    better = "On btrfs, or XFS with reflink, snapshots of containers copy nothing either."
+    if overlay.supported():
+        return Check(
+            name, "ok", f"{kind}: containers are overlays over their base, disks have it as backing file", better
         )
+    shown = f"{kind}: disks have their base as backing file, but containers are copied: no overlayfs with mapped owners"
+    return Check(name, "warn", shown, f"Use Linux 5.19 or newer with overlayfs (modprobe overlay). {better}")
+
+
+def _shares_blocks(folder: Path) -> bool:
+    try:
+        return reflink.supported(folder)
+    except HostFailure:
+        return False  # only root may try
 
 
 def _memory() -> Checks:
