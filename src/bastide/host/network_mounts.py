@@ -45,9 +45,9 @@ def nfs_source(server: str, export: str) -> str:
 
 
 def cifs_source(server: str, share: str, subdir: str | None = None) -> str:
-    """`//server/share/subdir`."""
+    """`//server/share/subdir`; mount.cifs resolves the server as it stands, an IPv6 address without brackets."""
     below = subdir.strip("/") if subdir else ""
-    return f"//{bracketed(server)}/{share}" + (f"/{below}" if below else "")
+    return f"//{server.strip('[]')}/{share}" + (f"/{below}" if below else "")
 
 
 def nfs(source: str, target: Path, options: str | None = None) -> list[str]:

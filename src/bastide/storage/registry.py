@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import posixpath
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -162,7 +163,7 @@ class Storages:
         _check(config, given)
         async with self._changing, AsyncExitStack() as undo:
             if await self._store.get(f"storage/{config.storage}") is not None:
-                raise AlreadyExists(f"storage ID '{config.storage}' already exists")
+                raise _taken(config)
             await self._check_place(config)
             undo.callback(secrets.forget, self._layout, config.storage)
             for secret, text in given.items():
@@ -174,7 +175,7 @@ class Storages:
             try:
                 entry = await self._store.put(f"storage/{config.storage}", _dump(config), ABSENT)
             except Conflict:
-                raise AlreadyExists(f"storage ID '{config.storage}' already exists") from None
+                raise _taken(config) from None
             # It has found out what it can do here.
             self._cache[config.storage] = (entry.revision, storage)
             undo.pop_all()
@@ -286,7 +287,8 @@ class Storages:
 
     async def _check_place(self, config: StorageConfig) -> None:
         for other in await self.all():
-            same_folder = config.path and (other.config.path or "").rstrip("/") == config.path.rstrip("/")
+            paths = [posixpath.normpath(path) for path in (config.path, other.config.path) if path]
+            same_folder = len(paths) == 2 and paths[0].strip("/") == paths[1].strip("/")
             if same_folder or other.config.place == config.place:
                 key, what = ("path", "folder") if same_folder else (TYPES[config.type].place[0], "place")
                 raise InvalidParameter({key: f"storage '{other.config.storage}' uses this {what} already"})
@@ -297,6 +299,11 @@ async def _detach(storage: Storage) -> None:
     if isinstance(storage, AttachedStorage):
         with contextlib.suppress(BastideError):
             await storage.detach()
+
+
+def _taken(config: StorageConfig) -> AlreadyExists:
+    # Proxmox VE says "already defined", which clients match on; the rest of our own texts says "already exists".
+    return AlreadyExists(f"storage ID '{config.storage}' already defined: it already exists")
 
 
 def entry_digest(text: str) -> str:
@@ -311,9 +318,9 @@ def _dump(config: StorageConfig) -> str:
 def _changed(values: Mapping[str, Any], changes: Mapping[str, Any], removed: set[str]) -> StorageConfig:
     """The record with changes. Raises InvalidParameter for what cannot be changed."""
     keys = TYPES[values["type"]]
-    wrong = dict.fromkeys(keys.unchangeable & (set(changes) | removed), "can't be changed")
+    wrong = dict.fromkeys(removed - keys.keys - keys.secrets, "property is not defined in schema")
     wrong |= dict.fromkeys(removed & set(changes), "set and deleted at the same time")
-    wrong |= dict.fromkeys(removed - keys.keys - keys.secrets, "property is not defined in schema")
+    wrong |= dict.fromkeys(keys.unchangeable & (set(changes) | removed), "can't be changed")
     if wrong:
         raise InvalidParameter(wrong)
     return StorageConfig.parse({**{key: value for key, value in values.items() if key not in removed}, **changes})
