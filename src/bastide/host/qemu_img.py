@@ -184,7 +184,8 @@ def _source(source: Path | int | DiskImage, form: str) -> Iterator[_Source]:
         if isinstance(source, DiskImage):
             files = stack.enter_context(disk_image.opened_chain(source))
             forms = [str(link.format) for link in disk_image.links(source)]
-            options = [] if source.inside is None else ["-l", f"snapshot.name={_plain(source.inside)}"]
+            # A running VM may have the image open (-U): nothing of a snapshot changes as long as it is there.
+            options = [] if source.inside is None else ["-U", "-l", f"snapshot.name={_plain(source.inside)}"]
             size = disk_image.check_link(files[0], source).virtual_size
         else:
             files = [source if isinstance(source, int) else stack.enter_context(disk_image.opened(source))]
