@@ -13,13 +13,13 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 AT_ONCE = 10
 
 
-def _begin(host: Host, template: str) -> dict[int, str]:
-    """{vmid: upid} of ten creates."""
+def _begin(host: Host, template: str, count: int = AT_ONCE) -> dict[int, str]:
+    """{vmid: upid} of creates."""
     return {
         vmid: str(
             host.post(f"/nodes/{host.node}/lxc", vmid=vmid, ostemplate=template, unprivileged=1, rootfs="local:1")
         )
-        for vmid in [host.new_vmid() for _ in range(AT_ONCE)]
+        for vmid in [host.new_vmid() for _ in range(count)]
     }
 
 
@@ -114,7 +114,7 @@ def test_a_template_that_is_broken_fails_every_create_and_leaves_nothing(own_hos
     whole = Path(host.root, "state/storage/template/cache", host.template().rpartition("/")[2])
     broken = whole.with_name("broken_1_amd64.tar.zst")
     broken.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    for upid in _begin(host, f"local:vztmpl/{broken.name}").values():
+    for upid in _begin(host, f"local:vztmpl/{broken.name}", 3).values():
         with pytest.raises(TaskFailed, match=r"cannot be read|truncated"):
             host.wait(upid)
     assert host.get(f"/nodes/{host.node}/lxc") == []
