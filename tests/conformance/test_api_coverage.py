@@ -18,12 +18,12 @@ BRANCHES = (
 
 NOT_YET = (
     # branches with issues of their own
-    r"/nodes/{node}/(vzdump|firewall|disks|ceph|sdn|apt|services|certificates|replication)",
+    r"/nodes/{node}/(vzdump|firewall|ceph|sdn|apt|services|certificates|replication)",
     r"/cluster/(ha|sdn|firewall|backup|backup-info|ceph|acme|config|jobs|mapping|metrics|notifications|replication|log|bulk-action|qemu)",
     r"/access/(tfa|openid)",
     r"/access/users/{userid}/(tfa|unlock-tfa)",
-    r"/nodes/{node}/lxc/{vmid}/(firewall|migrate|remote_migrate|mtunnel|mtunnelwebsocket|snapshot|clone|template|move_volume|spiceproxy)",
-    r"/nodes/{node}/qemu/{vmid}/(firewall|migrate|remote_migrate|mtunnel|mtunnelwebsocket|snapshot|clone|template|backup)",
+    r"/nodes/{node}/lxc/{vmid}/(firewall|migrate|remote_migrate|mtunnel|mtunnelwebsocket|spiceproxy)",
+    r"/nodes/{node}/qemu/{vmid}/(firewall|migrate|remote_migrate|mtunnel|mtunnelwebsocket|backup)",
     # methods of the node that act on the machine or other nodes
     r"/nodes/{node}/(config|dns|execute|hosts|journal|migrateall|netstat|query-oci-repo-tags|report|spiceshell"
     r"|startall|stopall|subscription|suspendall|syslog|termproxy|vncshell|vncwebsocket|wakeonlan)",
