@@ -18,6 +18,7 @@ from bastide.host.run import run
 
 _SMALLEST = re.compile(r"minimum size of the filesystem: (\d+)")
 _ESCAPE = re.compile(r"\\([0-7]{3})")
+_NEEDS_RECOVERY = 0x4
 _TOOL_DEADLINE = 600.0
 _COPY_DEADLINE = 24 * 3600.0
 
@@ -164,18 +165,35 @@ async def shrink_ext4(image: Path, size: int | None = None) -> int:
     return blocks * block
 
 
+async def settle_ext4(image: Path) -> None:
+    """Write what an image's journal still holds, if it was not unmounted: it could not be mounted to be read else.
+
+    Nothing has it mounted. Raises HostFailure.
+    """
+    features = int.from_bytes((await asyncio.to_thread(_superblock, image))[96:100], "little")
+    if features & _NEEDS_RECOVERY:
+        await check_ext4(image, whole=False)
+
+
 def ext4_block_size(image: Path) -> int:
-    """Bytes of a block, as the superblock says (the kernel's Documentation/filesystems/ext4/super.rst)."""
-    with translated(f"read {image.name}"):
-        descriptor = os.open(image, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            head = os.pread(descriptor, 60, 1024)
-        finally:
-            os.close(descriptor)
-    shift = int.from_bytes(head[24:28], "little") if head[56:58] == b"\x53\xef" else 99
+    """Bytes of a block, as the superblock says. Raises HostFailure."""
+    shift = int.from_bytes(_superblock(image)[24:28], "little")
     if shift > 6:
         raise HostFailure(f"{image.name} holds no ext4 file system")
     return 1024 << shift
+
+
+def _superblock(image: Path) -> bytes:
+    """The first part of it (the kernel's Documentation/filesystems/ext4/super.rst)."""
+    with translated(f"read {image.name}"):
+        descriptor = os.open(image, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            head = os.pread(descriptor, 104, 1024)
+        finally:
+            os.close(descriptor)
+    if head[56:58] != b"\x53\xef":
+        raise HostFailure(f"{image.name} holds no ext4 file system")
+    return head
 
 
 async def grow_ext4(image: Path, size: int, *, checked: bool = False) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import secrets
 import time
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ RUN = secrets.token_hex(8)
 _NO_SPACE = StorageUsage(active=False, total=0, used=0, available=0)
 _SUPPORTED = frozenset({*FILE_CONTENTS, "images", "rootdir"})
 _PARTIAL_SECONDS = 24 * 3600
+
+_BASE = re.compile(r"([0-9a-f]{16})\.(?:subvol|raw|disk\.raw)")
 
 SNAPSHOTS = ".snapshots"
 """Suffix of the folder beside a volume that holds its snapshots."""
@@ -99,6 +102,14 @@ class Folder:
     def _base_path(self, key: str, form: str) -> Path:
         """Where a base that belongs to no guest lies: `.subvol`, `.raw` (a file system), `.disk.raw`."""
         return self._path / ".base" / f"{check_key(key)}{form}"
+
+    def _bases(self) -> list[tuple[str, Path]]:
+        """The bases that belong to no guest, by their keys."""
+        try:
+            paths = [*(self._path / ".base").iterdir()]
+        except FileNotFoundError:
+            return []
+        return [(match[1], path) for path in paths if (match := _BASE.fullmatch(path.name)) is not None]
 
     def _trash(self, path: Path) -> Path:
         return self._path / ".trash" / f"{secrets.token_hex(8)}.{path.name}"[-255:]

@@ -7,7 +7,6 @@
 
 import asyncio
 import contextlib
-import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -19,8 +18,6 @@ from bastide.storage.folder_clones import FolderClones
 from bastide.storage.names import VolumeName, parse_name
 from bastide.storage.protocol import Progress
 
-_BASE = re.compile(r"([0-9a-f]{16})\.(?:subvol|raw|disk\.raw)")
-
 
 class FolderBases(FolderClones):
     """BaseStorage of a folder."""
@@ -29,7 +26,7 @@ class FolderBases(FolderClones):
 
     async def bases(self) -> Sequence[str]:
         """The keys of the bases that are there."""
-        return await self._bounded.call(lambda: sorted(key for key, _ in self._found()))
+        return await self._bounded.call(lambda: sorted(key for key, _ in self._bases()))
 
     @contextlib.asynccontextmanager
     async def making_base(self, key: str, size: int) -> AsyncIterator[Path]:
@@ -71,7 +68,7 @@ class FolderBases(FolderClones):
     async def from_base(self, key: str, name: str, size: int) -> None:
         """Make a guest's volume. Raises as the protocol says, NotSupported for a form that cannot be had of it."""
         parsed = parse_name(name)
-        found = await self._bounded.call(lambda: dict(self._found()).get(key))
+        found = await self._bounded.call(lambda: dict(self._bases()).get(key))
         if found is None:
             raise NotFound(f"base '{key}' does not exist")
         if parsed.base is not None or parsed.is_base or parsed.content not in ("images", "rootdir"):
@@ -84,24 +81,24 @@ class FolderBases(FolderClones):
         elif parsed.format == "raw" and found.suffix == ".raw" and self._reflink:
             async with self._new_volume(parsed, size) as temporary:
                 await _grown(found, temporary, size)
-        elif parsed.format in ("raw", "subvol"):
+        elif parsed.format in ("raw", "subvol") and self.layers:
             known = Below(key=key)
             async with self._new_volume(parsed, size, known) as temporary:
                 await self._make_layer(parsed, temporary, size, known)
         else:
-            raise NotSupported(f"'{name}' cannot hold a container's file system")
+            raise NotSupported(f"'{name}' shares nothing with a container's base here")
 
     async def drop_base(self, key: str) -> bool:
         """Remove a base; whether it is gone: one that volumes build on stays."""
         async with self._lock(f".base/{key}"):
-            found = await self._bounded.call(lambda: dict(self._found()).get(key))
+            found = await self._bounded.call(lambda: dict(self._bases()).get(key))
             if found is None:
                 return True
             if key in await self._bounded.call(self._building):
                 return False
             trash = self._trash(found)
             with filesystems.translated(f"remove the base '{key}'"):
-                found.rename(trash)
+                await self._bounded.call(lambda: found.rename(trash))
         await self._remove(trash)
         return True
 
@@ -119,6 +116,11 @@ class FolderBases(FolderClones):
                 await qemu_img.resize(temporary, "raw", size)
         else:
             raise NotSupported(f"a disk in the format '{parsed.format}' shares nothing with a base")
+
+    @property
+    def layers(self) -> bool:
+        """Whether a container of the usual form gets a layer over a base, because copies are none that share."""
+        return not (self._reflink if self.container_format == "raw" else self.shares_folders)
 
     async def _base_form(self) -> Literal["subvol", "raw"]:
         """What guests here can share: images where blocks are shared, folders where owners are mapped."""
@@ -138,7 +140,7 @@ class FolderBases(FolderClones):
             raise NotSupported(f"folders of storage '{self.config.storage}' cannot be shown with mapped owners")
 
     async def _refuse_base(self, key: str) -> None:
-        if key in dict(await self._bounded.call(lambda: list(self._found()))):
+        if key in dict(await self._bounded.call(lambda: list(self._bases()))):
             raise AlreadyExists(f"base '{key}' already exists")
 
     async def _publish_base(self, key: str, temporary: Path, target: Path) -> None:
@@ -150,13 +152,6 @@ class FolderBases(FolderClones):
                     await asyncio.to_thread(filesystems.sync_file, temporary)
                 temporary.rename(target)
                 await asyncio.to_thread(filesystems.sync_folder, target.parent)
-
-    def _found(self) -> list[tuple[str, Path]]:
-        try:
-            paths = [*(self._path / ".base").iterdir()]
-        except FileNotFoundError:
-            return []
-        return [(match[1], path) for path in paths if (match := _BASE.fullmatch(path.name)) is not None]
 
 
 async def _grown(base: Path, target: Path, size: int) -> None:

@@ -74,7 +74,7 @@ class FolderClones(FolderSnapshots):
                 await self._make_overlay(parsed, temporary, path, origin.format, size)
         elif parsed.format != "qcow2" and origin.format != "qcow2":
             if origin.format == "raw":
-                await filesystems.check_ext4(path, whole=False)
+                await filesystems.settle_ext4(path)
             async with self._new_volume(parsed, size, over) as temporary:
                 await self._make_layer(parsed, temporary, size, over)
         else:
@@ -109,7 +109,7 @@ class FolderClones(FolderSnapshots):
 
     async def _size_of(self, source: VolumeName, state: Path) -> int:
         if source.format == "subvol":
-            return int(sidecars.read(state, ".size") or 0)
+            return int(await self._bounded.call(lambda: sidecars.read(state, ".size")) or 0)
         return (await self._bounded.call(state.stat)).st_size
 
     @contextlib.asynccontextmanager
@@ -126,7 +126,7 @@ class FolderClones(FolderSnapshots):
     ) -> None:
         """Copy a file system file by file, as all its layers show it."""
         if at is not None and source.format == "raw":
-            await filesystems.check_ext4(at, whole=False)
+            await filesystems.settle_ext4(at)
         layers = await self._bounded.call(lambda: self._layers(source, at))
         async with self._shown(layers) as shown:
             if parsed.format == "subvol":

@@ -208,8 +208,7 @@ class FolderContainers(FolderFiles):
                 await self.info(str(volume))
             if known.key is not None and known.copied is None:
                 await stack.enter_async_context(self._lock(f".base/{known.key}"))
-                forms = (".subvol", ".raw", ".disk.raw")
-                if not any(self._base_path(known.key, form).exists() for form in forms):
+                if known.key not in await self._bounded.call(lambda: dict(self._bases())):
                     raise NotFound(f"base '{known.key}' does not exist")
             yield
 

@@ -36,7 +36,7 @@ class FolderSnapshots(FolderContainers):
             kept = _folder(path) / snapshot
             if await self._bounded.call(lambda: os.path.lexists(kept)):
                 raise AlreadyExists(f"volume '{self.config.storage}:{name}' has a snapshot '{snapshot}' already")
-            size = sidecars.read(path, ".size") or ""
+            size = await self._bounded.call(lambda: sidecars.read(path, ".size")) or ""
             await asyncio.to_thread(_make_folder, kept, size)
             async with self._still(parsed):
                 await self._keep(parsed, path, kept)

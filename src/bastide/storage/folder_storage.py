@@ -33,7 +33,7 @@ class FolderStorage(FolderBases):
             instant=frozenset(instant),
             clones=frozenset(clones),
             copy_on_write=self._means,
-            layered=form not in instant,
+            layered=self.layers,
             shrinks=True,
         )
 

@@ -1,5 +1,6 @@
 """What is peculiar to snapshots, clones and bases in folders: layers, leftovers of killed daemons, btrfs."""
 
+import contextlib
 import os
 import random
 import signal
@@ -51,6 +52,9 @@ async def test_a_layered_volume_is_shown_to_one_guest_alone(disposable: Disposab
         await storage.activate(name, 800000)
     assert place.stat().st_uid == 700000
     assert await storage.used(name) < 4 * MIB
+    with contextlib.suppress(NotSupported):  # some hosts let no mounted file system grow
+        await storage.resize(name, 2 * SIZE)
+        assert os.statvfs(place).f_blocks * os.statvfs(place).f_frsize > SIZE
     await storage.deactivate(name)
     assert (await storage.activate(name, 800000)).stat().st_uid == 800000
     assert not await storage.drop_base(KEY)
@@ -97,6 +101,36 @@ async def test_a_new_volume_takes_nothing_over_from_an_old_one(disposable: Dispo
     await storage.delete(name)
     await storage.prepare()
     assert list(path.parent.parent.glob("*/*")) == []
+
+
+async def test_a_container_without_a_size_shares_nothing_where_images_do(
+    disposable: Disposable, tmp_path: Path
+) -> None:
+    storage = await based("dir-xfs", disposable, tmp_path)
+    with pytest.raises(NotSupported):
+        await storage.from_base(KEY, storage.volume_name(100, 0, 0), 0)
+    assert list(await storage.list()) == []
+    assert await storage.drop_base(KEY)
+
+
+async def test_an_image_that_was_not_unmounted_is_settled_before_it_lies_below(
+    disposable: Disposable, tmp_path: Path
+) -> None:
+    storage = await based("dir-ext4", disposable, tmp_path)
+    name = storage.volume_name(100, 0, SIZE)
+    await storage.allocate(name, SIZE)
+    root = await storage.activate(name)
+    (root / "file").write_text("crashed")
+    await run(["sync", "-f", str(root)])
+    crashed = storage.path(name).read_bytes()
+    await storage.deactivate(name)
+    storage.path(name).write_bytes(crashed)
+    base = await storage.make_base(name)
+    await storage.clone(base, clone := storage.clone_name(base, 101, 0, "rootdir"))
+    assert (await storage.activate(clone) / "file").read_text() == "crashed"
+    await storage.delete(clone)
+    await storage.delete(base)
+    assert await storage.drop_base(KEY)
 
 
 async def test_without_overlays_disks_share_and_containers_do_not(
