@@ -44,6 +44,23 @@ _PACKET_AT = 0x40
 # Size, reserved, 64 sectors, to 0000:8000, from sector 2048 on.
 _PACKET = bytes.fromhex("1000 4000 0080 0000 0008000000000000")
 
+# One byte of state, at 0x8000: `i` at the serial port adds one to it, `w` writes it to sector 8 of the first disk by
+# the BIOS, `r` reads it back from there, and whatever comes is answered with it.
+_STATE = bytes.fromhex(
+    "31c08ed88ec08ed0bc007c"  # xor ax, ax; mov ds, ax; mov es, ax; mov ss, ax; mov sp, 0x7c00
+    "c606008000"  # mov byte [0x8000], 0
+    "bafd03eca80174fb"  # mov dx, 0x3fd; in al, dx; test al, 1; jz -5
+    "baf803ec"  # mov dx, 0x3f8; in al, dx
+    "be507cb280"  # mov si, 0x7c50 (the packet); mov dl, 0x80
+    "3c697504fe060080"  # cmp al, 'i'; jne +4; inc byte [0x8000]
+    "3c777505b80043eb06"  # cmp al, 'w'; jne +5; mov ax, 0x4300; jmp int13
+    "3c727504b442"  # cmp al, 'r'; jne answer; mov ah, 0x42
+    "cd13"  # int 0x13
+    "baf803a00080ee"  # mov dx, 0x3f8; mov al, [0x8000]; out dx, al
+    "ebcd"  # jmp back to the wait
+)
+_STATE_PACKET = bytes.fromhex("1000 0100 0080 0000 0800000000000000")
+
 
 def boot_sector(code: bytes, packet: bytes = b"") -> bytes:
     """A sector that the firmware starts."""
@@ -54,6 +71,12 @@ def boot_sector(code: bytes, packet: bytes = b"") -> bytes:
 def echo_disk(path: Path) -> Path:
     """A raw disk whose boot sector sends back what comes over the serial port."""
     path.write_bytes(boot_sector(_ECHO).ljust(1 << 20, b"\0"))
+    return path
+
+
+def state_disk(path: Path) -> Path:
+    """A raw disk whose boot sector has a byte of memory and a byte on the disk: see `_STATE`."""
+    path.write_bytes(boot_sector(_STATE.ljust(0x50, b"\0") + _STATE_PACKET).ljust(1 << 20, b"\0"))
     return path
 
 
