@@ -115,7 +115,8 @@ async def test_the_formats_of_disks_are_told(api: Api, tmp_path: Path) -> None:
     rows = await api.data("GET", "/nodes/pve/storage", format="1")
     told = {row["storage"]: (row["formats"]["default"], row["formats"]["supported"]) for row in rows}
     assert told["vms"] == ("qcow2", ["qcow2", "raw", "vmdk"])
-    assert told["local"] == ("raw", ["qcow2", "raw", "subvol", "vmdk"])
+    known = (await api.services.rooms.storages.get("local")).capabilities
+    assert told["local"] == (known.default_disk_format, ["qcow2", "raw", "subvol", "vmdk"])
     assert told["isos"][1] == []
 
 
