@@ -1,5 +1,6 @@
 """What every storage does, whatever it keeps its volumes in."""
 
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from bastide.model.storage import StorageConfig
 from bastide.storage.dir import DirStorage
 from bastide.storage.fake import FakeStorage
 from framework.evil_images import EVIL
+from framework.tmpfs_share import TmpfsShare
 
 CONTENT = "vztmpl,iso,rootdir,images,snippets,backup,import"
 SIZE = 16 * MIB
@@ -35,6 +37,7 @@ def _fake(folder: Path) -> Made:
 MAKERS: dict[str, Callable[[Path], Made]] = {
     "dir-subvol": lambda folder: _dir(folder, "subvol"),
     "dir-raw": lambda folder: _dir(folder, "raw"),
+    "mounted": lambda folder: TmpfsShare.below(folder, "s1", CONTENT),
     "fake": _fake,
 }
 
@@ -43,11 +46,14 @@ MAKERS: dict[str, Callable[[Path], Made]] = {
     params=[
         pytest.param("dir-subvol"),
         pytest.param("dir-raw", marks=pytest.mark.system),
+        pytest.param("mounted", marks=pytest.mark.system),
         pytest.param("fake"),
     ]
 )
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Made]:
     yield MAKERS[request.param](tmp_path)
+    if request.param == "mounted":
+        subprocess.run(["umount", tmp_path / "state/mnt/s1"], check=False, stderr=subprocess.DEVNULL)
     assert mounts_within(tmp_path) == [], "the test left a volume active"
 
 

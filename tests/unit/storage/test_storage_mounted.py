@@ -9,41 +9,22 @@ from pathlib import Path
 import pytest
 
 from bastide.base.errors import BastideError, HostFailure, NotSupported, WrongState
-from bastide.base.layout import Layout
 from bastide.base.units import MIB
 from bastide.host import filesystems, network_mounts
 from bastide.host.run import run
-from bastide.model.storage import StorageConfig
-from bastide.storage.mounted import MountedStorage
+from framework.tmpfs_share import TmpfsShare
 
 pytestmark = [pytest.mark.anyio, pytest.mark.system]
 
 
-class Tmpfs(MountedStorage):
-    """Mounted as the others are, by another tool; `reachable` is the server's state."""
-
-    filesystems = frozenset({"tmpfs"})
-    reachable = True
-    slow = False
-
-    def command(self) -> list[str]:
-        if self.slow:
-            return ["sleep", "30"]
-        if not self.reachable:
-            return ["false"]
-        return ["mount", "-t", "tmpfs", "-o", "size=64m,nosuid,nodev", "share", str(self._path)]
-
-
 @pytest.fixture
-async def share(tmp_path: Path) -> AsyncIterator[Tmpfs]:
-    values = {"storage": "nas", "type": "nfs", "server": "nas", "export": "/x", "content": "iso,images,rootdir"}
-    storage = Tmpfs(StorageConfig.parse(values), Layout(tmp_path))
-    yield storage
+async def share(tmp_path: Path) -> AsyncIterator[TmpfsShare]:
+    yield TmpfsShare.below(tmp_path)
     while filesystems.mounts_within(tmp_path):
         await run(["umount", "--lazy", str(filesystems.mounts_within(tmp_path)[-1])])
 
 
-async def test_it_is_mounted_on_demand_and_let_go(share: Tmpfs, tmp_path: Path) -> None:
+async def test_it_is_mounted_on_demand_and_let_go(share: TmpfsShare, tmp_path: Path) -> None:
     place = tmp_path / "state/mnt/nas"
     share.reachable = False
     with pytest.raises(BastideError):
@@ -64,7 +45,7 @@ async def test_it_is_mounted_on_demand_and_let_go(share: Tmpfs, tmp_path: Path) 
     assert filesystems.mounts_within(tmp_path) == []
 
 
-async def test_without_the_mount_no_name_leads_to_the_hosts_own_folder(share: Tmpfs, tmp_path: Path) -> None:
+async def test_without_the_mount_no_name_leads_to_the_hosts_own_folder(share: TmpfsShare, tmp_path: Path) -> None:
     await share.prepare()
     await share.write_file("100/vm-100-cloudinit.raw", b"x")
     await share.detach()
@@ -80,14 +61,14 @@ async def test_without_the_mount_no_name_leads_to_the_hosts_own_folder(share: Tm
     assert os.listdir(tmp_path / "state/mnt/nas") == []
 
 
-async def test_what_is_in_use_stays_mounted(share: Tmpfs, tmp_path: Path) -> None:
+async def test_what_is_in_use_stays_mounted(share: TmpfsShare, tmp_path: Path) -> None:
     await share.prepare()
     with (tmp_path / "state/mnt/nas/held").open("w"), pytest.raises(WrongState, match="in use"):
         await share.detach()
     await share.detach()
 
 
-async def test_another_mount_in_its_place_is_refused(share: Tmpfs, tmp_path: Path) -> None:
+async def test_another_mount_in_its_place_is_refused(share: TmpfsShare, tmp_path: Path) -> None:
     await share.prepare()
     share.filesystems = frozenset({"nfs"})
     assert not (await share.usage()).active
@@ -96,7 +77,7 @@ async def test_another_mount_in_its_place_is_refused(share: Tmpfs, tmp_path: Pat
     assert len(filesystems.mounts_within(tmp_path)) == 1
 
 
-async def test_a_server_that_says_nothing_holds_up_nobody_twice(share: Tmpfs) -> None:
+async def test_a_server_that_says_nothing_holds_up_nobody_twice(share: TmpfsShare) -> None:
     share.slow = True
     share._mounting._deadline = 0.3
     assert not (await share.usage()).active
@@ -108,7 +89,7 @@ async def test_a_server_that_says_nothing_holds_up_nobody_twice(share: Tmpfs) ->
         task.cancel()
 
 
-async def test_a_container_on_a_share_is_an_image(share: Tmpfs) -> None:
+async def test_a_container_on_a_share_is_an_image(share: TmpfsShare) -> None:
     assert share.capabilities.container_format == "raw"
     assert share.capabilities.shared
     assert share.volume_name(100, 0, MIB) == "100/vm-100-disk-0.raw"
@@ -116,7 +97,7 @@ async def test_a_container_on_a_share_is_an_image(share: Tmpfs) -> None:
         share.volume_name(100, 0, 0)
 
 
-async def test_mounts_of_storages_that_were_never_added_go(share: Tmpfs, tmp_path: Path) -> None:
+async def test_mounts_of_storages_that_were_never_added_go(share: TmpfsShare, tmp_path: Path) -> None:
     await share.prepare()
     await network_mounts.tidy(tmp_path / "state/mnt", frozenset({"nas"}))
     assert len(filesystems.mounts_within(tmp_path)) == 1
