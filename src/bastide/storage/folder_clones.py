@@ -88,6 +88,9 @@ class FolderClones(FolderSnapshots):
         disk = {source.format, parsed.format} & {"qcow2", "vmdk"}
         if parsed.base is not None or parsed.is_base or (disk and "subvol" in (source.format, parsed.format)):
             raise InvalidParameter({"volume": f"'{target}' cannot be a copy of '{name}'"})
+        # Before anything is held: two volumes that were to become copies of each other would wait for ever.
+        if await self._bounded.call(lambda: os.path.lexists(self._where(parsed))):
+            raise AlreadyExists(f"volume '{self.config.storage}:{target}' already exists")
         if disk:
             image = await self.disk_image(name, snapshot)
             size = (await self.info(name)).size

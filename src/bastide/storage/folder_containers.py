@@ -64,7 +64,7 @@ class FolderContainers(FolderFiles):
             target = self._mount_point(parsed)
             entry = filesystems.mount_at(target)
             if entry is not None:
-                if overlay.mapped_to(entry.source) not in (None, first_id):
+                if not parsed.is_base and overlay.mapped_to(entry.source) not in (None, first_id):
                     raise WrongState(f"volume '{self.config.storage}:{name}' is mounted for a guest with other ids")
                 return target
             self._make_mount_point(target)

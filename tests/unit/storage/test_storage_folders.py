@@ -128,7 +128,13 @@ async def test_an_image_that_was_not_unmounted_is_settled_before_it_lies_below(
     base = await storage.make_base(name)
     await storage.clone(base, clone := storage.clone_name(base, 101, 0, "rootdir"))
     assert (await storage.activate(clone) / "file").read_text() == "crashed"
-    await storage.delete(clone)
+    second = await storage.make_base(clone)
+    for _ in range(2):
+        shown = await storage.activate(second, 700000)
+        assert (shown / "file").read_text() == "crashed"
+    with pytest.raises(OSError, match="Read-only"):
+        (shown / "file").write_text("x")
+    await storage.delete(second)
     await storage.delete(base)
     assert await storage.drop_base(KEY)
 
