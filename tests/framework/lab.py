@@ -44,7 +44,8 @@ BOOT_SECONDS = 600
 MACHINE = (
     "linux-image-amd64", "initramfs-tools", "systemd", "systemd-sysv", "systemd-resolved", "udev", "dbus", "apparmor",
     "openssh-server", "kmod", "procps", "iputils-ping", "uidmap", "git", "pci.ids", "lvm2", "thin-provisioning-tools",
-    "isolinux", "syslinux-common",
+    "isolinux", "syslinux-common", "nfs-kernel-server", "nfs-common", "samba", "smbclient", "cifs-utils", "tgt",
+    "open-iscsi",
 )  # fmt: skip
 NETWORK = "[Match]\nDriver=virtio_net\n[Network]\nDHCP=ipv4\n"
 KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 intel_iommu=on mitigations=off cryptomgr.notests"
