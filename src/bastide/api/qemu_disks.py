@@ -8,13 +8,14 @@ from bastide.api import qemu_permissions
 from bastide.api.fields import GuestPath, WithDigest
 from bastide.api.guest_permissions import Place
 from bastide.api.qemu import SkipLock, known_options, option_keys
-from bastide.api.routing import Branch, Call, NotBuilt
+from bastide.api.routing import Branch, Call
 from bastide.base.errors import Conflict
 from bastide.base.ids import VolumeId
 from bastide.model.types import ConfigKeys, Digest, StorageId, Vmid
 from bastide.model.vm import VmOptions
 from bastide.model.vm_disks import DRIVE_COUNTS
 from bastide.operations.vm import disks
+from bastide.operations.vm.move import Move, move_disk
 from bastide.operations.volumes import owned_volumes
 
 _CHECK = ("perm", "/vms/{vmid}", ("VM.Config.Disk",))
@@ -42,7 +43,7 @@ class Unlink(GuestPath):
     force: bool | None = None
 
 
-class Move(GuestPath, WithDigest):
+class MoveDisk(GuestPath, WithDigest):
     """A disk, and the storage and format, or the other VM, that it goes to."""
 
     disk: MovableKey
@@ -52,7 +53,7 @@ class Move(GuestPath, WithDigest):
     target_vmid: Annotated[Vmid | None, Field(alias="target-vmid")] = None
     target_disk: Annotated[MovableKey | None, Field(alias="target-disk")] = None
     target_digest: Annotated[Digest | None, Field(alias="target-digest")] = None
-    bwlimit: Annotated[int | None, Field(ge=0), NotBuilt()] = None
+    bwlimit: Annotated[int | None, Field(ge=0)] = None
 
 
 @branch.put("/resize", Resize, check=_CHECK)
@@ -71,8 +72,8 @@ async def unlink_disks(call: Call, p: Unlink) -> None:
     await disks.unlink(call.rooms, call.identity, p.vmid, keys, force=bool(p.force))
 
 
-@branch.post("/move_disk", Move, check=_CHECK)
-async def move_disk(call: Call, p: Move) -> str:
+@branch.post("/move_disk", MoveDisk, check=_CHECK)
+async def move(call: Call, p: MoveDisk) -> str:
     """Move a disk to another storage or format, or give it to another VM.
 
     Needs Datastore.AllocateSpace on the storage, and VM.Config.Disk on the other VM.
@@ -86,18 +87,10 @@ async def move_disk(call: Call, p: Move) -> str:
         await call.require(f"/storage/{p.storage}", "Datastore.AllocateSpace")
     else:
         await _require_space(call, p.vmid, p.disk)
-    upid = await disks.move_disk(
-        call.rooms,
-        call.identity,
-        p.vmid,
-        p.disk,
-        storage=p.storage,
-        target_vmid=p.target_vmid,
-        target_disk=p.target_disk,
-        form=p.format,
-        delete=bool(p.delete),
-        digest=p.digest,
+    wanted = Move(
+        p.disk, p.storage, p.format, p.target_vmid, p.target_disk, bool(p.delete), digest=p.digest, limit=p.bwlimit
     )
+    upid = await move_disk(call.rooms, call.identity, p.vmid, wanted)
     return str(upid)
 
 

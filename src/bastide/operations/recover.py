@@ -14,6 +14,7 @@ from bastide.operations.ct import template as ct_template
 from bastide.operations.destroy import erase
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm import hibernate as vm_hibernate
+from bastide.operations.vm import move as vm_move
 from bastide.operations.vm import snapshot as vm_snapshot
 from bastide.operations.vm import stillness as vm_stillness
 from bastide.operations.vm import template as vm_template
@@ -29,6 +30,7 @@ async def recover(rooms: Rooms) -> None:
     * a guest whose creation was interrupted is removed, one whose deletion was interrupted is deleted to the end;
     * containers that were frozen for a moment go on, and VMs whose virtual CPUs were stopped for one;
     * what was being suspended to disk runs on, or is suspended if its memory was whole;
+    * VMs whose disks were being moved keep the images that they use;
     * snapshots that were being taken are undone, deletions and rollbacks and the making of templates carried on;
     * guests that were only there to be measured are removed;
     * volumes that an interrupted task had made and no guest uses are removed;
@@ -38,6 +40,7 @@ async def recover(rooms: Rooms) -> None:
         _log.warning("task %s was interrupted", record.upid)
     await ct_stillness.let_go(rooms)
     await vm_stillness.let_go(rooms)
+    await vm_move.finish_moves(rooms)
     for guest in await rooms.guests.list():
         if guest.config.get("lock") in ("create", "destroyed"):
             await _remove(rooms, guest)

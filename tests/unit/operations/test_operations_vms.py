@@ -33,6 +33,7 @@ from bastide.operations.rooms import Rooms
 from bastide.operations.vm import agent, cloudinit, configure, disks, power
 from bastide.operations.vm.cloudinit import CloudInit
 from bastide.operations.vm.create import create_vm
+from bastide.operations.vm.move import Move, move_disk
 from bastide.operations.watch import watch_stops
 from framework.rooms import fake_rooms
 
@@ -313,17 +314,17 @@ async def test_a_disk_moves_to_another_format_and_to_another_vm(rooms: Rooms) ->
     await create(rooms)
     await create(rooms, 101)
     before = await volumes(rooms)
-    move = await disks.move_disk(rooms, ROOT, 100, "scsi0", form="qcow2", delete=True)
+    move = await move_disk(rooms, ROOT, 100, Move("scsi0", form="qcow2", delete=True))
     assert await end(rooms, move) == "OK"
     assert (await rooms.guests.get(100)).config["scsi0"] == "local:100/vm-100-disk-1.qcow2,size=1G"
     assert await volumes(rooms) == before - {"local:100/vm-100-disk-0.raw"} | {"local:100/vm-100-disk-1.qcow2"}
-    move = await disks.move_disk(rooms, ROOT, 100, "scsi0", target_vmid=101, target_disk="scsi1")
+    move = await move_disk(rooms, ROOT, 100, Move("scsi0", target_vmid=101, target_key="scsi1"))
     assert await end(rooms, move) == "OK"
     assert "scsi0" not in (await rooms.guests.get(100)).config
     assert (await rooms.guests.get(101)).config["scsi1"] == "local:101/vm-101-disk-1.qcow2,size=1G"
     await create(rooms, 102)
     with pytest.raises(InvalidParameter, match="cannot take a disk as 'scsi0'"):
-        await disks.move_disk(rooms, ROOT, 101, "scsi1", target_vmid=102, target_disk="scsi0")
+        await move_disk(rooms, ROOT, 101, Move("scsi1", target_vmid=102, target_key="scsi0"))
 
 
 async def test_a_guest_that_halts_by_itself_is_tidied_up(rooms: Rooms) -> None:

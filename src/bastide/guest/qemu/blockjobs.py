@@ -12,7 +12,7 @@ from typing import Any
 
 from bastide.base.errors import DeadlineExceeded, HostFailure, NotSupported, WrongState
 from bastide.guest.qemu.hotchange import HotChange
-from bastide.guest.qemu.nodes import add_node, change, node_of, remove_nodes
+from bastide.guest.qemu.nodes import add_node, change, inserted, node_of, remove_nodes
 from bastide.guest.qemu.render import disks as render_disks
 from bastide.guest.qemu.runtime import Vm
 from bastide.guest.vm_protocol import Mirror, PlannedDisk, VmPlan
@@ -32,11 +32,13 @@ class Mirrors(HotChange):
             raise NotSupported("tpmstate0: QEMU does not hold it; stop the VM to move it")
         vm = self._runtime.require(plan.vmid)
         async with vm.changing, AsyncExitStack() as undo:
-            source = await node_of(vm, key)
-            await add_node(vm, plan, _written(target, key), undo, token)
+            source = await inserted(vm, key)
+            # Devices come in whole extents: the copy may be a little larger than the guest's disk.
+            size = int(source["image"]["virtual-size"])
+            await add_node(vm, plan, _written(target, key), undo, token, size=size)
             arguments = {
                 "job-id": _job_id(key),
-                "device": source,
+                "device": source["node-name"],
                 "target": f"drive-{render_disks.image_name(key, token)}",
                 "sync": "full",
                 "speed": speed,

@@ -24,8 +24,13 @@ async def change(vm: Vm, command: str, arguments: dict[str, Any]) -> Any:
     return await vm.monitor.execute(command, arguments, deadline=CHANGE_DEADLINE)
 
 
-async def add_node(vm: Vm, plan: VmPlan, disk: PlannedDisk, undo: AsyncExitStack, token: str | None = None) -> None:
-    """Open a disk's image here, with what it builds on, and give it to QEMU; nothing for a drive without a medium."""
+async def add_node(
+    vm: Vm, plan: VmPlan, disk: PlannedDisk, undo: AsyncExitStack, token: str | None = None, *, size: int = 0
+) -> None:
+    """Open a disk's image here, with what it builds on, and give it to QEMU; nothing for a drive without a medium.
+
+    A raw image that is larger than `size` bytes is shown as large as that, unless it is 0.
+    """
     fdsets = []
     for need in render_disks.disk_needs(disk, token):
         descriptor = open_image(need)
@@ -37,6 +42,8 @@ async def add_node(vm: Vm, plan: VmPlan, disk: PlannedDisk, undo: AsyncExitStack
         undo.push_async_callback(forget, vm, "remove-fd", {"fdset-id": fdsets[-1]})
     if fdsets:
         node = render_disks.disk_blockdev(plan, disk, fdsets, token)
+        if disk.format == "raw" and 0 < size < disk.size:
+            node["size"] = size
         await change(vm, "blockdev-add", node)
         undo.push_async_callback(forget, vm, "blockdev-del", {"node-name": node["node-name"]})
 
