@@ -241,6 +241,17 @@ async def test_what_is_refused_at_once(world: World) -> None:
     await nothing_left(world)
 
 
+async def test_what_an_earlier_vm_left_is_not_touched(world: World) -> None:
+    await create(world, scsi0="local:0.001")
+    await world.storage.allocate_disk("101/vm-101-disk-0.raw", 4096)
+    write(world, b"left", "101/vm-101-disk-0.raw")
+    world.storage.faults["copy"] = HostFailure("no")
+    assert await clone(world) == "no"
+    assert read(world, "101/vm-101-disk-0.raw") == b"left"
+    assert await clone(world) == "OK"
+    assert (await config(world)).scsi[0].file == "local:101/vm-101-disk-1.raw"
+
+
 async def test_a_clone_joins_a_pool(world: World) -> None:
     await create(world, scsi0="local:0.001")
     await pools.create_pool(world.rooms, "copies", None)

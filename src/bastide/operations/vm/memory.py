@@ -27,7 +27,7 @@ class Memory:
 
 async def memory_volume(rooms: Rooms, guest: Guest, label: str, storage_id: str | None = None) -> VolumeId:
     """A name for the VM's memory: on the storage, its `vmstatestorage`, its first disk's storage, or `local`."""
-    disks = await disks_of(rooms, guest.config)
+    disks = await disks_of(rooms, guest.vmid, guest.config)
     where = storage_id or guest.config.get("vmstatestorage") or next((disk.volid.storage for disk in disks), "local")
     storage = await rooms.storages.disks(str(where))
     return VolumeId(str(where), storage.disk_name(guest.vmid, f"state-{label}", "raw"))

@@ -112,7 +112,7 @@ async def feature(rooms: Rooms, guest: Guest, wanted: snapshots.Feature, name: s
         if wanted == "snapshot":
             await _check_instant(rooms, guest)
         else:
-            await disks_of(rooms, config)
+            await disks_of(rooms, guest.vmid, config)
     except (NotSupported, NotFound):
         return False
     return await snapshots.feature(rooms, guest, wanted, name)
@@ -149,7 +149,7 @@ async def _memory_facts(rooms: Rooms, guest: Guest, name: str) -> dict[str, Any]
 
 async def _take_running(rooms: Rooms, guest: Guest, snapshot: Snapshot, task: Task) -> None:
     """All disks at one point: qcow2 ones by QEMU itself, others by their storage while the virtual CPUs stand."""
-    disks = await disks_of(rooms, guest.config)
+    disks = await disks_of(rooms, guest.vmid, guest.config)
     inside = [disk.key for disk in disks if disk.form == "qcow2"]
     outside = [disk for disk in disks if disk.form != "qcow2"]
 
@@ -184,7 +184,7 @@ async def check_new(rooms: Rooms, guest: Guest, name: str) -> None:
 async def _check_instant(rooms: Rooms, guest: Guest) -> None:
     """Raise NotSupported for a device of the host's, and for what would have to be copied while a VM stands still."""
     running = rooms.vms.state(guest.vmid) is not GuestState.STOPPED
-    for disk in await disks_of(rooms, guest.config):
+    for disk in await disks_of(rooms, guest.vmid, guest.config):
         storage = await rooms.storages.get(disk.volid.storage)
         if running and disk.size > _SMALL and disk.form not in {"qcow2", *storage.capabilities.instant}:
             raise NotSupported(

@@ -20,7 +20,7 @@ from bastide.model.vm_disks import EfiDisk, TpmState, Volume
 from bastide.operations.bases import Source, Target, disk_from_base
 from bastide.operations.rooms import Rooms
 from bastide.operations.storages import Wanted, check_fits
-from bastide.operations.volumes import parse_request
+from bastide.operations.volumes import owned_volumes, parse_request
 from bastide.storage.protocol import DiskStorage
 from bastide.tasks.tasks import Task
 
@@ -30,7 +30,9 @@ CLOUDINIT = re.compile(r"vm-\d+-cloudinit\b", re.ASCII)
 """What the name of a configuration drive's volume holds."""
 
 _TPM_SIZE = 4 * units.MIB
-_DISK_NUMBER = re.compile(r"-disk-(\d+)")
+DISK_NUMBER = re.compile(r"-disk-(\d+)")
+"""What the name of a numbered volume holds."""
+
 _CLOUDINIT_REQUEST = re.compile(r"([A-Za-z][A-Za-z0-9._-]*):cloudinit", re.ASCII)
 _SUFFIXES = {"img": "raw", "raw": "raw", "qcow2": "qcow2", "vmdk": "vmdk", "vdi": "vdi", "vhdx": "vhdx", "vhd": "vpc"}
 
@@ -77,7 +79,7 @@ async def plan_disks(
     Returns the options with volume ids in place of the requests, and what to make.
     Raises InvalidParameter naming the key, NotFound for a storage that is not there.
     """
-    numbers = {int(match[1]) for volid in taken if (match := _DISK_NUMBER.search(volid.name))}
+    numbers = {int(match[1]) for volid in taken if (match := DISK_NUMBER.search(volid.name))}
     values = options.to_text()
     new: list[NewDisk] = []
     for index, unused in options.unused.items():
@@ -233,17 +235,18 @@ def with_size(config: VmConfig, key: str, size: int) -> VmConfig:
     return VmConfig.parse({**config.to_text(), key: str(volume.model_copy(update={"size": units.format_size(size)}))})
 
 
-async def disks_of(rooms: Rooms, config: Mapping[str, Scalar]) -> list[Disk]:
-    """The disks of a configuration without CD-ROMs and the configuration drive.
+async def disks_of(rooms: Rooms, vmid: int, config: Mapping[str, Scalar]) -> list[Disk]:
+    """The disks of a VM's configuration without CD-ROMs and the configuration drive.
 
-    Raises NotSupported for a device of the host's, NotFound for a volume that is gone.
+    Raises NotSupported for what is not the VM's own, NotFound for a volume that is gone.
     """
     found = []
+    own = owned_volumes(config, vmid)
     for key, volume in VmConfig.parse(config).volumes():
         if volume.file == "none" or getattr(volume, "media", None) == "cdrom" or CLOUDINIT.search(volume.file):
             continue
-        if volume.file.startswith("/"):
-            raise NotSupported(f"{key} is a device of the host's: its state cannot be kept")
+        if key not in own:
+            raise NotSupported(f"{key} is a device of the host's or a volume of others: its state cannot be kept")
         storage, name = await rooms.storages.resolve(volume.file)
         info = await storage.info(name)
         found.append(Disk(key, VolumeId.parse(volume.file), info.format, info.size))
