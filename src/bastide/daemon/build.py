@@ -108,6 +108,7 @@ async def purge(layout: Layout) -> None:
             await house.network.stop(purge=True)
             await house.vms.purge()
             await house.containers.purge()
+            await house.rooms.storages.detach_all()
         finally:
             house.rooms.sampler.close()
             await house.store.close()

@@ -223,6 +223,11 @@ class Storages:
             self._cache.pop(storage_id, None)
             secrets.forget(self._layout, storage_id)
 
+    async def detach_all(self) -> None:
+        """Unmount and log out of what is not in use any more: nothing is left to do it later."""
+        for storage in await self.all():
+            await _detach(storage)
+
     async def allocated(self, storage: Storage) -> int | None:
         """Bytes that all volumes of guests may grow to; None when the storage does not answer.
 

@@ -163,3 +163,11 @@ async def test_the_smallest_limit_holds(storages: Storages, tmp_path: Path) -> N
     assert await storages.bandwidth("restore", ["aa"], 10) == 10
     assert await storages.bandwidth("restore", ["cc"], 10) == 10
     assert await storages.bandwidth("restore", ["cc"], 0) is None
+
+
+async def test_all_is_let_go_before_the_end_of_everything(storages: Storages) -> None:
+    await storages.add(cifs())
+    await storages.add(cifs("other", share="other"))
+    Attached.broken["detach"] = WrongState("in use")
+    await storages.detach_all()
+    assert [line for line in Attached.log if line.startswith("detach")] == ["detach nas None", "detach other None"]
