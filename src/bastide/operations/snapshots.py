@@ -259,9 +259,7 @@ async def roll_back(rooms: Rooms, guest: Guest, name: str, means: Means, task: T
     daemon carries on. Raises NotFound, Locked, WrongState.
     """
     snapshot = check_rollback(guest, name)
-    for text in snapshot.volumes:
-        if name not in await (await _storage(rooms, text)).snapshots(VolumeId.parse(text).name):
-            raise NotFound(f"volume '{text}' has no snapshot '{name}': it does not exist any more")
+    await _check_volumes(rooms, snapshot)
     begun = snapshot.step == "rollback"
     guest = await _write(rooms, guest, replace(snapshot, step="rollback"), "rollback")
     try:
@@ -360,6 +358,19 @@ async def _stay(rooms: Rooms, vmid: int, name: str, *, begun: bool) -> None:
     if not begun:
         guest = await rooms.guests.get(vmid)
         await _write(rooms, guest, replace(find(guest, name), step=None), None)
+
+
+async def _check_volumes(rooms: Rooms, snapshot: Snapshot) -> None:
+    """Refuse a rollback that would fail in the middle. Raises NotFound, WrongState."""
+    for text in snapshot.volumes:
+        storage = await _storage(rooms, text)
+        there = await storage.snapshots(VolumeId.parse(text).name)
+        if snapshot.name not in there:
+            raise NotFound(f"volume '{text}' has no snapshot '{snapshot.name}': it does not exist any more")
+        if storage.capabilities.latest_only and there[-1] != snapshot.name:
+            raise WrongState(
+                f"can't rollback, '{snapshot.name}' is not most recent snapshot on '{text}': delete '{there[-1]}' first"
+            )
 
 
 async def _whole(rooms: Rooms, snapshot: Snapshot) -> bool:

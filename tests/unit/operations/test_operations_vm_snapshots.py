@@ -288,6 +288,17 @@ async def test_a_rollback_that_cannot_begin_changes_nothing(world: World) -> Non
     assert await config(world) == before
 
 
+async def test_a_storage_that_goes_back_by_one_is_asked_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await create(world, start=True)
+    for name in ("one", "two"):
+        assert await take(world, name) == "OK"
+    can = replace(world.storage.capabilities, latest_only=True)
+    monkeypatch.setattr(type(world.storage), "capabilities", property(lambda _self: can))
+    assert "'one' is not most recent snapshot" in await back(world, "one")
+    assert world.vms.state(100) is GuestState.RUNNING
+    assert await back(world, "two") == "OK"
+
+
 async def test_what_a_storage_will_not_let_go_of_stays(world: World) -> None:
     await create(world)
     assert await take(world) == "OK"
@@ -333,19 +344,13 @@ async def test_devices_of_the_host_have_no_past(world: World, tmp_path: Path) ->
 
 async def test_a_running_vm_does_not_stand_still_for_a_copy(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await create(world, start=True, scsi0="local:1", scsi1="local:1,format=qcow2")
-    can = world.storage.capabilities
-    monkeypatch.setattr(
-        type(world.storage), "capabilities", property(lambda _self: _replaced(can, instant=frozenset()))
-    )
+    can = replace(world.storage.capabilities, instant=frozenset())
+    monkeypatch.setattr(type(world.storage), "capabilities", property(lambda _self: can))
     with pytest.raises(NotSupported, match=r"scsi0 \(raw\)"):
         await snapshot.take_snapshot(world.rooms, ROOT, 100, "before")
     assert not await snapshot.feature(world.rooms, await world.rooms.guests.get(100), "snapshot")
     await end(world.rooms, await power.stop(world.rooms, ROOT, 100))
     assert await snapshot.feature(world.rooms, await world.rooms.guests.get(100), "snapshot")
-
-
-def _replaced(capabilities: Any, **changes: Any) -> Any:
-    return replace(capabilities, **changes)
 
 
 async def test_a_destroyed_vm_takes_its_snapshots_along(world: World) -> None:
