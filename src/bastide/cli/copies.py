@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bastide.base.errors import InvalidParameter
+from bastide.base.errors import InvalidParameter, WrongState
 from bastide.cli import completing, output, progress
 from bastide.cli.session import GuestRef, Session
 from bastide.cli.snapshots import Guest, NoWait, check_name
@@ -48,6 +48,8 @@ def clone(
         raise InvalidParameter({"format": f"{found.shown} is a container, whose volumes have no format to choose"})
     if snapshot is not None:
         check_name(session, found, snapshot)
+    if linked:
+        _check_template(session, found)
     new = vmid if vmid is not None else int(session.client().get("/cluster/nextid"))
     params = {
         "newid": new,
@@ -72,6 +74,15 @@ def clone(
     else:
         output.line(made.shown)
         _hint(session, made)
+
+
+def _check_template(session: Session, guest: GuestRef) -> None:
+    """Raise WrongState that tells how to get one when a guest is no template."""
+    if not session.client().get(f"{guest.path}/config").get("template"):
+        raise WrongState(
+            f"{guest.shown} is no template, and linked clones are made of those alone: leave --linked out, or first "
+            f"bastide template{session.root_option} {guest.name or guest.vmid}"
+        )
 
 
 def _hint(session: Session, made: GuestRef) -> None:

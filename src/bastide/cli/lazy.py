@@ -143,7 +143,9 @@ def _help_option(make: Callable[[Any], Any], ctx: Any) -> Any:
 
 
 def _usage(param: Any, _ctx: Any) -> list[str]:
-    name = f"{param.metavar or param.name.upper()}{'...' if param.nargs == -1 else ''}"
+    name = param.metavar or param.name.upper()
+    if param.nargs == -1 and " " not in name:  # one that tells of several already needs no dots
+        name += "" if name.endswith("...") else "..."
     return [name if param.required else f"[{name}]"]
 
 

@@ -134,6 +134,7 @@ def types(ctx: typer.Context) -> None:
     cells = [(row["type"], *(" ".join(row[key]) for key in ("needed", "optional", "content"))) for row in rows]
     output.table(columns, cells)
     output.note(f"each also: {' '.join(sorted(_EVERYWHERE))}")
+    output.note("a password or a key: --password-file, --keyring-file")
 
 
 @app.command()

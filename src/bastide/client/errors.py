@@ -64,7 +64,11 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], type[BastideError]], ...] = tuple(
         (r"no space left|disk is full|out of space", NoSpace),
         (r"did not end within|deadline|timed out|timeout", DeadlineExceeded),
         (r"^interrupted|unexpected status|stopped by", Cancelled),
-        (r"not running|already running|is running|is in use|is not empty|another task works", WrongState),
+        (
+            r"not running|already running|is running|is in use|still in use|still needs|is not empty|another task works"
+            r"|you can.t|stop it",
+            WrongState,
+        ),
         (r"not supported|cannot do|is not installed", NotSupported),
     )
 )

@@ -79,6 +79,9 @@ def test_clones_are_what_the_kind_calls_them(run, guests):
     guests.task("POST", f"{CT}/clone")
     guests.task("POST", f"{VM}/clone")
     guests.on("GET", "/nodes/pve1/qemu/102/config", {"scsi0": "local:1"})
+    ended = run("clone", "web", "copy", "--linked")
+    assert (ended.code, "bastide template web" in ended.err) == (6, True)
+    guests.on("GET", f"{CT}/config", {"template": 1})
     assert run("clone", "web", "copy", "--linked").out == "copy (102)\n"
     assert guests.posted("POST", f"{CT}/clone") == {"newid": "102", "hostname": "copy", "full": "0"}
     ended = run("clone", "db", "copy", "--full", "--storage", "fast", "--format", "raw", "--snapshot", "b")
@@ -165,7 +168,7 @@ ROWS = [
         "used": "LVM",
         "mounted": 1,
         "model": "M",
-        "health": "PASSED",
+        "health": "OK",
     },
     {"devpath": "/dev/sdb", "type": "hdd", "size": 2**40, "serial": "unknown", "health": "UNKNOWN"},
     {"devpath": "/dev/sdb1", "parent": "/dev/sdb", "type": "partition", "size": 5, "mounted": 0},
@@ -175,7 +178,7 @@ ROWS = [
 def test_list_of_disks(run, daemon):
     daemon.on("GET", f"{DISKS}/list", ROWS)
     out = run("disks", "ls", "--partitions").out.splitlines()
-    assert out[2].split() == ["/dev/sda", "ssd", "1", "TiB", "LVM", "(mounted)", "PASSED", "M"]
+    assert out[2].split() == ["/dev/sda", "ssd", "1", "TiB", "LVM", "(mounted)", "OK", "M"]
     assert out[3].split() == ["/dev/sdb", "hdd", "1", "TiB", "-", "UNKNOWN"]
     assert out[4].startswith("  /dev/sdb1")
 
