@@ -1,7 +1,9 @@
 """What every VM engine must do, the fake and QEMU alike."""
 
 import asyncio
+import contextlib
 import os
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from bastide.base.errors import InvalidParameter, WrongState
+from bastide.base.errors import HostFailure, InvalidParameter, WrongState
 from bastide.base.layout import Layout
 from bastide.guest.fake_vm import FakeVmEngine
 from bastide.guest.qemu.engine import QemuEngine
-from bastide.guest.vm_protocol import VmEngine, VmPlan
+from bastide.guest.vm_protocol import ImageFormat, PlannedDisk, VmEngine, VmPlan
 from bastide.model.guest import GuestState
 from bastide.model.vm import VmConfig
 from framework.vms import plan_vm, traces
 
 VMID = 4711
+SIZE = 8 << 20
 pytestmark = pytest.mark.timeout(180)
 
 
@@ -100,7 +103,10 @@ def test_nothing_can_be_asked_of_a_stopped_vm(tell: Callable[[Story], None]) -> 
             engine.set_link(VMID, 0, up=True), engine.set_vcpus(VMID, 1), engine.set_memory(VMID, 64),
             engine.set_balloon(VMID, 16), engine.set_limits(VMID, plan.config), engine.remove_disk(VMID, "scsi0"),
             engine.resize_disk(VMID, "scsi0", 1 << 20), engine.change_medium(plan, "ide2"),
-            engine.ask(VMID, "guest-ping", deadline=1),
+            engine.ask(VMID, "guest-ping", deadline=1), engine.snapshot_disks(VMID, "one", ["scsi0"]),
+            engine.delete_disk_snapshot(VMID, "one", "scsi0"), engine.save_memory(VMID, 0),
+            engine.mirror(plan, "ide2", plan.disks[0], "t1"), engine.mirror_progress(VMID, "scsi0"),
+            engine.change_over(VMID, "scsi0"), engine.cancel_mirror(VMID, "scsi0"), engine.image_token(VMID, "scsi0"),
         ]  # fmt: skip
         for one in asked:
             with pytest.raises(WrongState):
@@ -197,3 +203,150 @@ def test_choices_depend_on_the_options(tell: Callable[[Story], None]) -> None:
                     engine.check(VmConfig.parse(options))
 
     tell(story)
+
+
+def disks(given: Subject, folder: Path, **forms: ImageFormat) -> tuple[VmPlan, dict[str, PlannedDisk]]:
+    """The VM with two qcow2 disks, and a further image of the same size for each format in `forms`."""
+    files = {key: image(folder / f"{key}.qcow2", "qcow2") for key in ("scsi0", "virtio1")}
+    options = {"scsi0": "local:a", "virtio1": "local:b", "scsihw": "virtio-scsi-pci"}
+    plan = plan_vm(given.engine, VMID, options, files, formats=dict.fromkeys(files, "qcow2"))
+    drive = plan.disks[0].options
+    copies = {
+        name: PlannedDisk("scsi0", drive, image(folder / f"{name}.copy", form), form, SIZE)
+        for name, form in forms.items()
+    }
+    return plan, copies
+
+
+def image(path: Path, form: str) -> Path:
+    subprocess.run(["qemu-img", "create", "-q", "-f", form, str(path), str(SIZE)], check=True)
+    return path
+
+
+async def in_step(engine: VmEngine, key: str) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            mirror = await engine.mirror_progress(VMID, key)
+            assert mirror is not None
+            if mirror.ready:
+                return
+            await asyncio.sleep(0.02)
+
+
+def test_a_drive_changes_over_to_its_copy(tell: Callable[[Story], None], tmp_path: Path) -> None:
+    async def story(given: Subject) -> None:
+        engine = given.engine
+        plan, copies = disks(given, tmp_path, first="raw", second="qcow2")
+        await engine.start(plan, paused=True)
+        assert await engine.mirror_progress(VMID, "scsi0") is None
+        with pytest.raises(HostFailure):
+            await engine.change_over(VMID, "scsi0")
+        await engine.mirror(plan, "scsi0", copies["first"], "first", speed=1 << 30)
+        with pytest.raises(HostFailure):
+            await engine.mirror(plan, "scsi0", copies["second"], "second")
+        await in_step(engine, "scsi0")
+        assert await engine.image_token(VMID, "scsi0") is None
+        await engine.change_over(VMID, "scsi0")
+        assert await engine.image_token(VMID, "scsi0") == "first"
+        assert await engine.image_token(VMID, "virtio1") is None
+        assert await engine.mirror_progress(VMID, "scsi0") is None
+        await engine.resize_disk(VMID, "scsi0", 2 * SIZE)
+        await engine.change_disk_limits(plan, "scsi0")
+
+    tell(story)
+
+
+def test_a_copy_that_is_given_up_leaves_the_drive_as_it_was(tell: Callable[[Story], None], tmp_path: Path) -> None:
+    async def story(given: Subject) -> None:
+        engine = given.engine
+        plan, copies = disks(given, tmp_path, first="qcow2", second="raw")
+        await engine.start(plan, paused=True)
+        await engine.cancel_mirror(VMID, "scsi0")
+        for name in ("first", "second", "first"):
+            await engine.mirror(plan, "scsi0", copies[name], name)
+            await in_step(engine, "scsi0")
+            await engine.cancel_mirror(VMID, "scsi0")
+            await engine.cancel_mirror(VMID, "scsi0")
+            assert await engine.mirror_progress(VMID, "scsi0") is None
+            assert await engine.image_token(VMID, "scsi0") is None
+
+    tell(story)
+
+
+def test_disks_are_snapshotted_all_or_none(tell: Callable[[Story], None], tmp_path: Path) -> None:
+    async def story(given: Subject) -> None:
+        engine = given.engine
+        plan, _ = disks(given, tmp_path)
+        await engine.start(plan, paused=True)
+        await engine.snapshot_disks(VMID, "one", ["virtio1"])
+        with pytest.raises(HostFailure):
+            await engine.snapshot_disks(VMID, "one", ["scsi0", "virtio1"])
+        await engine.delete_disk_snapshot(VMID, "one", "virtio1")
+        # Had the one that failed left anything, this would fail too.
+        await engine.snapshot_disks(VMID, "one", ["scsi0", "virtio1"])
+        for _ in range(2):
+            await engine.delete_disk_snapshot(VMID, "one", "scsi0")
+        await engine.snapshot_disks(VMID, "one", ["scsi0"])
+
+    tell(story)
+
+
+def test_memory_goes_to_a_file_and_comes_back(tell: Callable[[Story], None], tmp_path: Path) -> None:
+    async def story(given: Subject) -> None:
+        engine, states = given.engine, []
+        plan, _ = disks(given, tmp_path)
+        await engine.start(plan)
+
+        async def at_rest() -> None:
+            states.append(engine.state(VMID))
+            await engine.snapshot_disks(VMID, "one", ["scsi0", "virtio1"])
+
+        with open_file(tmp_path / "memory") as memory:
+            await engine.save_memory(VMID, memory, at_rest)
+            assert (states, engine.state(VMID)) == ([GuestState.PAUSED], GuestState.PAUSED)
+            with pytest.raises(WrongState):
+                await engine.snapshot_disks(VMID, "two", ["scsi0"])
+            await engine.resume(VMID)
+            assert engine.state(VMID) is GuestState.RUNNING
+            await engine.snapshot_disks(VMID, "two", ["scsi0"])
+            await engine.stop(VMID)
+            await engine.cleanup(VMID)
+            os.lseek(memory, 0, os.SEEK_SET)
+            await engine.start_from(plan, memory)
+            assert engine.state(VMID) is GuestState.RUNNING
+
+    tell(story)
+
+
+def test_memory_that_cannot_be_kept_or_read_changes_nothing(tell: Callable[[Story], None], tmp_path: Path) -> None:
+    async def story(given: Subject) -> None:
+        engine = given.engine
+        plan, _ = disks(given, tmp_path)
+        await engine.start(plan)
+
+        async def at_rest() -> None:
+            raise InvalidParameter({"snapname": "no"})
+
+        with open_file(tmp_path / "memory") as memory:
+            with pytest.raises(InvalidParameter):
+                await engine.save_memory(VMID, memory, at_rest)
+            assert engine.state(VMID) is GuestState.RUNNING
+            await engine.stop(VMID)
+            await engine.cleanup(VMID)
+            os.truncate(memory, 0)
+            os.pwrite(memory, b"noise" * 1000, 0)
+            os.lseek(memory, 0, os.SEEK_SET)
+            with pytest.raises(HostFailure):
+                await engine.start_from(plan, memory)
+            assert engine.running() == engine.ended() == frozenset()
+
+    tell(story)
+
+
+@contextlib.contextmanager
+def open_file(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
