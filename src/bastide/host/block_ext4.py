@@ -1,22 +1,19 @@
 """ext4 on a block device, and devices that are wiped.
 
-Sources: mkfs.ext4(8), e2fsck(8), resize2fs(8), mount(8), blkdiscard(8); the kernel's
-Documentation/filesystems/ext4/super.rst for the superblock.
+Sources: mkfs.ext4(8), e2fsck(8), resize2fs(8), mount(8), blkdiscard(8).
 """
 
 import asyncio
 import os
 import re
-import struct
 from pathlib import Path
 
 from bastide.base.errors import HostFailure, InvalidParameter, NoSpace, NotSupported, RunError
 from bastide.base.units import MIB
 from bastide.host.disk_image import opened
-from bastide.host.filesystems import translated
+from bastide.host.filesystems import ext4_block_size, translated
 from bastide.host.run import Runner, run
 
-_BLOCK = 4096
 _MINIMUM = re.compile(r"minimum size of the filesystem: (\d+)")
 _DEADLINE = 24 * 3600.0
 _REPAIRED = (0, 1, 2)  # e2fsck(8): no faults, or none that are left
@@ -32,12 +29,15 @@ class BlockExt4:
         """Make an empty ext4 over the whole device, which reads as zeros if it is `zeroed`. Raises NoSpace."""
         # No blocks are kept for the host's root: the guest's root is another user.
         options = "root_owner=0:0,nodiscard,lazy_journal_init=1" + (",assume_storage_prezeroed=1" if zeroed else "")
-        argv = ["mkfs.ext4", "-q", "-F", "-b", str(_BLOCK), "-m", "0", "-E", options, "--", str(device)]
+        argv = ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", options, "--", str(device)]
         await self._tool(argv)
 
-    async def mount(self, device: Path, target: Path, *, read_only: bool = False) -> None:
-        """Mount a device on a folder. Device nodes in it are none; what is `read_only` is not even recovered."""
-        options = "nodev" + (",ro,noload" if read_only else "")
+    async def mount(self, device: Path, target: Path, *, read_only: bool = False, zeroed: bool = False) -> None:
+        """Mount a device on a folder. Device nodes in it are none; what is `read_only` is not even recovered.
+
+        On a device that was made `zeroed` the kernel need not write zeros over inode tables that are not in use yet.
+        """
+        options = "nodev" + (",noinit_itable" if zeroed else "") + (",ro,noload" if read_only else "")
         await self._run(["mount", "-t", "ext4", "-o", options, "--", str(device), str(target)])
 
     async def check(self, device: Path) -> None:
@@ -61,21 +61,24 @@ class BlockExt4:
             await self.check(device)
             await self._tool(["resize2fs", str(device)])
 
-    async def shrink(self, device: Path, size: int) -> None:
-        """Shrink a file system that is not mounted to at most `size` bytes.
+    async def shrink(self, device: Path, size: int | None = None) -> int:
+        """Shrink a file system that is not mounted to `size` bytes, None for as small as it goes; tells its new size.
 
         Raises InvalidParameter naming `size` and the smallest one when its files would not fit; then it is unchanged.
         """
         await self.check(device)
-        block = await asyncio.to_thread(_block_size, device)
+        block = await asyncio.to_thread(ext4_block_size, device)
         told = await self._run(["resize2fs", "-P", str(device)], deadline=_DEADLINE)
         found = _MINIMUM.search(told.text)
         if found is None:
             raise HostFailure(f"resize2fs did not say how small {device} can be")
         smallest = int(found[1]) * block
-        if size < smallest:
+        if size is not None and size < smallest:
             raise InvalidParameter({"size": f"unable to shrink below {-(-smallest // MIB)}M: files take that"})
-        await self._tool(["resize2fs", str(device), f"{size // 1024}K"])
+        blocks = (smallest if size is None else size) // block
+        await self._tool(["resize2fs", str(device), str(blocks)])
+        await self.check(device)
+        return blocks * block
 
     async def wipe(self, device: Path, size: int, step: int, rate: int | None = None) -> None:
         """Write zeros over the first `size` bytes, `step` at a time and `rate` bytes a second at most."""
@@ -110,11 +113,3 @@ def write(device: Path, data: bytes) -> None:
             file.write(data + bytes(length - len(data)))
             file.flush()
             os.fsync(descriptor)
-
-
-def _block_size(device: Path) -> int:
-    with translated(f"read {device}"), opened(device) as descriptor:
-        magic, log = os.pread(descriptor, 2, 1024 + 56), os.pread(descriptor, 4, 1024 + 24)
-    if magic != b"\x53\xef":
-        raise HostFailure(f"there is no ext4 on {device}")
-    return int(1024 << struct.unpack("<I", log)[0])

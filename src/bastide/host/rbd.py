@@ -5,6 +5,7 @@ Images are mapped by the kernel, for VMs and containers alike. A key is named by
 Sources: rbd(8), rbdmap(8), ceph(8), the Ceph documentation on block devices (snapshots, layering).
 """
 
+import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from bastide.host.run import Runner, finished, run
 
 _MIB = 1024 * 1024
 _DEADLINE = 24 * 3600.0
+_PATIENCE = (0.1, 0.3, 0.6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,17 @@ class Rbd:
         """Take away the devices of an image and its snapshots. Raises WrongState when one is open."""
         for image, _, device in await self._mapped():
             if image == name:
+                await self._unmap(device)
+
+    async def _unmap(self, device: Path) -> None:
+        # udev looks at a device that was written to and closed.
+        for patience in _PATIENCE:
+            try:
                 await self._change("device", "unmap", str(device))
+                return
+            except WrongState:
+                await asyncio.sleep(patience)
+        await self._change("device", "unmap", str(device))
 
     async def _mapped(self) -> list[tuple[str, str, Path]]:
         rows = parse_mapped(await self._query("rbd", "device", "list", "--format", "json"))

@@ -129,7 +129,7 @@ class Block:
             if parsed.is_base:
                 for other in pieces.values():
                     if other.origin == parsed.piece:
-                        raise WrongState(f"base volume '{self._volid(parsed)}' is still in use by '{other.name}'")
+                        raise WrongState(f"can't remove volume '{self._volid(parsed)}': '{other.name}' builds on it")
             await self._unmount(parsed.piece)
             await self._remove(parsed)
 
@@ -202,6 +202,12 @@ class Block:
 
     async def _space(self) -> StorageUsage:
         return await self.pool.space()
+
+    async def _snapshots(self, piece: str) -> Sequence[str]:
+        return await self._bounded.run(self._kept(piece))
+
+    async def _kept(self, piece: str) -> Sequence[str]:
+        return await self.pool.snapshots(piece) if self.pool.abilities.snapshots else []
 
     @contextlib.asynccontextmanager
     async def _making(self, name: str, volid: str) -> AsyncIterator[str]:

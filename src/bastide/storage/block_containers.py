@@ -1,5 +1,6 @@
 """Containers' file systems on block devices: ext4, mounted while in use."""
 
+import contextlib
 from pathlib import Path
 
 from bastide.base.errors import InvalidParameter, WrongState
@@ -36,7 +37,9 @@ class BlockContainers(BlockDisks):
         async with self._lock(parsed.piece):
             if filesystems.mount_at(self._mount_point(parsed.piece)) is not None:
                 await self._unmount(parsed.piece)
-                await self.pool.release(parsed.piece)
+                # Whoever looks at it still, udev or another mount namespace, may do so.
+                with contextlib.suppress(WrongState):
+                    await self.pool.release(parsed.piece)
 
     async def resize(self, name: str, size: int) -> None:
         """Grow a volume, or shrink one that is not active. Raises InvalidParameter naming the smallest size."""
@@ -64,7 +67,8 @@ class BlockContainers(BlockDisks):
         target = self._mount_point(piece)
         if filesystems.mount_at(target) is None:
             device = await self.pool.device(piece)
-            await self._ext4.mount(device, self._make_mount_point(piece), read_only=read_only)
+            target = self._make_mount_point(piece)
+            await self._ext4.mount(device, target, read_only=read_only, zeroed=self.pool.abilities.zeroed)
         return target
 
     async def _grow_files(self, piece: str, current: int, size: int) -> None:
@@ -76,7 +80,7 @@ class BlockContainers(BlockDisks):
         """Shrink a copy, which takes the place of the volume when all went well."""
         if filesystems.mount_at(self._mount_point(name.piece)) is not None:
             raise InvalidParameter({"size": f"unable to shrink from {current} to {size} bytes while it is in use"})
-        if self.pool.abilities.inner_snapshots and await self.pool.snapshots(name.piece):
+        if self.pool.abilities.inner_snapshots and await self._snapshots(name.piece):
             raise WrongState(f"volume '{self._volid(name)}' cannot shrink while it has snapshots")
         temporary = self._temporary()
         try:

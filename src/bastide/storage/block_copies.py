@@ -55,7 +55,7 @@ class BlockStorage(BlockContainers):
         parsed = self._with_snapshots(name)
         async with self._lock(parsed.piece):
             await self._piece(parsed)
-            if snapshot in await self.pool.snapshots(parsed.piece):
+            if snapshot in await self._snapshots(parsed.piece):
                 raise AlreadyExists(f"snapshot '{snapshot}' of volume '{self._volid(parsed)}' already exists")
             await finished(self.pool.snapshot(parsed.piece, snapshot))
 
@@ -71,20 +71,17 @@ class BlockStorage(BlockContainers):
         """Forget a snapshot; one that is gone already is fine. Raises WrongState when a clone builds on it."""
         parsed = self._with_snapshots(name)
         async with self._lock(parsed.piece):
-            if snapshot in await self.pool.snapshots(parsed.piece):
+            if snapshot in await self._snapshots(parsed.piece):
                 await finished(self.pool.drop_snapshot(parsed.piece, snapshot))
 
     async def snapshots(self, name: str) -> Sequence[str]:
         """The snapshots of a volume, oldest first. Raises NotFound."""
         parsed = self._with_snapshots(name)
         await self._piece(parsed)
-        return await self._bounded.run(self._snapshots(parsed.piece))
-
-    async def _snapshots(self, piece: str) -> Sequence[str]:
-        return await self.pool.snapshots(piece)
+        return await self._snapshots(parsed.piece)
 
     async def _check_rollback(self, name: BlockName, snapshot: str) -> None:
-        known = await self.pool.snapshots(name.piece)
+        known = await self._snapshots(name.piece)
         if snapshot not in known:
             raise NotFound(f"volume '{self._volid(name)}' has no snapshot '{snapshot}': it does not exist")
         if self.pool.abilities.latest_only and known[-1] != snapshot:
@@ -119,7 +116,7 @@ class BlockStorage(BlockContainers):
         async with self._lock(parsed.piece):
             pieces = await self._pieces()
             if parsed.piece in pieces and not parsed.is_base:
-                if self.pool.abilities.snapshots and await self.pool.snapshots(parsed.piece):
+                if await self._snapshots(parsed.piece):
                     raise WrongState(f"volume '{self._volid(parsed)}' has snapshots: it cannot become a base")
                 if target.piece in pieces:
                     raise AlreadyExists(f"volume '{self._volid(target)}' already exists")
@@ -181,7 +178,7 @@ class BlockStorage(BlockContainers):
             await self._make_files(temporary, size)
             yield await self._mount(temporary)
             await self._unmount(temporary)
-            await self._settle_files(temporary)
+            await self._settle_files(temporary, self._rounded(size))
             await finished(self.pool.seal(temporary))
 
     async def import_base(self, key: str, source: Path, source_format: str, progress: Progress | None = None) -> None:
@@ -200,7 +197,7 @@ class BlockStorage(BlockContainers):
         base, current = piece.name, piece.size
         wanted = self._rounded(size)
         holds_files = base.startswith("bastide-root-")
-        if wanted < current and not self._fits(piece, wanted):
+        if wanted < current and not await self._fits(piece, wanted):
             raise InvalidParameter({"size": f"the base has {current} bytes"})
         async with self._making(parsed.piece, self._volid(parsed)) as temporary:
             if self.pool.abilities.clones is not None:
@@ -224,13 +221,15 @@ class BlockStorage(BlockContainers):
                 await finished(self.pool.remove(name))
         return True
 
-    def _fits(self, base: Piece, size: int) -> bool:  # noqa: ARG002 - no device becomes smaller by being cloned
+    async def _fits(self, base: Piece, size: int) -> bool:  # noqa: ARG002 - no device becomes smaller by being cloned
         """Whether a volume of a base may be smaller than the base itself."""
         return False
 
-    async def _settle_files(self, piece: str) -> None:
-        # Its clones grow without being checked each for itself.
-        await self._ext4.check(await self.pool.device(piece))
+    async def _settle_files(self, piece: str, size: int) -> None:
+        # Its clones grow with their guests' sizes, and without being checked each for itself.
+        smallest = self._rounded(await self._ext4.shrink(await self.pool.device(piece)))
+        if smallest < size:
+            await finished(self.pool.cut(piece, smallest))
 
     async def _base(self, key: str) -> Piece:
         pieces = await self._pieces()

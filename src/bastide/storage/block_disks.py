@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from bastide.base.errors import InvalidParameter
+from bastide.base.errors import InvalidParameter, NotFound
 from bastide.host import block_ext4, disk_image
 from bastide.host.run import finished
 from bastide.model.storage import DiskFormat, DiskImage
@@ -38,6 +38,8 @@ class BlockDisks(Block):
         """The device of a disk, or of its state at a snapshot. Raises NotFound."""
         parsed = self._disk_name(name)
         await self._piece(parsed)
+        if snapshot is not None and snapshot not in await self._snapshots(parsed.piece):
+            raise NotFound(f"volume '{self._volid(parsed)}' has no snapshot '{snapshot}': it does not exist")
         async with self._lock(parsed.piece):
             return DiskImage(await self.pool.device(parsed.piece, snapshot), "raw", device=True)
 

@@ -143,8 +143,10 @@ class LvmPool:
 
 
 def _piece(volume: LogicalVolume) -> Piece:
-    used = round(volume.size * volume.data_percent / 100) if volume.data_percent is not None else None
     base = next((tag.removeprefix(_BASE) for tag in volume.tags if tag.startswith(_BASE)), None)
+    # LVM counts what is shared with the base as well.
+    known = volume.data_percent is not None and base is None
+    used = round(volume.size * (volume.data_percent or 0) / 100) if known else None
     return Piece(volume.name, volume.size, used, volume.created, base)
 
 

@@ -43,6 +43,10 @@ class ZfsStorage(BlockStorage):
         """`subvol-100-disk-0`."""
         return f"subvol-{vmid}-disk-{number}"
 
+    async def used(self, name: str) -> int | None:
+        """Bytes of its files, also of those that it shares with its base."""
+        return (await self.pool.dataset(self._container_name(name).piece)).referenced
+
     async def _make_files(self, piece: str, size: int, owner: int | None = None) -> None:
         # A quota keeps no room for itself; without one there is no limit.
         quota = self._rounded(size) if size else 0
@@ -68,11 +72,12 @@ class ZfsStorage(BlockStorage):
             raise InvalidParameter({"size": f"unable to shrink below {-(-held // MIB)}M: files take that"})
         await finished(self.pool.grow(name.piece, size))
 
-    async def _settle_files(self, piece: str) -> None:
+    async def _settle_files(self, piece: str, size: int) -> None:
         """Nothing: there is no file system on a device."""
 
-    def _fits(self, base: Piece, size: int) -> bool:
-        return base.used is not None and base.used <= size and base.name.startswith("bastide-root-")
+    async def _fits(self, base: Piece, size: int) -> bool:
+        found = await self.pool.dataset(base.name)
+        return not found.is_volume and found.referenced <= size
 
     def _container_name(self, name: str) -> BlockName:
         parsed = self._parse(name)
@@ -112,10 +117,9 @@ class ZfsPool:
     async def pieces(self) -> Sequence[Piece]:
         """The datasets."""
         return [
-            Piece(entry.name, entry.size, entry.used if entry.is_volume else entry.referenced, entry.created,
-                  self._base(entry))
+            Piece(entry.name, entry.size, entry.used, entry.created, self._base(entry))
             for entry in await self._zfs.datasets()
-        ]  # fmt: skip
+        ]
 
     async def dataset(self, name: str) -> Dataset:
         """One dataset. Raises NotFound."""
