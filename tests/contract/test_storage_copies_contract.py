@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,11 @@ async def storage(request: pytest.FixtureRequest, disposable: Disposable, tmp_pa
         volumes = [name for name in volumes if not await _deleted(found, name)]
     for key in await found.bases():
         assert await found.drop_base(key)
-    assert not list(found._path.glob("images/*/*")), "a volume left something"
     assert mounts_within(tmp_path) == [], "the test left something mounted"
+    if hasattr(found, "pool"):
+        assert list(await found.pool.pieces()) == [], "a volume or the test left something"
+        return
+    assert not list(found._path.glob("images/*/*")), "a volume left something"
     assert list(found._path.glob(".[int]*/*")) == [], "the test left something half done"
 
 
@@ -116,20 +120,27 @@ async def test_a_container_goes_back_in_time(storage: Storage) -> None:
     await storage.snapshot(name, "two")
     assert list(await storage.snapshots(name)) == ["one", "two"]
     await put(storage, name, "etc/hostname", "third\n")
+    if storage.capabilities.latest_only:
+        await storage.rollback(name, "two")
+        assert await get(storage, name, "etc/hostname") == "second\n"
+        with pytest.raises(WrongState, match="newer"):
+            await storage.rollback(name, "one")
+        await storage.delete_snapshot(name, "two")
     for _ in range(2):
         await storage.rollback(name, "one")
         assert await get(storage, name, "etc/hostname") == "first\n"
         assert await get(storage, name, "new") is None
     assert (await storage.info(name)).size == SIZE
-    await storage.rollback(name, "two")
-    assert await get(storage, name, "etc/hostname") == "second\n"
+    if not storage.capabilities.latest_only:
+        await storage.rollback(name, "two")
+        assert await get(storage, name, "etc/hostname") == "second\n"
     for _ in range(2):
         await storage.delete_snapshot(name, "one")
-    assert list(await storage.snapshots(name)) == ["two"]
+    assert list(await storage.snapshots(name)) == ([] if storage.capabilities.latest_only else ["two"])
     with pytest.raises(NotFound):
         await storage.rollback(name, "one")
     with pytest.raises(NotFound):
-        await storage.snapshots("100/vm-100-disk-7.subvol")
+        await storage.snapshots(storage.volume_name(100, 7, SIZE))
     await storage.delete(name)
     assert list(await storage.list()) == []
     # A volume of that name begins anew.
@@ -179,12 +190,12 @@ async def test_a_container_becomes_a_base_and_is_cloned(storage: Storage) -> Non
         await storage.make_base(name)
     await storage.delete_snapshot(name, "one")
     base = await storage.make_base(name)
-    assert base == name.replace("/vm-", "/base-")
+    assert base == name.replace("subvol-", "basevol-").replace("vm-", "base-")
     assert await storage.make_base(name) == base
     with pytest.raises(NotFound):
         await storage.info(name)
     clone = storage.clone_name(base, 101, 0, "rootdir")
-    assert clone.startswith(f"{base}/101/vm-101-disk-0.")
+    assert re.fullmatch(rf"({base}/)?(101/)?(vm|subvol)-101-disk-0(\.\w+)?", clone)
     await storage.clone(base, clone)
     with pytest.raises(AlreadyExists):
         await storage.clone(base, clone)
@@ -360,6 +371,8 @@ async def test_a_container_shrinks_whole_or_not_at_all(storage: Storage) -> None
 
 
 async def test_a_header_that_names_another_file_is_refused(storage: Storage, tmp_path: Path) -> None:
+    if "qcow2" not in storage.capabilities.disk_formats:
+        return
     name = "100/vm-100-disk-0.qcow2"
     await storage.import_base(KEY, await _image(tmp_path), "raw")
     await storage.from_base(KEY, name, SIZE)

@@ -88,9 +88,14 @@ class Histories(RuleBasedStateMachine):
 
     @rule(name=volumes, snapshot=SNAPSHOTS)
     def roll_back(self, name: str, snapshot: str) -> None:
-        if snapshot in self.kept[name]:
-            self.do(self.storage.rollback(name, snapshot))
-            self.told[name] = self.kept[name][snapshot]
+        if snapshot not in self.kept[name]:
+            return
+        if self.storage.capabilities.latest_only and list(self.kept[name])[-1] != snapshot:
+            with pytest.raises(WrongState):
+                self.do(self.storage.rollback(name, snapshot))
+            return
+        self.do(self.storage.rollback(name, snapshot))
+        self.told[name] = self.kept[name][snapshot]
 
     @rule(name=volumes, snapshot=SNAPSHOTS)
     def forget(self, name: str, snapshot: str) -> None:
@@ -147,7 +152,7 @@ class Histories(RuleBasedStateMachine):
         self.loop.close()
 
 
-@pytest.mark.parametrize("driver", ["dir-ext4", "dir-xfs", "btrfs"])
+@pytest.mark.parametrize("driver", ["dir-ext4", "dir-xfs", "btrfs", "lvmthin", "zfspool", "rbd"])
 def test_histories(driver: str, disposable: Disposable, tmp_path: Path) -> None:
     def machine() -> Histories:
         storage = made(driver, disposable, tmp_path)

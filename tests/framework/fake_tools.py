@@ -6,6 +6,7 @@ real ones. `record` keeps what was run, for golden files.
 
 import json
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,13 @@ class FakeTools:
 
     def in_use(self, path: Path) -> bool:
         """Whether something is mounted over a device."""
-        return not self.dry and bool(loop_devices(path))
+        # The kernel lets go of a loop device some time after it was unmounted.
+        deadline = time.monotonic() + 0.5
+        while not self.dry and loop_devices(path):
+            if time.monotonic() > deadline:
+                return True
+            time.sleep(0.01)
+        return False
 
     def make(self, path: Path, size: int) -> None:
         """Make or resize a device; the loop devices over it follow."""

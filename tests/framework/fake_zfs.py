@@ -62,7 +62,11 @@ class FakeZfs(FakeTools):
             volume = row["type"] == "volume"
             held = 4096 if volume or self.dry else sum(f.stat().st_size for f in self._file(key).rglob("*"))
             sizes = f"{row['volsize']}\t-" if volume else f"-\t{row['refquota']}"
-            rows.append(f"{key}\t{row['type']}\t{sizes}\t{held}\t{held}\t{row['origin']}\t{row['created']}")
+            base = row["origin"] != "-" and not self.dry and not volume
+            shared = sum(f.stat().st_size for f in self._file(*row["origin"].split("@")).rglob("*")) if base else 0
+            rows.append(
+                f"{key}\t{row['type']}\t{sizes}\t{max(0, held - shared)}\t{held}\t{row['origin']}\t{row['created']}"
+            )
         return "\n".join(rows) + "\n"
 
     def _size(self, row: dict[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""Every driver of a storage that keeps folders, on the file systems that matter to it."""
+"""Every driver of a storage that shares blocks: of folders, on the file systems that matter to it, and of devices."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +10,7 @@ from bastide.model.storage import StorageConfig
 from bastide.storage.btrfs import BtrfsStorage
 from bastide.storage.dir import DirStorage
 from bastide.storage.fake import FakeStorage
+from framework import block_storages
 from framework.disposable import Disposable
 
 CONTENT = "vztmpl,iso,rootdir,images,snippets,backup,import"
@@ -36,6 +37,9 @@ DRIVERS: Mapping[str, tuple[str | None, Maker]] = MappingProxyType(
         "dir-btrfs": ("btrfs", make("dir", DirStorage)),
         "btrfs": ("btrfs", make("btrfs", BtrfsStorage)),
         "fake": (None, make("dir", FakeStorage)),
+        "lvmthin": (None, lambda _files, host: block_storages.lvmthin(host)),
+        "zfspool": (None, lambda _files, host: block_storages.zfspool(host)),
+        "rbd": (None, lambda _files, host: block_storages.rbd(host)),
     }
 )
 """The file system that each wants (None: any), and how it is made."""

@@ -49,7 +49,7 @@ def storage_and_tools(request: pytest.FixtureRequest, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(filesystems, "mount_at", mount_at)
     monkeypatch.setattr(filesystems, "space", lambda _folder: (GIB, GIB // 2, GIB // 2))
-    monkeypatch.setattr(block_ext4, "_block_size", lambda _device: 4096)
+    monkeypatch.setattr(block_ext4, "ext4_block_size", lambda _device: 4096)
     return make(tmp_path, tools, **keys), tools
 
 
