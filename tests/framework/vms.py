@@ -1,6 +1,7 @@
 """Small VMs for tests of the engine: SeaBIOS alone, or a boot sector that echoes its serial port."""
 
 import contextlib
+import struct
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,17 @@ _WRITE = bytes.fromhex(
     "8316" "4a7c00"  # adc word [0x7c4a], 0
     "ebea"  # jmp back to mov si
 )  # fmt: skip
+# The same with a number that counts up in the first four bytes of each 64 sectors, and in the next four one that tells
+# the boot: what is on the disk says how far the guest was, and whether it has started anew.
+_COUNT = bytes.fromhex(
+    "31c08ed88ec0bc007c"  # xor ax, ax; mov ds, ax; mov es, ax; mov sp, 0x7c00
+    "0f3166a30480"  # rdtsc; mov [0x8004], eax
+    "6631c066a30080"  # xor eax, eax; mov [0x8000], eax
+    "66ff060080"  # inc dword [0x8000]
+    "be407cb80043b280cd13"  # mov si, 0x7c40; mov ax, 0x4300; mov dl, 0x80; int 0x13
+    "8306487c4083164a7c00"  # add word [0x7c48], 64; adc word [0x7c4a], 0
+    "ebe5"  # jmp back to inc
+)
 _PACKET_AT = 0x40
 # Size, reserved, 64 sectors, to 0000:8000, from sector 2048 on.
 _PACKET = bytes.fromhex("1000 4000 0080 0000 0008000000000000")
@@ -72,6 +84,24 @@ def echo_disk(path: Path) -> Path:
     """A raw disk whose boot sector sends back what comes over the serial port."""
     path.write_bytes(boot_sector(_ECHO).ljust(1 << 20, b"\0"))
     return path
+
+
+def counting_disk(path: Path, size: int) -> Path:
+    """A sparse raw disk whose boot sector writes one numbered block of 32 KiB after another, from 1 MiB on."""
+    with path.open("wb") as file:
+        file.write(boot_sector(_COUNT, _PACKET))
+        file.truncate(size)
+    return path
+
+
+def counted(path: Path) -> list[tuple[int, int]]:
+    """What such a guest has written to a raw disk: each block's number, and what tells the boot."""
+    found = []
+    with path.open("rb") as file:
+        file.seek(2048 * SECTOR)
+        while (head := file.read(64 * SECTOR)[:8]) and any(head):
+            found.append(struct.unpack("<II", head))
+    return found
 
 
 def state_disk(path: Path) -> Path:
