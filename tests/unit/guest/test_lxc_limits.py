@@ -1,5 +1,6 @@
 """Limits, CPU sets and id ranges."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,18 @@ def test_subordinate_ids() -> None:
         (100000, 65536),
         (165536, 65536),
     ]
+
+
+def test_the_ids_of_living_user_namespaces_are_seen():
+    with subprocess.Popen(
+        ["unshare", "--user", "--map-users=0,423625984,65536", "--map-groups=0,423625984,65536", "cat"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            process.stdin.write(b"x")
+            process.stdin.flush()
+            assert process.stdout.read(1) == b"x"
+            assert (423625984, 65536) in ids.in_use()
+        finally:
+            process.kill()
+    assert (423625984, 65536) not in ids.in_use()

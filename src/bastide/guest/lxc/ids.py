@@ -1,5 +1,7 @@
 """Which host ids a guest's ids are. Pure but for reading the host's files."""
 
+import contextlib
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -50,11 +52,15 @@ def host_reserved() -> list[tuple[int, int]]:
 
 def in_use() -> list[tuple[int, int]]:
     """Ranges of user namespaces that live now, also those of another Bastide or another manager on this machine."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/uid_map"):
-        try:
-            rows = [line.split() for line in path.read_text().splitlines()]
-        except OSError:
-            continue
-        found |= {(int(row[1]), int(row[2])) for row in rows if len(row) == 3 and int(row[1]) > 0}
-    return sorted(found)
+    texts = set()
+    # Of every process of the machine, so without a Path for each.
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                descriptor = os.open(f"/proc/{name}/uid_map", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    texts.add(os.read(descriptor, 4096))
+                finally:
+                    os.close(descriptor)
+    rows = [line.split() for text in texts for line in text.splitlines()]
+    return sorted({(int(row[1]), int(row[2])) for row in rows if len(row) == 3 and int(row[1]) > 0})

@@ -134,7 +134,7 @@ def _with_defaults(options: ContainerOptions, storage: str) -> ContainerOptions:
 
 async def _choose_ids(rooms: Rooms, vmid: int) -> int:
     taken = [guest.first_id for guest in await rooms.guests.list() if guest.first_id is not None]
-    return rooms.containers.choose_ids(vmid, taken).first
+    return (await asyncio.to_thread(rooms.containers.choose_ids, vmid, taken)).first
 
 
 async def _fill(rooms: Rooms, guest: Guest, new: NewContainer, task: Task) -> Guest:
