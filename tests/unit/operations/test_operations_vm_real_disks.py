@@ -117,6 +117,11 @@ async def test_a_template_and_what_is_made_of_it(rooms: Rooms, tmp_path: Path, f
         assert await first(rooms, vmid) == byte
         assert (await image(rooms, vmid)).backing is None
         await done(rooms, await power.start(rooms, ROOT, vmid))
+    # Imported by another VM, with all it builds on.
+    linked = VmConfig.parse((await rooms.guests.get(101)).config).scsi[0].file
+    options = VmOptions.parse({"scsi0": f"local:0,import-from={linked}"})
+    await done(rooms, await create_vm(rooms, ROOT, 107, options))
+    assert await first(rooms, 107) == 3
     # A template of a clone, and of that one a clone.
     await done(rooms, await make_template(rooms, ROOT, 102))
     await done(rooms, await clone_vm(rooms, ROOT, 102, Wanted(106)))

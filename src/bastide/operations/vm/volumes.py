@@ -13,8 +13,8 @@ from bastide.base.errors import InvalidParameter, NotFound, NotSupported
 from bastide.base.ids import VolumeId
 from bastide.host import disk_image
 from bastide.model.record import Scalar
+from bastide.model.storage import DiskImage, VolumeFormat
 from bastide.model.storage import Volume as StoredVolume
-from bastide.model.storage import VolumeFormat
 from bastide.model.vm import VmConfig, VmOptions
 from bastide.model.vm_disks import EfiDisk, TpmState, Volume
 from bastide.operations.bases import Source, Target, disk_from_base
@@ -41,13 +41,14 @@ _SUFFIXES = {"img": "raw", "raw": "raw", "qcow2": "qcow2", "vmdk": "vmdk", "vdi"
 class ImageSource:
     """An image to make a disk from. `form` is its format in QEMU's name, `ours` that it is some guest's disk.
 
-    `volid` names one that stays as it is: disks can share it.
+    `volid` names one that stays as it is: disks can share it. `image` is a guest's disk with what it builds on.
     """
 
     path: Path
     form: str
     ours: bool = False
     volid: str | None = None
+    image: DiskImage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +152,8 @@ async def _source(rooms: Rooms, text: str) -> ImageSource:
         files = await rooms.storages.files(text.partition(":")[0], "import")
         return ImageSource(files.path(name), volume.format, volid=text)
     if volume.content == "images" and volume.format in ("raw", "qcow2", "vmdk"):
-        return ImageSource(
-            await (await rooms.storages.disks(text.partition(":")[0])).disk_path(name), volume.format, ours=True
-        )
+        image = await (await rooms.storages.disks(text.partition(":")[0])).disk_image(name)
+        return ImageSource(image.path, image.format, ours=True, image=image)
     raise InvalidParameter({"import-from": f"'{text[:200]}' is not a disk image (STORAGE:import/FILE or a VM's disk)"})
 
 
@@ -213,7 +213,7 @@ async def _import(rooms: Rooms, storage: DiskStorage, source: ImageSource, volid
         image = Source(source.volid, source.path, source.form)
         if await disk_from_base(rooms, image, Target(volid, size), task, progress(task)):
             return
-    await storage.import_disk(source.path, source.form, volid.name, progress(task), ours=source.ours)
+    await storage.import_disk(source.image or source.path, source.form, volid.name, progress(task), ours=source.ours)
 
 
 def progress(task: Task | None) -> Callable[[float], None]:
