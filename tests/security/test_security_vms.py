@@ -3,6 +3,7 @@
 Each test fails when its defence is taken out; the docstrings say which one that is.
 """
 
+import json
 import os
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from framework.host import ApiFailure, Host
+from framework.host import ApiFailure, Host, TaskFailed
 
 pytestmark = pytest.mark.system
 
@@ -93,6 +94,43 @@ def test_what_an_import_leaves_of_a_guests_raw_disk_is_its_bytes(
     content = disk_file(host, volume_of(host, second, "scsi0")).open("rb").read(1 << 20)
     assert content.startswith(evil.read_bytes()[:512])
     assert secret not in content
+
+
+def test_no_link_of_a_chain_leads_to_another_file(host: Host, canary: tuple[Path, bytes], tmp_path: Path) -> None:
+    """ATTACKS 2 and 3 over a linked clone: a QEMU that was taken over rewrites its image's header.
+
+    Defence: `disk_image.check_link`; without its comparison with the next file the clone would start. The guest's start
+    is the only one that hands over descriptors, and each other door reads the chain through the same check.
+    """
+    file, secret = canary
+    base = host.create_vm(scsi0="local:1,format=qcow2")
+    host.wait(host.post(host.path(base, "/template")))
+    clone = host.new_vmid()
+    host._vms.add(clone)
+    host.wait(host.post(host.path(base, "/clone"), newid=clone, full=0))
+    volid = volume_of(host, clone, "scsi0")
+    disk = next((host.root / "state/storage/images").rglob(Path(volid).name))
+    told = json.loads(subprocess.run(
+        ["qemu-img", "info", "--output=json", str(disk)], check=True, capture_output=True, text=True
+    ).stdout)  # fmt: skip
+    assert told["backing-filename"], "it is a linked clone"
+    subprocess.run(["qemu-img", "rebase", "-u", "-f", "qcow2", "-b", str(file), "-F", "raw", str(disk)], check=True)
+    doors = [
+        lambda: host.act(clone, "start"),
+        lambda: host.wait(host.post(host.path(clone, "/move_disk"), disk="scsi0", format="raw")),
+        lambda: host.wait(host.post(host.path(clone, "/clone"), newid=host.new_vmid(), full=1)),
+        lambda: host.create_vm(scsi0=f"local:0,import-from={volid}"),
+    ]
+    for door in doors:
+        with pytest.raises((TaskFailed, ApiFailure), match="builds on another file"):
+            door()
+    # What works on the image alone opens no other file, and hands out nothing of one.
+    host.wait(host.post(host.path(clone, "/snapshot"), snapname="one"))
+    host.wait(host.put(host.path(clone, "/resize"), disk="scsi0", size="+1M"))
+    for made in (host.root / "state/storage").rglob("*"):
+        if made.is_file():
+            with made.open("rb") as opened:
+                assert secret not in opened.read(1 << 20), made
 
 
 def test_nobody_else_on_the_host_reaches_a_vms_sockets(host: Host) -> None:
