@@ -124,18 +124,13 @@ async def disk_from_base(
 
 async def forget_source(rooms: Rooms, volid: str, task: Task | None = None) -> None:
     """Remove the bases of a template or image that is gone, as far as nothing builds on them."""
-    for entry in await rooms.store.list(_PREFIX):
-        if _origin(entry).source == volid and await _forget(rooms, entry) and task is not None:
-            task.log("removed its base")
+    if await _forget_all(rooms, volid) and task is not None:
+        task.log("removed its base")
 
 
 async def tidy(rooms: Rooms) -> None:
     """Remove bases whose source is gone or is another file now, and that nothing builds on."""
-    for entry in await rooms.store.list(_PREFIX):
-        try:
-            await _forget(rooms, entry)
-        except (BastideError, OSError, ValueError, TypeError) as error:
-            _log.warning("base '%s' could not be looked at: %s", entry.key.removeprefix(_PREFIX), error)
+    await _forget_all(rooms)
     known = {entry.key for entry in await rooms.store.list(_PREFIX)}
     for each in await rooms.storages.all():
         try:
@@ -148,6 +143,18 @@ async def tidy(rooms: Rooms) -> None:
                             await storage.drop_base(key)
         except (BastideError, OSError) as error:
             _log.warning("the bases of storage '%s' could not be looked at: %s", each.config.storage, error)
+
+
+async def _forget_all(rooms: Rooms, source: str | None = None) -> int:
+    """Drop the recorded bases that nobody wants, of one source or all; how many. What fails is logged."""
+    gone = 0
+    for entry in await rooms.store.list(_PREFIX):
+        try:
+            if source in (None, _origin(entry).source):
+                gone += await _forget(rooms, entry)
+        except (BastideError, OSError, ValueError, TypeError) as error:
+            _log.warning("base '%s' could not be looked at: %s", entry.key.removeprefix(_PREFIX), error)
+    return gone
 
 
 async def _forget(rooms: Rooms, entry: Entry) -> bool:

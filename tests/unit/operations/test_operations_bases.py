@@ -225,6 +225,15 @@ async def test_a_deleted_template_takes_its_base_along_unless_a_guest_builds_on_
     assert await rooms.store.list("base/") == []
 
 
+async def test_an_image_is_deleted_even_if_its_base_cannot_be(rooms: Rooms, caplog: pytest.LogCaptureFixture) -> None:
+    assert await create(rooms, 100) == "OK"
+    (await cow(rooms)).faults["drop_base"] = HostFailure("it broke")
+    assert await end(rooms, await content.delete_volume(rooms, ROOT, TEMPLATE)) == "OK"
+    assert "it broke" in caplog.text
+    await bases.tidy(rooms)
+    assert await (await cow(rooms)).bases() == []
+
+
 async def test_tidying_removes_what_nobody_knows_and_survives_what_is_broken(
     rooms: Rooms, caplog: pytest.LogCaptureFixture
 ) -> None:
