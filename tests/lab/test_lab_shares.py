@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from framework.lab import Lab
+from framework.lab import INSIDE, Lab
 
 ADDRESS = "127.0.0.1"
 IQN = "iqn.2003-01.org.example:disk"
@@ -127,6 +127,12 @@ def test_an_nfs_server_that_is_away_is_told_in_time(nfs: Lab) -> None:
         assert time.monotonic() < deadline
         time.sleep(2)
     nfs.run("bastide", "storage", "rm", "far", "--yes")
+
+
+def test_scans_find_what_real_servers_tell(installed: Lab) -> None:
+    pytest_there = (f"{INSIDE}/.venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    done = installed.run(*pytest_there, "tests/system/test_scan_servers.py", cwd=INSIDE, seconds=900)
+    assert "skipped" not in done.stdout
 
 
 def test_an_smb_share_is_a_storage(smb: Lab) -> None:
