@@ -1,5 +1,6 @@
 """The API in process over the fakes: no socket, no root, no container."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from bastide.access.access import Access
 from bastide.api.app import create_app
 from bastide.api.auth import LOCAL
 from bastide.api.services import Services
+from bastide.storage.registry import DRIVERS, Driver
 from framework.rooms import fake_rooms
 
 
@@ -22,9 +24,9 @@ class Api:
         self.root = _client(_marked(self.app))
 
     @classmethod
-    async def make(cls, folder: Path) -> "Api":
-        """A fresh one; `folder` holds its storage."""
-        rooms = await fake_rooms(folder)
+    async def make(cls, folder: Path, drivers: Mapping[str, Driver] = DRIVERS) -> "Api":
+        """A fresh one; `folder` holds its storage, of these drivers."""
+        rooms = await fake_rooms(folder, drivers)
         access = Access(
             rooms.store, rooms.node, rooms.layout, pace=0
         )  # not the rooms' own: no waiting for bad passwords

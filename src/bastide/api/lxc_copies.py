@@ -9,7 +9,6 @@ from bastide.api.guest_permissions import check_bridge
 from bastide.api.routing import Branch, Call
 from bastide.base.errors import MethodNotImplemented
 from bastide.base.ids import VolumeId
-from bastide.base.units import KIB
 from bastide.model.container import ContainerConfig
 from bastide.model.guest import Guest
 from bastide.model.record import Multiline
@@ -75,7 +74,7 @@ async def clone_container(call: Call, p: Clone) -> str:
         storage=p.storage,
         snapshot=p.snapname,
         pool=p.pool,
-        limit=_limit(p.bwlimit),
+        limit=p.bwlimit,
     )
     return str(await clone.clone_container(call.rooms, call.identity, p.vmid, wish))
 
@@ -107,7 +106,7 @@ async def move_volume(call: Call, p: Move) -> str:
         delete=bool(p.delete),
         digest=p.digest,
         target_digest=p.target_digest,
-        limit=_limit(p.bwlimit),
+        limit=p.bwlimit,
     )
     return str(await move.move_volume(call.rooms, call.identity, p.vmid, wish))
 
@@ -120,8 +119,3 @@ async def _check_reach(call: Call, guest: Guest, p: Clone) -> None:
         await call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
     for nic in ContainerConfig.parse(config).net.values():
         await check_bridge(call, nic.bridge, nic.tag, nic.trunks)
-
-
-def _limit(rate: float | None) -> float | None:
-    """Bytes a second of KiB a second; 0 is no limit."""
-    return rate * KIB if rate else None

@@ -1,11 +1,10 @@
 """Snapshots, clones, templates and moves of containers over the API: what is answered, and who may do it."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from bastide.base.layout import Layout
-from bastide.storage.registry import Storages
 from framework.api import Api, call
 from framework.rooms import FAKE_STORAGES, TEMPLATE
 
@@ -15,16 +14,14 @@ CT = "/nodes/pve/lxc/100"
 
 
 @pytest.fixture
-async def ct(api: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Api:
+async def ct(tmp_path: Path) -> AsyncIterator[Api]:
     """The API over storages that do everything, and the container 100."""
-    storages = Storages(api.services.rooms.store, Layout(tmp_path), FAKE_STORAGES)
-    real = api.services.rooms.storages
-    for name in ("get", "all", "containers", "disks", "files", "resolve"):
-        monkeypatch.setattr(real, name, getattr(storages, name))
+    api = await Api.make(tmp_path, FAKE_STORAGES)
     upid = await api.data("POST", "/nodes/pve/lxc", vmid=100, ostemplate=TEMPLATE, unprivileged=1, rootfs="local:1",
                           hostname="web", net0="name=eth0,bridge=vmbr0")  # fmt: skip
     assert await api.wait(upid) == "OK"
-    return api
+    yield api
+    await api.services.rooms.tasks.shutdown()
 
 
 async def test_a_snapshot_and_the_way_back(ct: Api) -> None:

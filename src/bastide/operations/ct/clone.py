@@ -26,7 +26,7 @@ _NOT_CLONED = frozenset({"lock", "parent", "template"})
 
 @dataclass(frozen=True, slots=True)
 class Clone:
-    """What a clone shall be; what is None is the source's. `limit` in bytes a second for files that are copied.
+    """What a clone shall be; what is None is the source's. `limit` in KiB a second for files that are copied.
 
     `full` None is what Proxmox VE does: templates give linked clones, other containers full ones.
     """
@@ -63,7 +63,7 @@ async def clone_container(rooms: Rooms, by: Identity, vmid: int, wish: Clone) ->
             undo.push_async_callback(_discard, rooms, guest, copies, task)
             async with _quiet(rooms, source, wish, copies, task) as taken:
                 for copy in copies:
-                    await make_copy(rooms, copy, Origin(source, taken), Making(guest, held, task, wish.limit))
+                    await make_copy(rooms, copy, Origin(source, taken), Making(guest, held, task, "clone", wish.limit))
             await _personalize(rooms, replace(guest, config=config))
             if wish.pool is not None:
                 await pools.update_pool(rooms, wish.pool, guests=[wish.newid])

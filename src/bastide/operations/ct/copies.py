@@ -12,7 +12,7 @@ from bastide.base.ids import VolumeId
 from bastide.guest.protocol import IdMap
 from bastide.host.trees import copy_tree
 from bastide.model.guest import Guest
-from bastide.model.storage import VolumeFormat
+from bastide.model.storage import VolumeFormat, Work
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import delete_volumes
 from bastide.storage.protocol import Capabilities, CloneStorage
@@ -47,11 +47,15 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """Whose volumes are made, that guest's lock, and how fast: `limit` in bytes a second for files."""
+    """Whose volumes are made, that guest's lock, and what for.
+
+    `limit` in KiB a second for files; the storages' own for that `work` hold besides.
+    """
 
     guest: Guest
     held: HeldLock
     task: Task
+    work: Work
     limit: float | None = None
 
 
@@ -102,7 +106,8 @@ async def make_copy(rooms: Rooms, copy: VolumeCopy, origin: Origin, making: Maki
         _active(rooms, copy.target, making.guest) as target,
     ):
         commands = rooms.containers.copying(folder, _ids(origin.guest), target, _ids(making.guest))
-        total = await copy_tree(*commands, limit=making.limit, progress=_in_parts(task))
+        rate = await rooms.storages.bandwidth(making.work, {copy.source.storage, copy.target.storage}, making.limit)
+        total = await copy_tree(*commands, limit=rate and rate * units.KIB, progress=_in_parts(task))
     task.log(f"copied {units.readable(total)}")
 
 

@@ -25,7 +25,7 @@ class Move:
     """A volume by its key, and the storage, or the other container and the key there, that it goes to.
 
     With `delete` the old volume goes; else it becomes unused. The digests are of what the caller has read. `limit` in
-    bytes a second for files.
+    KiB a second for files.
     """
 
     key: str
@@ -57,7 +57,7 @@ async def move_volume(rooms: Rooms, by: Identity, vmid: int, move: Move) -> Upid
             await deactivate(rooms, guest)
             copy = await _plan(rooms, guest, target, move)
             await held[vmid].record(str(copy.source))
-            await _move(rooms, guest, copy, move, Making(target, held[owner], task, move.limit))
+            await _move(rooms, guest, copy, move, Making(target, held[owner], task, "move", move.limit))
 
     return await rooms.tasks.start("move_volume", str(vmid), by, work)
 
