@@ -1,5 +1,9 @@
-"""Storages of block devices over tools that answer from memory."""
+"""Storages of block devices over tools that answer from memory, and over a real group.
 
+LAB_VG names a volume group that is there for tests alone, with a thin pool `thin`; all that is in it may be removed.
+"""
+
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,4 +49,19 @@ def _made(folder: Path, tools: FakeTools, driver: Any, **keys: Any) -> Made:
     return made
 
 
+def real_lvm(folder: Path) -> Made:
+    """Thick volumes of a real group."""
+    config = StorageConfig.parse({"storage": "s1", "type": "lvm", "vgname": os.environ["LAB_VG"]})
+    return LvmStorage(config, Layout(folder))
+
+
+def real_lvmthin(folder: Path) -> Made:
+    """Thin volumes of a real group."""
+    values = {"storage": "s1", "type": "lvmthin", "vgname": os.environ["LAB_VG"], "thinpool": "thin"}
+    return LvmThinStorage(StorageConfig.parse(values), Layout(folder))
+
+
 MAKERS: dict[str, Callable[..., Made]] = {"lvm": lvm, "lvmthin": lvmthin, "zfspool": zfspool, "rbd": rbd}
+
+if "LAB_VG" in os.environ:
+    MAKERS |= {"lvm-real": real_lvm, "lvmthin-real": real_lvmthin}

@@ -1,5 +1,6 @@
 """Every driver of a storage that shares blocks: of folders, on the file systems that matter to it, and of devices."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -40,6 +41,11 @@ DRIVERS: Mapping[str, tuple[str | None, Maker]] = MappingProxyType(
         "lvmthin": (None, lambda _files, host: block_storages.lvmthin(host)),
         "zfspool": (None, lambda _files, host: block_storages.zfspool(host)),
         "rbd": (None, lambda _files, host: block_storages.rbd(host)),
+        **(
+            {"lvmthin-real": (None, lambda _files, host: block_storages.real_lvmthin(host))}
+            if "LAB_VG" in os.environ
+            else {}
+        ),
     }
 )
 """The file system that each wants (None: any), and how it is made."""
