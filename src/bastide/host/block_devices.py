@@ -106,21 +106,24 @@ def is_disk(row: Mapping[str, Any], sysfs: Path = SYSFS) -> bool:
     return not any(part.startswith("session") for part in home.resolve().parts)
 
 
-async def disks() -> list[BlockDevice]:
-    """The disks, in order of their names. Raises HostFailure when a device does not answer within 30 s."""
+async def disks(*, probe: bool = False) -> list[BlockDevice]:
+    """The disks, in order of their names. Raises HostFailure when a device does not answer within 30 s.
+
+    With `probe` every device is read; else what udev keeps of it is believed, which lags behind a change.
+    """
     done = await run(["lsblk", "--json", "--bytes", "--paths", "--output", _COLUMNS], deadline=30)
     known = parse_lsblk(done.stdout)
-    silent = [device.path for disk in known for device in disk.whole if not _udev_file(device.number).exists()]
-    if not silent:
-        return known
     # Where udev does not run, lsblk tells nothing of what is on a device.
-    found = dict(zip(silent, await asyncio.gather(*map(_probe, silent)), strict=True))
+    unread = [device.path for disk in known for device in disk.whole if probe or not _udev_file(device.number).exists()]
+    found = dict(zip(unread, await asyncio.gather(*map(_probe, unread)), strict=True))
     return [replace(_with(disk, found), partitions=tuple(_with(p, found) for p in disk.partitions)) for disk in known]
 
 
-async def _probe(path: str) -> dict[str, str]:
+async def _probe(path: str) -> dict[str, str] | None:
     # One device a call: blkid(8) ends at the first that holds nothing.
     probed = await run(["blkid", "--probe", "--output", "export", "--", path], deadline=30, check=False)
+    if probed.stderr.strip():  # it cannot be read: what is known of it stays
+        return None
     return {"TYPE": _SEVERAL} if probed.code == _AMBIVALENT else parse_blkid(probed.text)
 
 
@@ -130,14 +133,16 @@ def parse_blkid(text: str) -> dict[str, str]:
     return {key: value for key, equals, value in pairs if equals}
 
 
-def _with(device: BlockDevice, found: Mapping[str, Mapping[str, str]]) -> BlockDevice:
-    told = found.get(device.path, {})
+def _with(device: BlockDevice, found: Mapping[str, Mapping[str, str] | None]) -> BlockDevice:
+    told = found.get(device.path)
+    if told is None:
+        return device
     return replace(
         device,
-        fstype=device.fstype or told.get("TYPE"),
-        uuid=device.uuid or told.get("UUID"),
-        parttype=device.parttype or told.get("PART_ENTRY_TYPE"),
-        gpt=device.gpt or (told.get("PTTYPE") == "gpt" and device.parent is None),
+        fstype=told.get("TYPE"),
+        uuid=told.get("UUID"),
+        parttype=told.get("PART_ENTRY_TYPE", device.parttype),
+        gpt=told.get("PTTYPE") == "gpt" and device.parent is None,
     )
 
 

@@ -161,7 +161,7 @@ async def _unmount(rooms: Rooms, mount: DiskMount) -> None:
 
 async def _path_of(mount: DiskMount) -> str:
     """The device that a folder's file system is on."""
-    for disk in await block_devices.disks():
+    for disk in await block_devices.disks(probe=True):
         for device in disk.whole:
             if device.uuid is not None and mount.what == f"{_BY_UUID}{device.uuid}":
                 return device.path

@@ -202,7 +202,7 @@ async def claim(rooms: Rooms, task: Task, undo: AsyncExitStack, device: BlockDev
         await disk_labels.wipe(descriptor, again)
 
     async def release() -> None:
-        known = await block_devices.disks()
+        known = await block_devices.disks(probe=True)
         left, _ = block_devices.find(known, again.path)
         task.log(f"wipe {left.path} again")
         with disk_labels.held(left) as held:
@@ -228,7 +228,7 @@ async def clean_up(rooms: Rooms, task: Task, over: Over | None, paths: Sequence[
             task.log(f"forget the storage {storage.config.storage}")
             await _forget(rooms, storage.config)
     for path in paths:
-        device, disk = block_devices.find(await block_devices.disks(), path)
+        device, disk = block_devices.find(await block_devices.disks(probe=True), path)
         # What ZFS keeps beside the partition that it uses is its own.
         others = [part for part in disk.partitions if part not in (device,) and part.used != "ZFS reserved"]
         with reserved(device):

@@ -82,12 +82,12 @@ async def wipe_now(rooms: Rooms, task: Task, path: str) -> None:
     task.log(f"wipe {device.path}" + (f" with {len(device.partitions)} partitions" if device.partitions else ""))
     with disk_labels.held(device) as descriptor:
         await disk_labels.wipe(descriptor, device)
-    disk_labels.signatures_gone(await block_devices.disks(), device.path)
+    disk_labels.signatures_gone(await block_devices.disks(probe=True), device.path)
 
 
 async def free_device(rooms: Rooms, path: str, parameter: str = "disk") -> BlockDevice:
     """A disk or partition that may be overwritten. Raises InvalidParameter, WrongState with every reason."""
-    device, disk = block_devices.find(await block_devices.disks(), path, parameter)
+    device, disk = block_devices.find(await block_devices.disks(probe=True), path, parameter)
     touched = {device.path: device for device in (*device.whole, disk)}
     reasons = [*block_devices.uses(device), *await _guests_with(rooms, set(touched))]
     if not reasons:

@@ -33,7 +33,7 @@ class Machine:
     done: list[str] = field(default_factory=list)
     broken: str = ""
 
-    async def listed(self) -> list[BlockDevice]:
+    async def listed(self, *, probe: bool = False) -> list[BlockDevice]:
         members = set(self.groups.values()) | {path for paths in self.zpools.values() for path in paths}
         return [replace(disk, fstype="LVM2_member") if disk.path in members else disk for disk in self.disks]
 
