@@ -7,6 +7,7 @@ stand in, and the table says so.
 """
 
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -156,7 +157,7 @@ def _lxd(ground: Ground) -> Iterator[Lxd | None]:
     if shutil.which("lxd") is None:
         yield None
         return
-    with running_lxd(ground.host.bridge, _template(ground.host), ground.folder / "lxd") as lxd:
+    with running_lxd(ground.host.bridge, _template(ground.host), ground.folder / f"lxd-{secrets.token_hex(4)}") as lxd:
         yield lxd
 
 
