@@ -18,10 +18,8 @@ pytestmark = pytest.mark.system
 def ansible(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ansible]:
     """Ansible, and a host of its own with a second storage."""
     with Host.launched(number=6) as host:
-        second = tmp_path_factory.mktemp("second")
-        host.post("/storage", storage="second", type="dir", path=str(second), content="images,rootdir")
+        host.post("/storage", storage="second", type="dir", path=str(host.root / "second"), content="images,rootdir")
         yield Ansible(host, Login.make(host), tmp_path_factory.mktemp("ansible"))
-        host.dispose()  # the guests' volumes lie in the folder, too
 
 
 def told(results: list[dict[str, Any]]) -> list[str]:

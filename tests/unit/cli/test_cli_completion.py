@@ -47,6 +47,24 @@ def test_names_of_guests_and_nothing_without_a_daemon(complete, daemon):
     assert complete("bastide stop", "w") == []
 
 
+def test_what_belongs_to_the_guest_that_was_typed(complete, daemon):
+    daemon.on("GET", "/cluster/resources", [{"vmid": 100, "name": "web", "node": "pve1", "type": "lxc"}])
+    daemon.on("GET", "/nodes/pve1/lxc/100/snapshot", [{"name": "before"}, {"name": "current"}])
+    daemon.on("GET", "/nodes/pve1/lxc/100/config", {"rootfs": "local:1", "mp0": "local:2", "memory": 1})
+    assert complete("bastide rollback web", "") == ["before"]
+    assert complete("bastide snapshot web", "b") == ["before"]
+    assert complete("bastide move web", "") == ["mp0", "rootfs"]
+    assert complete("bastide resize web", "r") == ["rootfs"]
+    assert complete("bastide rollback other", "") == []
+
+
+def test_disks_and_types_of_storages(complete, daemon):
+    daemon.on("GET", "/nodes", [{"node": "pve1"}])
+    daemon.on("GET", "/nodes/pve1/disks/list", [{"devpath": "/dev/sda"}, {"devpath": "/dev/sdb"}])
+    assert complete("bastide disks wipe", "/dev/sdb") == ["/dev/sdb"]
+    assert complete("bastide storage add x", "lvm") == ["lvm", "lvmthin"]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_every_shell_gets_its_script(run, shell):
     assert "_BASTIDE_COMPLETE" in run("completion", shell).out
