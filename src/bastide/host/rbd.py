@@ -37,8 +37,8 @@ def parse_images(text: str, pool: str) -> list[Image]:
             continue
         parent = row.get("parent")
         try:
-            inside = parent is not None and parent["pool"] == pool
-            found.append(Image(str(row["image"]), int(row["size"]), str(parent["image"]) if inside else None))
+            base = str(parent["image"]) if parent and parent["pool"] == pool else None
+            found.append(Image(str(row["image"]), int(row["size"]), base))
         except (KeyError, TypeError, ValueError) as error:
             raise HostFailure(f"rbd ls could not be understood: {error}") from error
     return found
