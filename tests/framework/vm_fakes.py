@@ -12,6 +12,7 @@ from bastide.guest.fake_vm import FakeVmEngine
 from bastide.guest.registry import Guests
 from bastide.model.storage import StorageConfig
 from bastide.operations.rooms import Rooms
+from bastide.state.memory import MemoryStore
 from bastide.storage.fake import FakeStorage
 from bastide.storage.registry import Storages
 from bastide.tasks.locks import GuestLocks
@@ -55,9 +56,14 @@ class World:
         self._store = rooms.store
 
     @classmethod
-    async def make(cls, root: Path) -> "World":
-        """A fresh one."""
-        base = await fake_rooms(root)
+    async def make(cls, root: Path, like: "World | None" = None) -> "World":
+        """A fresh one; what is of no interest (tasks, figures, access) it shares with the one it is made `like`."""
+        if like is None:
+            base = await fake_rooms(root)
+        else:
+            store = MemoryStore()
+            base = replace(like.rooms, layout=Layout(root), store=store, guests=Guests(store, like.rooms.node),
+                           locks=GuestLocks(store))  # fmt: skip
         vms = Vms()
         made: list[FakeStorage] = []
 

@@ -274,10 +274,10 @@ async def test_whatever_fails_leaves_nothing(world: World, fault: str, *, runnin
 
 
 @pytest.mark.parametrize("kind", ["full", "running", "linked"])
-async def test_a_daemon_that_dies_anywhere_in_a_clone(tmp_path: Path, kind: str) -> None:
+async def test_a_daemon_that_dies_anywhere_in_a_clone(world: World, tmp_path: Path, kind: str) -> None:
     deadly, dead = 0, True
     while dead:
-        world = await World.make(tmp_path / str(deadly))
+        world = await World.make(tmp_path / str(deadly), world)
         await create(world, start=kind == "running", scsi0="local:0.001,format=qcow2", ide2="local:cloudinit")
         if kind == "linked":
             assert await template(world) == "OK"
@@ -302,10 +302,10 @@ async def test_a_daemon_that_dies_anywhere_in_a_clone(tmp_path: Path, kind: str)
 
 
 @pytest.mark.parametrize("disk", [None, "scsi1"])
-async def test_a_daemon_that_dies_anywhere_in_making_a_template(tmp_path: Path, disk: str | None) -> None:
+async def test_a_daemon_that_dies_anywhere_in_making_a_template(world: World, tmp_path: Path, disk: str | None) -> None:
     deadly, dead = 0, True
     while dead:
-        world = await World.make(tmp_path / str(deadly))
+        world = await World.make(tmp_path / str(deadly), world)
         await create(world, scsi0="local:0.001", scsi1="local:0.001")
         life = Life(deadly)
         with contextlib.suppress(Died):

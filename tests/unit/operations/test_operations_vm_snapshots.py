@@ -385,12 +385,10 @@ async def _dies(world: World, act: str, deadly: int, *, memory: bool) -> bool:
 
 
 @pytest.mark.parametrize(("act", "memory"), [("take", False), ("take", True), ("back", True), ("delete", True)])
-async def test_a_daemon_that_dies_anywhere(tmp_path: Path, act: str, memory: bool) -> None:
+async def test_a_daemon_that_dies_anywhere(world: World, tmp_path: Path, act: str, memory: bool) -> None:
     deadly, points = 0, True
     while points:
-        folder = tmp_path / str(deadly)
-        folder.mkdir()
-        world = await World.make(folder)
+        world = await World.make(tmp_path / str(deadly), world)
         await create(world, start=True, scsi0="local:0.001,format=qcow2", scsi1="local:0.001", agent="1")
         world.vms.answers |= {"guest-ping": {}, "guest-fsfreeze-freeze": 2, "guest-fsfreeze-thaw": 2}
         write(world, b"first")
@@ -485,10 +483,10 @@ async def test_memory_that_does_not_go_on_is_kept(world: World) -> None:
 
 
 @pytest.mark.parametrize("act", ["suspend", "resume"])
-async def test_a_daemon_that_dies_while_a_vm_falls_asleep_or_wakes(tmp_path: Path, act: str) -> None:
+async def test_a_daemon_that_dies_while_a_vm_falls_asleep_or_wakes(world: World, tmp_path: Path, act: str) -> None:
     deadly, dead = 0, True
     while dead:
-        world = await World.make(tmp_path / str(deadly))
+        world = await World.make(tmp_path / str(deadly), world)
         await create(world, start=True, scsi0="local:0.001")
         volumes = await world.volumes()
         if act == "resume":
