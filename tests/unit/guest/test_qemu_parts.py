@@ -49,6 +49,10 @@ def vm(**changes: Any) -> Vm:
             "io-error", "scsi0 cannot be written: no space left on the storage",
         ),
         (
+            [("BLOCK_IO_ERROR", {"node-name": "drive-scsi0-1a2b", "operation": "read", "action": "stop"})],
+            "io-error", "scsi0 cannot be read: input/output error",
+        ),
+        (
             [("BLOCK_IO_ERROR", {"node-name": "drive-ide2", "operation": "read", "action": "report", "reason": "x"})],
             "running", None,
         ),
