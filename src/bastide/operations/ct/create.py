@@ -43,13 +43,14 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class NewContainer:
-    """What a container is made of. `full`: it shares nothing; `whole`: its root is no overlay."""
+    """What a container is made of. `full`: it shares nothing; `whole`: its root is no overlay; `start`: it will run."""
 
     template: Source
     volumes: list[NewVolume]
     credentials: Credentials
     full: bool
     whole: bool
+    start: bool
 
 
 async def create_container(
@@ -78,7 +79,7 @@ async def create_container(
     config, volumes = await plan_volumes(rooms, vmid, options, [])
     # A container engine that runs inside puts overlays of its own on its root, and an overlay is no ground for them.
     engine_inside = config.features is not None and bool(config.features.keyctl)
-    new = NewContainer(template, volumes, credentials, full=full, whole=engine_inside)
+    new = NewContainer(template, volumes, credentials, full=full, whole=engine_inside, start=start)
     async with rooms.guests.numbering:
         guest = await rooms.guests.create(
             Guest(
@@ -96,8 +97,6 @@ async def create_container(
             for volume in volumes:
                 await held.record(str(volume.volid))
             created = await _fill(rooms, guest, new, task)
-            if not start:
-                await deactivate(rooms, created)
             if pool is not None:
                 await pools.update_pool(rooms, pool, guests=[vmid])
             if start:
@@ -138,7 +137,7 @@ async def _choose_ids(rooms: Rooms, vmid: int) -> int:
 
 
 async def _fill(rooms: Rooms, guest: Guest, new: NewContainer, task: Task) -> Guest:
-    """Make the volumes and give the guest its identity; returns the stored, unlocked record. Its volumes are active."""
+    """Make the volumes and give the guest its identity; returns the stored, unlocked record."""
     config = ContainerConfig.parse({key: value for key, value in guest.config.items() if key != "lock"})
     if config.rootfs is None:
         raise InvalidParameter({"rootfs": "missing"})
@@ -157,6 +156,8 @@ async def _fill(rooms: Rooms, guest: Guest, new: NewContainer, task: Task) -> Gu
     guest = replace(guest, config=values)
     plan = await container_plan(rooms, guest)
     await asyncio.to_thread(_personalize, rooms, plan, hashed.result(), new.credentials.ssh_public_keys)
+    if not new.start:
+        await deactivate(rooms, guest)
     return await rooms.guests.update(guest)
 
 
