@@ -75,8 +75,8 @@ async def list_nodes(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
 @branch.get("/{node}", NodePath, user="all")
 async def read_index(_call: Call, _p: NodePath) -> list[dict[str, str]]:
     """Node index."""
-    return index("name", "aplinfo", "capabilities", "disks", "hardware", "lxc", "network", "query-url-metadata", "rrddata",
-                 "status", "storage", "tasks", "time", "version")  # fmt: skip
+    first = ("aplinfo", "capabilities", "disks", "hardware", "lxc", "network", "qemu", "query-url-metadata", "rrddata")
+    return index("name", *first, "scan", "status", "storage", "tasks", "time", "version")
 
 
 @branch.get("/{node}/version", NodePath, user="all")
