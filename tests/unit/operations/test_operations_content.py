@@ -305,7 +305,9 @@ async def test_a_volume_is_a_disk_or_a_file_system_by_its_guest(rooms: Rooms) ->
         return await content.create_volume(rooms, "local", vmid, filename, size="8G", form=form)
 
     assert await make(200, "vm-200-disk-0") == "local:200/vm-200-disk-0.subvol"
-    assert await make(201, "vm-201-disk-0") == "local:201/vm-201-disk-0.raw"
+    # What a new disk is depends on what the file system can.
+    default = (await rooms.storages.disks("local")).capabilities.default_disk_format
+    assert await make(201, "vm-201-disk-0") == f"local:201/vm-201-disk-0.{default}"
     assert await make(201, "vm-201-disk-1", "qcow2") == "local:201/vm-201-disk-1.qcow2"
     assert await make(202, "vm-202-disk-0.qcow2") == "local:202/vm-202-disk-0.qcow2"
     assert await make(202, "vm-202-disk-1", "raw") == "local:202/vm-202-disk-1.raw"
@@ -315,7 +317,12 @@ async def test_a_volume_is_a_disk_or_a_file_system_by_its_guest(rooms: Rooms) ->
     with pytest.raises(InvalidParameter, match="format"):
         await make(202, "vm-202-disk-2.raw", "qcow2")
     rows = {str(row["volid"]).rpartition("/")[2]: row for row in await content.list_content(rooms, "local", "images")}
-    assert sorted(rows) == ["vm-201-disk-0.raw", "vm-201-disk-1.qcow2", "vm-202-disk-0.qcow2", "vm-202-disk-1.raw"]
+    assert sorted(rows) == [
+        f"vm-201-disk-0.{default}",
+        "vm-201-disk-1.qcow2",
+        "vm-202-disk-0.qcow2",
+        "vm-202-disk-1.raw",
+    ]
     assert {(row["size"], row["content"]) for row in rows.values()} == {(8 * GIB, "images")}
     assert (rows["vm-201-disk-1.qcow2"]["format"], rows["vm-201-disk-1.qcow2"]["vmid"]) == ("qcow2", 201)
     info = await content.volume_info(rooms, "local:201/vm-201-disk-1.qcow2")
