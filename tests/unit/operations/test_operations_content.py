@@ -23,6 +23,7 @@ from bastide.base.errors import (
 from bastide.base.units import GIB, MIB
 from bastide.model.access import ROOT
 from bastide.model.guest import Guest
+from bastide.model.storage import StorageUsage
 from bastide.operations import content, incoming
 from bastide.operations.incoming import split_compression
 from bastide.operations.rooms import Rooms
@@ -264,9 +265,12 @@ async def test_a_bad_image_leaves_nothing(rooms: Rooms, name: str, data: bytes, 
 @pytest.mark.system
 @pytest.mark.anyio
 async def test_a_bomb_ends_at_its_bound(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
-    room = (await rooms.storages.files("local", "import")).usage
-    available = (await room()).available
-    monkeypatch.setattr(incoming, "RESERVE", available - 4 * MIB)
+    storage = await rooms.storages.files("local", "import")
+
+    async def usage() -> StorageUsage:  # others write to this file system meanwhile
+        return StorageUsage(active=True, total=GIB, used=0, available=incoming.RESERVE + 4 * MIB)
+
+    monkeypatch.setattr(storage, "usage", usage)
     status = await bring(rooms, "a.raw.gz", gzip.compress(bytes(64 * MIB)))
     assert status is not None
     assert "unpacks to more than" in status
