@@ -2,7 +2,6 @@
 
 import contextlib
 import secrets
-import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from proxmoxer import AuthenticationError, ProxmoxAPI, ResourceException
 from proxmoxer.tools import Tasks
 from websockets.sync.client import ClientConnection, connect
 
+from framework import trust
 from framework.host import Host
 
 pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore:Unverified HTTPS")]
@@ -131,8 +131,7 @@ def run_in_terminal(session: Session, vmid: int, command: str) -> str:
     offer = session.node.lxc(vmid).termproxy.post()
     query = urlencode({"port": offer["port"], "vncticket": offer["ticket"]})
     url = f"wss://127.0.0.1:{session.host.port}/api2/json/nodes/{session.host.node}/lxc/{vmid}/vncwebsocket?{query}"
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context = trust.anyone()
     with connect(url, ssl=context, additional_headers=session.headers, subprotocols=["binary"], proxy=None) as socket:  # type: ignore[arg-type,list-item]
         socket.send(f"{offer['user']}:{offer['ticket']}\n".encode())
         assert socket.recv(timeout=10) in (b"OK", "OK")

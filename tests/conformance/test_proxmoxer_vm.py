@@ -2,7 +2,6 @@
 
 import contextlib
 import secrets
-import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from proxmoxer.tools import Tasks
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from framework import trust
 from framework.host import Host
 
 pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore:Unverified HTTPS")]
@@ -45,8 +45,7 @@ class Session:
         """What `termproxy` or `vncproxy` offered."""
         query = urlencode({"port": offer["port"], "vncticket": offer["ticket"]})
         url = f"wss://127.0.0.1:{self.host.port}/api2/json/nodes/{self.host.node}/qemu/{vmid}/vncwebsocket?{query}"
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context = trust.anyone()
         with connect(
             url, ssl=context, additional_headers=self.headers, subprotocols=["binary"], proxy=None  # type: ignore[list-item]
         ) as socket:  # fmt: skip

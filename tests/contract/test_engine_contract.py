@@ -72,7 +72,7 @@ def test_a_guest_is_stopped_until_it_is_started(tell: Callable[[Story], None]) -
         assert (engine.state(VMID), engine.running()) == (GuestState.STOPPED, frozenset())
         assert engine.init_pid(VMID) is engine.started_at(VMID) is engine.usage(VMID) is None
         assert list(await engine.addresses(VMID)) == []
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             await engine.wait_stopped(VMID)
         with pytest.raises(WrongState):
             await engine.execute(VMID, Command(["true"]))
@@ -102,7 +102,7 @@ def test_whoever_waits_learns_of_the_end(tell: Callable[[Story], None], how: str
             await engine.stop(VMID)
         else:
             assert await engine.shutdown(VMID, 20)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             await asyncio.gather(*waiting)
         assert (engine.state(VMID), engine.running()) == (GuestState.STOPPED, frozenset())
         await engine.cleanup(VMID)

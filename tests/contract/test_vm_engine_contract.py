@@ -72,7 +72,7 @@ def test_a_vm_is_stopped_until_it_is_started(tell: Callable[[Story], None]) -> N
         assert await engine.status(VMID) is engine.known_status(VMID) is None
         assert (list(await engine.addresses(VMID)), engine.traffic(VMID)) == ([], (0, 0))
         assert not await engine.cleanup(VMID)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             await engine.wait_stopped(VMID)
         await engine.stop(VMID)
 
@@ -124,7 +124,7 @@ def test_whoever_waits_learns_of_the_end(tell: Callable[[Story], None]) -> None:
         await asyncio.sleep(0.05)
         assert not any(task.done() for task in waiting)
         await engine.stop(VMID)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             await asyncio.gather(*waiting)
         assert (engine.state(VMID), engine.running(), engine.ended()) == (
             GuestState.STOPPED, frozenset(), frozenset({VMID}),

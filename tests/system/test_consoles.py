@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import ssl
 import time
 from collections.abc import Iterator
 
@@ -13,6 +12,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from bastide.host import processes
+from framework import trust
 from framework.host import ApiFailure, Host
 from framework.sockets import execute, opened
 
@@ -111,9 +111,7 @@ def test_what_may_not_be_run_is_refused_before_it_begins(host: Host, box: int) -
 def test_a_page_of_another_site_gets_nothing(host: Host, box: int) -> None:
     token = host.post("/access/users/root@pam/token/consoles", privsep=0)
     headers = {"Authorization": f"PVEAPIToken={token['full-tokenid']}={token['value']}"}
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    context = trust.anyone()
     url = f"wss://127.0.0.1:{host.port}/api2/json/bastide/guests/{box}/exec?command=hostname"
     try:
         for origin in (None, f"https://127.0.0.1:{host.port}"):

@@ -183,9 +183,9 @@ def test_a_qemu_that_ends_is_noticed_and_leaves_nothing(live: Callable[[Story], 
             os.kill(pid, number)
             began = time.monotonic()
             await bench.told("GONE")
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 5
             assert bench.engine.state(VMID) is GuestState.STOPPED
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(10):
                 while links.exists(tap) or groups_of(bench.layout.instance, str(VMID)):
                     await asyncio.sleep(0.02)
             assert not list((bench.layout.runtime / "qemu" / str(VMID)).glob("*.sock"))
@@ -382,7 +382,7 @@ def test_a_change_that_fails_leaves_nothing_behind(live: Callable[[Story], None]
         wrong = bench.plan({"net0": "e1000e=52:54:00:00:00:01", "machine": "q35"}, taps={0: tap})
         with pytest.raises(HostFailure):
             await engine.add_interface(wrong, 0)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             while links.exists(tap):
                 await asyncio.sleep(0.02)
         assert before == await devices(bench)

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with limits: header count and size, time to send them, and who may be put out when full.
+"""uvicorn's protocols with limits: header count and size, time to send them, and who may be put out when full.
 
 Proxmox VE's limits: 64 headers, 8 KiB of them, 500 connections, 5 seconds to send a request's head.
 """
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 HEADER_COUNT = 64
 HEAD_LIMIT = 8 * 1024
@@ -121,6 +122,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = True
         super().on_response_complete()
 
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over, its place with it."""
+        super().handle_websocket_upgrade()
+        protocol = self.transport.get_protocol()
+        if isinstance(protocol, GuardedWebSocket):
+            protocol.gate, protocol.key = self.gate, self.key
+
     def _count(self, size: int) -> None:
         self._url_and_headers += size
         if self._url_and_headers > HEAD_LIMIT:
@@ -139,3 +147,16 @@ class GuardedProtocol(HttpToolsProtocol):
         """End the connection at once."""
         if self.transport is not None and not self.transport.is_closing():
             self.transport.abort()
+
+
+class GuardedWebSocket(WebSocketsSansIOProtocol):
+    """A connection that became a WebSocket. It keeps its place until its end, and is never put out for others."""
+
+    gate: Gate | None = None
+    key: object = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give the place back."""
+        if self.gate is not None:
+            self.gate.leave(self.key)
+        super().connection_lost(exc)

@@ -23,7 +23,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from bastide.api.auth import LOCAL
-from bastide.api.connection import CONNECTION_LIMIT, HEAD_DEADLINE, HEAD_LIMIT, Gate, GuardedProtocol
+from bastide.api.connection import CONNECTION_LIMIT, HEAD_DEADLINE, HEAD_LIMIT, Gate, GuardedProtocol, GuardedWebSocket
 from bastide.api.status import install
 
 _TLS_HELLO = b"\x16"
@@ -189,7 +189,7 @@ def _config(app: App) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
         http=GuardedProtocol,
-        ws="websockets-sansio",
+        ws=GuardedWebSocket,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -5,19 +5,21 @@ Sources: QEMU's QMP reference (query-machines, query-cpu-definitions, query-cpu-
 docs/interop/firmware.json, `Documentation/ABI/testing/sysfs-kernel-mm-hugepages`, `.../stable/sysfs-devices-node`.
 """
 
+import asyncio
 import json
 import os
 import re
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bastide.base.errors import HostFailure, NotSupported
+from bastide.base.errors import DeadlineExceeded, HostFailure, NotSupported
 from bastide.base.units import KIB
 from bastide.host import abilities, facts, qemu_firmware
 from bastide.host.qemu_firmware import Firmware
-from bastide.host.run import run
+from bastide.host.run import kill_group, spawn
 
 BINARY = Path("/usr/bin/qemu-system-x86_64")
 SYSFS = Path("/sys")
@@ -225,18 +227,38 @@ def _expansion(name: str) -> dict[str, Any]:
 
 async def _ask(binary: Path, accelerator: str, commands: Sequence[Mapping[str, Any]]) -> list[Any]:
     """The answers in the commands' order; None for a command that failed."""
-    wrapped = [{"execute": "qmp_capabilities"}, *commands, {"execute": "quit"}]
+    wrapped = [{"execute": "qmp_capabilities"}, *commands]
     lines = "".join(json.dumps({**command, "id": number}) + "\n" for number, command in enumerate(wrapped))
-    done = await run(
+    process = await spawn(
         [str(binary), "-nodefaults", "-no-user-config", "-machine", "none", "-accel", accelerator, "-display", "none",
          "-S", "-qmp", "stdio"],
-        input=lines.encode(),
-        deadline=_DEADLINE,
+        stdin=PIPE, stdout=PIPE, stderr=PIPE,
     )  # fmt: skip
-    answers = parse_answers(done.text)
-    if len(answers) < len(wrapped) - 1:  # `quit` may end it before it is answered
-        raise HostFailure(f"{binary.name} did not answer: {done.stderr.strip()[-300:] or 'no message'}")
-    return [answers.get(number) for number in range(1, len(commands) + 1)]
+    try:
+        async with asyncio.timeout(_DEADLINE):
+            answers = await _converse(process, lines.encode(), len(wrapped))
+            if len(answers) < len(wrapped):
+                said = (await process.stderr.read()).decode(errors="replace") if process.stderr is not None else ""
+                raise HostFailure(f"{binary.name} did not answer: {said.strip()[-300:] or 'no message'}")
+    except TimeoutError:
+        raise DeadlineExceeded(f"{binary.name} did not answer within {_DEADLINE} seconds") from None
+    finally:
+        # Not by `quit`: QEMU would end without what it has not been able to write yet.
+        await asyncio.shield(kill_group(process))
+    return [answers.get(number) for number in range(1, len(wrapped))]
+
+
+async def _converse(process: Process, lines: bytes, count: int) -> dict[int, Any]:
+    """Send commands and read until `count` are answered or the process ends."""
+    if process.stdin is None or process.stdout is None:
+        raise HostFailure("QEMU has no pipes")
+    process.stdin.write(lines)
+    answers: dict[int, Any] = {}
+    unfinished = b""
+    while len(answers) < count and (chunk := await process.stdout.read(1 << 20)):
+        *whole, unfinished = (unfinished + chunk).split(b"\n")
+        answers |= parse_answers(b"\n".join(whole).decode(errors="replace"))
+    return answers
 
 
 def parse_answers(text: str) -> dict[int, Any]:

@@ -208,3 +208,15 @@ async def test_a_websocket_is_refused_as_a_request_is(api: Api, served: Served) 
     assert own.startswith(b"HTTP/1.1 500 a guest 100 does not exist")
     unknown = await ask(await served.local(), upgrade("/api2/json/no/such/socket"))
     assert unknown.startswith(b"HTTP/1.1 403 ")
+
+
+async def test_refused_websockets_take_no_place_for_ever(served: Served) -> None:
+    """Were their places kept, strangers could shut everybody out: take `handle_websocket_upgrade` out and it fails."""
+    wanted = upgrade("/api2/json/bastide/guests/100/exec?command=id")
+    for _ in range(connection.CONNECTION_LIMIT // 20 + 1):
+        answers = await asyncio.gather(*(_ask_securely(served, wanted) for _ in range(20)))
+        assert {answer[:12] for answer in answers} == {b"HTTP/1.1 401"}
+
+
+async def _ask_securely(served: Served, request: bytes) -> bytes:
+    return await ask(await served.secure(), request)

@@ -108,7 +108,7 @@ async def test_the_installed_qemu_answers_once(monkeypatch: pytest.MonkeyPatch) 
     async def never(*_a: Any, **_k: Any) -> None:
         raise AssertionError("it was asked again")
 
-    monkeypatch.setattr(qemu_facts, "run", never)
+    monkeypatch.setattr(qemu_facts, "spawn", never)
     assert (await qemu_facts.host_facts()).emulator is emulator
     assert await qemu_facts.cpu_vendors()
 

@@ -133,11 +133,11 @@ async def test_a_command_that_is_not_answered_costs_its_caller_alone(tmp_path: P
     async with pair(tmp_path) as (qemu, monitor, _):
         qemu.mute.add("slow")
         began = time.monotonic()
-        slow = [asyncio.ensure_future(monitor.execute("slow", deadline=0.3)) for _ in range(3)]
+        slow = [asyncio.ensure_future(monitor.execute("slow", deadline=2)) for _ in range(3)]
         assert await monitor.execute("query", {"a": 1}) == {"a": 1}
-        assert time.monotonic() - began < 0.25
+        assert time.monotonic() - began < 1.8
         for one in slow:
-            with pytest.raises(DeadlineExceeded, match="did not answer slow within 0"):
+            with pytest.raises(DeadlineExceeded, match="did not answer slow within 2"):
                 await one
         assert await monitor.execute("query") == {}
 

@@ -179,7 +179,7 @@ async def test_a_file_system_that_hangs_holds_up_nobody(tmp_path: Path, monkeypa
     assert not (await storage.usage()).active
     with pytest.raises(DeadlineExceeded, match="s1"):
         await storage.list()
-    assert time.monotonic() - started < 0.1, "while a call hangs, the next ones are refused at once"
+    assert time.monotonic() - started < 1, "while a call hangs, the next ones are refused at once"
     assert hanging == 1
     other = make(tmp_path)
     assert (await other.usage()).active

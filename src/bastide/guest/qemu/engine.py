@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from bastide.base.errors import HostFailure, NotSupported
+from bastide.base.errors import BastideError, HostFailure, NotSupported
 from bastide.base.layout import Layout
 from bastide.guest.qemu import choosing, usb
 from bastide.guest.qemu.blockjobs import Mirrors
@@ -28,6 +28,7 @@ class QemuEngine(Mirrors, Snapshots, Inspection, Console):
         super().__init__(Runtime(layout))
         self._events = Events(self._runtime)
         self._facts: HostFacts | None = None
+        self._unknown: BastideError = NotSupported("this host's QEMU was not asked yet what it can do")
 
     async def prepare(self) -> None:
         """Follow the VMs that run, and end what a start that was cut short has left; at every start of the daemon."""
@@ -35,9 +36,10 @@ class QemuEngine(Mirrors, Snapshots, Inspection, Console):
             self._runtime.groups.kill(self._runtime.group(vmid))
         usb.take_back_stale()
         self._runtime.watch_all()
-        # A host without QEMU runs containers all the same.
-        with contextlib.suppress(NotSupported, HostFailure):
+        try:
             await self._host()
+        except (NotSupported, HostFailure) as error:
+            self._unknown = error  # a host without QEMU runs containers all the same
 
     async def close(self) -> None:
         """Let go of the VMs, which go on."""
@@ -58,7 +60,7 @@ class QemuEngine(Mirrors, Snapshots, Inspection, Console):
 
     def _known_host(self) -> HostFacts:
         if self._facts is None:
-            raise NotSupported("QEMU is not installed on this host; see `bastide doctor`")
+            raise self._unknown
         return self._facts
 
     @property
