@@ -1,7 +1,6 @@
-"""Scans of a real SMB server, in namespaces of its own; where samba is not installed the lab runs them."""
+"""Scans of a real SMB server, in namespaces of its own."""
 
 import asyncio
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,10 +12,7 @@ from bastide.operations import scan
 from framework.namespaces import WORLD4, Lab, lab
 from framework.patience import PATIENCE
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(shutil.which("smbd") is None or shutil.which("smbclient") is None, reason="needs samba"),
-]
+pytestmark = pytest.mark.system
 
 PASSWORD = "p,=w %geheim"
 CONFIG = """[global]
