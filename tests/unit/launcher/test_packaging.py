@@ -5,7 +5,10 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-FOR_TESTS_OR_BUILDING = {"busybox-static", "grub-rescue-pc", "ipxe", "openssh-client", "python3-venv"}
+FOR_TESTS_OR_BUILDING = {
+    "btrfs-progs", "busybox-static", "fuse3", "grub-rescue-pc", "ipxe", "openssh-client", "python3-venv", "samba",
+    "smbclient", "xfsprogs",
+}  # fmt: skip
 
 
 def wanted() -> set[str]:
