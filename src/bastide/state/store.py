@@ -1,7 +1,14 @@
 """The memory's protocol: text values under `/`-separated keys, changed by compare-and-swap.
 
-Keys in use: `guest/<vmid>`, `lock/guest/<vmid>`, `storage/<id>`, `pool/<id>`, `user/<userid>`,
-`token/<userid>!<name>`, `grant/<sha>`, `task/<upid>`, `setting/<name>`.
+Keys in use, each with what the daemon needs after a restart:
+
+* guests: `guest/<vmid>`, `lock/guest/<vmid>`, `cloudinit/<vmid>`; what stands still for the moment of a snapshot:
+  `frozen/<vmid>` (a VM's file systems), `standing/<vmid>` (its processors), `still/<vmid>` (a container);
+  `templating/<vmid>`: a VM that is being made a template;
+* storage: `storage/<id>`, `base/<storage>/<key>`, `disk/<name>` (a disk's folder and its mount);
+* who may do what: `user/<userid>`, `group/<id>`, `role/<id>`, `token/<userid>!<name>`, `grant/<sha>`, `pool/<id>`;
+* work: `task/<upid>`, `plan/<name>`, `comparison/<time>`, `comparing/<vmid>`;
+* the host: `setting/<name>`.
 """
 
 from collections.abc import AsyncIterator
