@@ -1,0 +1,241 @@
+"""kill -9 of a real daemon at points spread over the length of an operation, and looks at what each kill leaves.
+
+    sweep = Sweep(host, check=lambda: None)
+    sweep.over(Act("snapshot", begin=take, done=is_there, undo=remove), points=8)
+    sweep.report()
+
+After each kill a new daemon must answer with no task running and no guest locked; every volume has a name in a
+configuration, and nothing of the storages is half made. What is not done is done by a second try, and once `undo` has
+taken it back, the host holds what it held before, in the file systems and in the kernel.
+"""
+
+import contextlib
+import os
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bastide.base.layout import Layout
+from bastide.network.ports import host_interface
+from framework.groups import groups_of
+from framework.host import ApiFailure, Host
+from framework.patience import PATIENCE
+
+_VOLUME = re.compile(r"(?:^|[,=])([A-Za-z][A-Za-z0-9._-]*:[^,:]*(?:vm|base|subvol)-\d+-[^,]+)")
+_SIDECARS = (".notes", ".protected", ".size", ".base")
+_SETTLED = 30.0
+"""Seconds within which locks end and volumes that were let go are gone."""
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """An operation that can be repeated.
+
+    `begin` asks for it and returns the UPID; `done` says whether its effect is there, and fails on a half of it;
+    `undo` takes the effect back and makes all ready for the next time. `prepare` is done before each `begin`.
+    """
+
+    name: str
+    begin: Callable[[], str]
+    done: Callable[[], bool]
+    undo: Callable[[], None] = _nothing
+    prepare: Callable[[], None] = _nothing
+
+
+@dataclass
+class Sweep:
+    """Sweeps over the operations of one host; `check` looks at what must go on through every kill, and fails if not."""
+
+    host: Host
+    check: Callable[[], None] = _nothing
+    outcomes: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def over(self, act: Act, points: int) -> None:
+        """Kill the daemon at that many points of an operation, from its request to a little after its end.
+
+        Fails when none of the kills hit the middle.
+        """
+        length = self._length(act)
+        before = settled(self.host)
+        told = self.outcomes.setdefault(act.name, Counter())
+        for point in range(points):
+            delay = length * 1.05 * point / points
+            try:
+                told[self._kill_once(act, delay)] += 1
+                self._compare(before)
+            except (AssertionError, ApiFailure, RuntimeError) as error:
+                error.add_note(f"{act.name}: killed {delay:.3f} s after the request, of {length:.3f} s")
+                raise
+        print(f"{act.name}: {points} kills over {length:.2f} s, {told['interrupted']} in the middle: {dict(told)}")
+        assert told["interrupted"], f"no kill hit the middle of {act.name}: {told}"
+
+    def report(self) -> int:
+        """Print how many kills hit the middle of what they were aimed at; how many points there were in all."""
+        total = sum((counter for counter in self.outcomes.values()), Counter[str]())
+        print(f"{total.total()} kills in all: {dict(total)}")
+        return total.total()
+
+    def _length(self, act: Act) -> float:
+        act.prepare()
+        began = time.monotonic()
+        self.host.wait(act.begin())
+        length = time.monotonic() - began
+        assert act.done(), f"{act.name}: done, and yet it is not"
+        act.undo()
+        return length
+
+    def _kill_once(self, act: Act, delay: float) -> str:
+        act.prepare()
+        ended = killed_after(self.host, delay, act.begin)
+        look_whole(self.host)
+        self.check()
+        done = act.done()
+        if not done:
+            assert ended != "OK", f"{act.name}: the task ended well and nothing is done"
+            self.host.wait(act.begin())
+            assert act.done(), f"{act.name}: the second try ended well and nothing is done"
+            self.check()
+        act.undo()
+        if ended is None:
+            return "unanswered"
+        return "ended" if ended == "OK" else "interrupted"
+
+    def _compare(self, before: frozenset[str]) -> None:
+        after = settled(self.host, before)
+        assert after == before, f"left: {sorted(after - before)}, lost: {sorted(before - after)}"
+
+
+def killed_after(host: Host, delay: float, begin: Callable[[], str]) -> str | None:
+    """Ask for an operation, kill the daemon so many seconds after the request, and start the next one.
+
+    Returns how the task ended, None when the daemon died before it answered.
+    """
+    process, upid = host.process, None
+    assert process is not None
+    timer = threading.Timer(delay, process.kill)
+    timer.start()
+    with contextlib.suppress(httpx.TransportError):
+        upid = begin()
+    timer.join()
+    process.wait()
+    host.start()
+    if upid is None:
+        return None
+    status = host.get(f"/nodes/{host.node}/tasks/{upid}/status")
+    assert status["status"] == "stopped", status
+    return str(status["exitstatus"])
+
+
+def look_whole(host: Host) -> None:
+    """No task runs, no guest is locked, no snapshot is half taken, and each volume is named by its guest."""
+    active = host.get(f"/nodes/{host.node}/tasks", source="active")
+    assert not [row for row in active if "endtime" not in row], active
+    named: set[str] = set()
+    for vmid, path in _guests(host):
+        config = host.get(f"{path}/config")
+        assert "lock" not in config, (vmid, config)
+        named |= _named(config)
+        for row in host.get(f"{path}/snapshot"):
+            assert "snapstate" not in row, row
+            if row["name"] != "current":
+                named |= _named(host.get(f"{path}/snapshot/{row['name']}/config"))
+    there = {row["volid"] for row in _volumes(host)}
+    assert there <= named, f"volumes that nothing names: {there - named}"
+    assert named <= there, f"volumes that are not there: {named - there}"
+
+
+def settled(host: Host, wanted: frozenset[str] | None = None) -> frozenset[str]:
+    """Traces of the host once they are `wanted`, or have not changed for a moment, or time is over."""
+    deadline = time.monotonic() + _SETTLED * PATIENCE
+    last = traces(host)
+    while last != wanted and time.monotonic() < deadline:
+        time.sleep(0.1)
+        last, before = traces(host), last
+        if wanted is None and last == before:
+            break
+    return last
+
+
+def traces(host: Host) -> frozenset[str]:
+    """Files of the storages, mounts, loop devices, interfaces, control groups and processes of the host's."""
+    return frozenset({*_files(host), *_mounts(host), *_loops(host), *_links(host), *_groups(host), *_processes(host)})
+
+
+def _guests(host: Host) -> Iterator[tuple[int, str]]:
+    for kind in ("lxc", "qemu"):
+        for row in host.get(f"/nodes/{host.node}/{kind}"):
+            yield row["vmid"], f"/nodes/{host.node}/{kind}/{row['vmid']}"
+
+
+def _named(config: dict[str, Any]) -> set[str]:
+    return {match[1] for key, value in config.items() if key != "parent" and (match := _VOLUME.search(str(value)))}
+
+
+def _volumes(host: Host) -> Iterator[dict[str, Any]]:
+    for storage in host.get(f"/nodes/{host.node}/storage"):
+        for row in host.get(f"/nodes/{host.node}/storage/{storage['storage']}/content"):
+            if row["content"] in ("images", "rootdir"):
+                yield row
+
+
+def _storage_folders(host: Host) -> Iterator[Path]:
+    for row in host.get("/storage"):
+        if "path" in row:
+            yield Path(row["path"])
+
+
+def _files(host: Host) -> Iterator[str]:
+    """Volumes with what lies beside them, and what is on its way in or out."""
+    for folder in _storage_folders(host):
+        for pattern in ("images/*", "images/*/*", "images/*/*.snapshots/*", ".incoming/*", ".trash/*", ".base/*"):
+            yield from map(str, folder.glob(pattern))
+    yield from map(str, (host.root / "run/qemu").glob("*"))
+
+
+def _mounts(host: Host) -> Iterator[str]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if str(host.root) in line:
+            yield f"mount {line.split()[4]}"
+
+
+def _loops(host: Host) -> Iterator[str]:
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            if str(host.root) in (text := backing.read_text().strip()):
+                yield f"loop {text}"
+
+
+def _links(host: Host) -> Iterator[str]:
+    own = host_interface(Layout(host.root), 100, 0).partition("-")[0]
+    yield from (path.name for path in Path("/sys/class/net").iterdir() if path.name.startswith(own))
+
+
+def _groups(host: Host) -> Iterator[str]:
+    instance = Layout(host.root).instance
+    yield from (str(path) for path in groups_of(instance, "*") if path.is_dir())
+    for pattern, word in (("**/freezer.state", "FROZEN"), ("**/cgroup.freeze", "1")):
+        for path in groups_of(instance, pattern):
+            with contextlib.suppress(OSError):
+                if path.read_text().strip() == word:
+                    yield f"frozen {path}"
+
+
+def _processes(host: Host) -> Iterator[str]:
+    """Processes that were started for the host: its own daemon apart."""
+    assert host.process is not None
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            argv = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(host.root) in argv and int(entry.name) not in (host.process.pid, os.getpid()):
+                yield f"process {argv}"
