@@ -42,16 +42,18 @@ class Bounds:
 def sandboxed(argv: Sequence[str], files: Sequence[tuple[int, bool]] = (), bounds: Bounds = Bounds()) -> list[str]:
     """The argument list that runs `argv` (an absolute program) with open files, (descriptor, writable), as `/0` ...
 
-    The descriptors have to be inherited (`pass_fds`).
+    The descriptors have to be inherited (`pass_fds`). It ends with the process that called this, its parent.
     """
     given = ",".join(f"{descriptor}{'w' if writable else 'r'}" for descriptor, writable in files)
     limits = (str(bounds.memory), str(bounds.seconds), str(bounds.length))
-    return [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, given, *limits, *argv]
+    return [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, str(os.getpid()), given, *limits, *argv]
 
 
-def run(given: str, memory: int, seconds: int, length: int, argv: list[str]) -> None:
+def run(parent: int, given: str, memory: int, seconds: int, length: int, argv: list[str]) -> None:
     """Become the tool; returns only by an error."""
-    parent = os.getppid()
+    syscalls.die_with_parent()  # setpriv(1) sets it again, because changing the user takes it away
+    if os.getppid() != parent:
+        raise OSError(errno.ESRCH, "the daemon has ended")
     trees: dict[str, int] = {}
     for number, item in enumerate(given.split(",") if given else ()):
         descriptor = int(item[:-1])
@@ -74,17 +76,15 @@ def run(given: str, memory: int, seconds: int, length: int, argv: list[str]) -> 
         (resource.RLIMIT_NOFILE, 256),
     ):
         resource.setrlimit(kind, (limit, limit))
-    if os.getppid() != parent:
-        raise OSError(errno.ESRCH, "the daemon has ended")
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "2"}
     os.execve(_SETPRIV[0], [*_SETPRIV, *argv], environment)  # noqa: S606
 
 
 def main() -> None:
     """Do what the arguments say; a failure is one line on standard error and the exit code 125."""
-    given, memory, seconds, length, *argv = sys.argv[1:]
+    parent, given, memory, seconds, length, *argv = sys.argv[1:]
     try:
-        run(given, int(memory), int(seconds), int(length), argv)
+        run(int(parent), given, int(memory), int(seconds), int(length), argv)
     except (OSError, ValueError) as error:
         print(f"cannot confine {argv[0]}: {error}", file=sys.stderr)
         sys.exit(125)

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,6 +129,15 @@ async def test_the_tool_reaches_nothing_else(tmp_path: Path) -> None:
     bounds = Bounds(length=MIB, seconds=1)
     done = await run(sandboxed(["/bin/sh", "-c", "while :; do :; done"], bounds=bounds), check=False)
     assert done.code < 0
+
+
+def test_the_tool_does_not_begin_when_its_daemon_has_ended() -> None:
+    """kill -9 may come while the helper still starts: then nobody is left whose end it could wait for."""
+    argv = sandboxed(["/bin/sh", "-c", "echo begun"])
+    orphan = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", orphan, *argv], capture_output=True, text=True, check=False)
+    assert done.stdout == ""
+    assert "the daemon has ended" in done.stderr
 
 
 async def test_a_backing_file_is_not_reached_even_unchecked(tmp_path: Path) -> None:
