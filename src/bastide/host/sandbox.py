@@ -49,11 +49,8 @@ def sandboxed(argv: Sequence[str], files: Sequence[tuple[int, bool]] = (), bound
     return [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, str(os.getpid()), given, *limits, *argv]
 
 
-def run(parent: int, given: str, memory: int, seconds: int, length: int, argv: list[str]) -> None:
+def run(given: str, memory: int, seconds: int, length: int, argv: list[str]) -> None:
     """Become the tool; returns only by an error."""
-    syscalls.die_with_parent()  # setpriv(1) sets it again, because changing the user takes it away
-    if os.getppid() != parent:
-        raise OSError(errno.ESRCH, "the daemon has ended")
     trees: dict[str, int] = {}
     for number, item in enumerate(given.split(",") if given else ()):
         descriptor = int(item[:-1])
@@ -84,7 +81,10 @@ def main() -> None:
     """Do what the arguments say; a failure is one line on standard error and the exit code 125."""
     parent, given, memory, seconds, length, *argv = sys.argv[1:]
     try:
-        run(int(parent), given, int(memory), int(seconds), int(length), argv)
+        syscalls.die_with_parent()  # setpriv(1) sets it again, because changing the user takes it away
+        if os.getppid() != int(parent):
+            raise OSError(errno.ESRCH, "the daemon has ended")
+        run(given, int(memory), int(seconds), int(length), argv)
     except (OSError, ValueError) as error:
         print(f"cannot confine {argv[0]}: {error}", file=sys.stderr)
         sys.exit(125)
