@@ -103,7 +103,8 @@ def write(root: RootDir, path: str, asked: Asked) -> None:
         _check_space(parent, asked.size or 0, path)
         temporary = f".{name[:200]}.{secrets.token_hex(4)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o600, dir_fd=parent)
+        with syscalls.acting_as(root.owner):
+            descriptor = os.open(temporary, flags, 0o600, dir_fd=parent)
         try:
             _take(descriptor, path)
             mode, uid, gid = (0o644, 0, 0)
