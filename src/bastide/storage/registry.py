@@ -27,7 +27,7 @@ from bastide.host import filesystems, network_mounts
 from bastide.model.storage import TYPES, Content, StorageConfig, Work
 from bastide.model.types import split_list
 from bastide.state.store import ABSENT, Entry, Store
-from bastide.storage import names, secrets
+from bastide.storage import names, places, secrets
 from bastide.storage.btrfs import BtrfsStorage
 from bastide.storage.cephfs import CephStorage
 from bastide.storage.cifs import CifsStorage
@@ -61,7 +61,6 @@ DRIVERS: Mapping[str, Driver] = MappingProxyType(
 
 _LOCAL_CONTENT = "vztmpl,iso,rootdir,images,snippets,backup,import"
 _CONTENTS = frozenset({"images", "rootdir", "vztmpl", "iso", "backup", "snippets", "import", "none"})
-_NOT_STORAGES = frozenset({"/", "/proc", "/sys", "/dev", "/run", "/etc", "/usr", "/boot"})
 _ATTACHING = frozenset({"options", "username", "domain", "smbversion", "fuse"})
 """What is said when a share is mounted: a change of it takes another mount."""
 
@@ -161,6 +160,8 @@ class Storages:
         if "path" in TYPES[config.type].fixed and config.path is None:
             config = config.model_copy(update={"path": str(self._layout.state / "mnt" / config.storage)})
         _check(config, given)
+        if config.path is not None:
+            await places.check_folder(config.path, self._layout)
         async with self._changing, AsyncExitStack() as undo:
             if await self._store.get(f"storage/{config.storage}") is not None:
                 raise _taken(config)
@@ -337,8 +338,6 @@ def _check(config: StorageConfig, given: Secrets) -> None:
     unknown = set(split_list(config.content)) - _CONTENTS
     if unknown:
         wrong["content"] = f"unknown content type '{min(unknown)}'"
-    if config.path is not None and (config.path.rstrip("/") or "/") in _NOT_STORAGES:
-        wrong["path"] = "this folder can't be a storage"
     for secret in set(given) - TYPES[config.type].secrets:
         wrong[secret] = f"storage type '{config.type}' has no such property"
     if problem := names.folders_problem(config.folders):

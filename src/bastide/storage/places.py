@@ -1,0 +1,44 @@
+"""Which folders of the host a storage may be made of.
+
+Whoever may add storages names a folder, and with it what is read, written and removed there: neither the system's own
+folders nor ours can be one, however the path is written and whatever links lie in it.
+"""
+
+import os
+from pathlib import Path
+
+from bastide.base.errors import InvalidParameter
+from bastide.base.layout import Layout
+from bastide.host.bounded import Bounded
+
+_SYSTEM = frozenset(
+    {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "sys", "usr"}
+)
+
+
+async def check_folder(path: str, layout: Layout) -> None:
+    """Raise InvalidParameter for a folder that can't be a storage, DeadlineExceeded for one that does not answer."""
+    ours = [layout.state, layout.runtime, layout.logs]
+    free = [layout.local_storage, layout.state / "mnt"]
+    given = Path(path)
+    if not _is_taken(given, ours, free):
+        try:
+            given, ours, free = await Bounded(f"the folder '{path}'").call(
+                lambda: (_real(given), [*map(_real, ours)], [*map(_real, free)])
+            )
+        except OSError as error:
+            raise InvalidParameter({"path": f"this folder can't be a storage: {error.strerror}"}) from None
+    if _is_taken(given, ours, free):
+        raise InvalidParameter({"path": f"'{given}' can't be a storage: it is the system's or Bastide's own"})
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _is_taken(path: Path, ours: list[Path], free: list[Path]) -> bool:
+    if len(path.parts) < 2 or path.parts[1] in _SYSTEM:
+        return True
+    if any(one.is_relative_to(path) for one in ours):
+        return True  # what lies in it would be reached
+    return any(path.is_relative_to(one) for one in ours) and not any(path.is_relative_to(one) for one in free)
