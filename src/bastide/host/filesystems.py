@@ -8,16 +8,15 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NoSpace, NotSupported, RunError
-from bastide.host import loop, syscalls
+from bastide.host import loop, mount_table, syscalls
 from bastide.host.run import run
 
 _SMALLEST = re.compile(r"minimum size of the filesystem: (\d+)")
-_ESCAPE = re.compile(r"\\([0-7]{3})")
 _NEEDS_RECOVERY = 0x4
 _TOOL_DEADLINE = 600.0
 _COPY_DEADLINE = 24 * 3600.0
@@ -37,25 +36,29 @@ class MountEntry:
 def parse_mountinfo(text: str) -> list[MountEntry]:
     """Read the text of /proc/PID/mountinfo, in mounting order. Faulty lines are left out."""
     entries = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         front, dash, back = line.partition(" - ")
         first, last = front.split(" "), back.split(" ")
         if dash and len(first) >= 6 and len(last) >= 3:
             options = frozenset([*first[5].split(","), *last[2].split(",")])
-            entries.append(MountEntry(Path(_unescape(first[4])), _unescape(last[1]), last[0], first[2], options))
+            entries.append(
+                MountEntry(
+                    Path(mount_table.unescape(first[4])), mount_table.unescape(last[1]), last[0], first[2], options
+                )
+            )
     return entries
 
 
 def mounts() -> list[MountEntry]:
     """What is mounted in this process's namespace."""
-    # Mount points are bytes; the file system encoding brings them back unchanged.
-    return parse_mountinfo(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+    return parse_mountinfo(mount_table.text())
 
 
 def mount_at(target: Path) -> MountEntry | None:
     """The topmost mount on exactly this folder, or None. Links in the path are resolved."""
-    real = Path(os.path.realpath(target))
-    return next((entry for entry in reversed(mounts()) if entry.target == real), None)
+    real = os.path.realpath(target)
+    line = next((line for line, place in reversed(mount_table.places()) if place == real), None)
+    return None if line is None else next(iter(parse_mountinfo(line)), None)
 
 
 def mount_of(path: Path) -> MountEntry | None:
@@ -63,19 +66,23 @@ def mount_of(path: Path) -> MountEntry | None:
     return mount_over(Path(os.path.realpath(path)))
 
 
-def mount_over(real: Path, entries: Sequence[MountEntry] | None = None) -> MountEntry | None:
+def mount_over(real: Path) -> MountEntry | None:
     """The mount that a path without links in it lies on. Touches no file system, so it never hangs."""
-    best: MountEntry | None = None
-    for entry in mounts() if entries is None else entries:
-        if real.is_relative_to(entry.target) and (best is None or len(entry.target.parts) >= len(best.target.parts)):
-            best = entry
-    return best
+    path = str(real)
+    # Of two at one place the later one hides the other.
+    places = enumerate(mount_table.places())
+    over = max(((len(place), number, line) for number, (line, place) in places if _within(path, place)), default=None)
+    return None if over is None else next(iter(parse_mountinfo(over[2])), None)
 
 
 def mounts_within(folder: Path) -> list[Path]:
     """Mount points on or below a folder."""
-    real = Path(os.path.realpath(folder))
-    return [entry.target for entry in mounts() if entry.target.is_relative_to(real)]
+    real = os.path.realpath(folder)
+    return [Path(place) for _, place in mount_table.places() if _within(place, real)]
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder if folder == "/" else f"{folder}/")
 
 
 async def make_ext4(image: Path, size: int, content: Path | None = None) -> None:
@@ -361,7 +368,3 @@ async def _tool(argv: list[str], deadline: float = _TOOL_DEADLINE) -> None:
         if "No space left on device" in error.stderr or "Disk quota exceeded" in error.stderr:
             raise NoSpace(str(error)) from error
         raise
-
-
-def _unescape(text: str) -> str:
-    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)

@@ -8,7 +8,6 @@ import ctypes
 import fcntl
 import os
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 
 from bastide.base.errors import HostFailure
@@ -28,9 +27,9 @@ _OURS = 0x4000_0000
 """Our project ids have this bit, away from the small numbers that administrators and other tools give out."""
 
 
-def quota_mount(real: Path, entries: Sequence[MountEntry] | None = None) -> MountEntry | None:
+def quota_mount(real: Path) -> MountEntry | None:
     """The mount that a folder lies on, if it enforces project quotas. The path has no links in it."""
-    entry = mount_over(real, entries)
+    entry = mount_over(real)
     if entry is None or entry.fstype not in ("ext4", "xfs", "f2fs"):
         return None
     return entry if entry.options & {"prjquota", "pquota"} else None
