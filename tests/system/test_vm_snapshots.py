@@ -13,6 +13,7 @@ import pytest
 from bastide.base.ids import Upid
 from bastide.guest.engines import Engines
 from bastide.guest.fake import FakeEngine
+from bastide.guest.qemu import migration
 from bastide.model.access import ROOT
 from bastide.model.guest import GuestState
 from bastide.model.vm import VmOptions
@@ -160,5 +161,27 @@ def test_the_next_daemon_lets_a_vm_go_on(live: Callable[[Story], None]) -> None:
         rooms = replace(rooms, engines=Engines(FakeEngine(), bench.engine))
         await recover(rooms)
         assert await say(rooms, "i") == 2
+
+    live(story)
+
+
+def test_the_next_daemon_stops_keeping_a_memory(live: Callable[[Story], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migration, "_NO_LIMIT", 4096)  # bytes a second, so that the guest still runs meanwhile
+
+    async def story(bench: Bench) -> None:
+        rooms = await rooms_of(bench)
+        await create(bench, rooms)
+        assert await say(rooms, "i") == 1
+        upid = await hibernate.suspend_to_disk(rooms, ROOT, VMID)
+        async with asyncio.timeout(30):
+            while "status: active" not in await rooms.vms.monitor(VMID, "info migrate"):
+                await asyncio.sleep(0.02)
+        await bench.another()
+        later = replace(rooms, engines=Engines(FakeEngine(), bench.engine))
+        await recover(later)
+        assert "status: cancelled" in await later.vms.monitor(VMID, "info migrate")
+        assert await say(later, "i") == 2
+        assert not {"lock", "vmstate"} & set((await later.guests.get(VMID)).config)
+        assert (await rooms.tasks.wait(upid)).exitstatus != "OK"
 
     live(story)

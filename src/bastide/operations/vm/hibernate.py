@@ -86,7 +86,8 @@ async def _end(rooms: Rooms, vmid: int) -> None:
 
 async def _undo(rooms: Rooms, vmid: int) -> None:
     """Let the VM run on, without the volume that would have been its memory's."""
-    if rooms.vms.state(vmid) is GuestState.PAUSED:
+    # One that runs may be stopped yet, by the end of what a dead daemon began.
+    if rooms.vms.state(vmid) is not GuestState.STOPPED:
         await rooms.vms.resume(vmid)
     await forget(rooms, vmid, None)
 
