@@ -61,8 +61,8 @@ async def _prepare(house: House) -> None:
         _log.error("storage: %s", problem)
     await house.containers.prepare()
     await house.vms.prepare()
+    await thaw_forgotten(rooms)  # a guest shall not stand still for as long as the rest takes
     await recover(rooms)
-    await thaw_forgotten(rooms)
     try:
         await rooms.network.start()
     except HostFailure as error:
