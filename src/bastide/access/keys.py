@@ -6,7 +6,6 @@ The previous key is accepted for as long as a ticket lives after the change, the
 import hashlib
 import hmac
 import json
-import os
 import secrets
 import time
 from base64 import b64encode
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bastide.base.errors import HostFailure
+from bastide.host.filesystems import replace_text
 
 ROTATE_AFTER = 24 * 3600
 """Seconds after which a new key is made."""
@@ -73,19 +73,11 @@ class SigningKeys:
 
     def _write(self, keys: list[tuple[int, bytes]]) -> None:
         text = json.dumps([[made, secret.hex()] for made, secret in keys])
-        new = self._path.with_name(self._path.name + ".new")
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            new.unlink(missing_ok=True)
-            handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(handle, text.encode())
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            new.rename(self._path)
         except OSError as error:
             raise HostFailure(f"the key file {self._path} cannot be written: {error}") from error
+        replace_text(self._path, text)
 
 
 def _sign(secret: bytes, purpose: str, text: str) -> str:

@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from bastide.host.filesystems import sync_folder
+
 _DAYS = 3650
 
 
@@ -73,3 +75,4 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         file.write(data)
         os.fsync(file.fileno())
     partial.replace(path)
+    sync_folder(path.parent)

@@ -249,6 +249,15 @@ def make_folder(path: Path, mode: int) -> None:
             os.close(descriptor)
 
 
+def make_entry(folder: Path, mode: int) -> None:
+    """Make a folder in one that is there, to survive power loss; one that is there already is fine. Raises OSError."""
+    try:
+        folder.mkdir(mode=mode)
+    except FileExistsError:
+        return
+    sync_folder(folder.parent)
+
+
 def admit_group(folder: Path, gid: int) -> None:
     """Let one group of the host pass through a folder (0710), and still no other user.
 
@@ -335,15 +344,21 @@ def publish_file(source: Path, target: Path) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all; readable by its owner only."""
+    """Write a small file whole or not at all; readable by its owner only. On return it survives power loss."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with translated(f"write {path}"):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        sync_folder(path.parent)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """A storage's folder: how it is made and measured, where a volume lies in it, files on their way in."""
 
 import asyncio
-import contextlib
 import os
 import re
 import secrets
@@ -130,8 +129,7 @@ class Folder:
         """
         target = self._where(parsed)
         with filesystems.translated(f"make {target}"):
-            with contextlib.suppress(FileExistsError):
-                target.parent.mkdir(mode=0o700)
+            filesystems.make_entry(target.parent, 0o700)
             if os.path.lexists(target):
                 raise AlreadyExists(f"volume '{self.config.storage}:{parsed.text}' already exists")
             # What an earlier volume of that name has left, if its removal was cut short.

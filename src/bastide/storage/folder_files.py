@@ -193,6 +193,9 @@ class FolderFiles(FolderDisks):
                 found.append(snapshots)
             for suffix in SIDECARS:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
+            if path.parent.is_dir():
+                # Its record goes next: a volume that comes back after a loss of power would be nobody's.
+                filesystems.sync_folder(path.parent)
             if guests_own:
                 with contextlib.suppress(OSError):
                     path.parent.rmdir()  # the guest's last volume

@@ -90,7 +90,6 @@ class FolderSnapshots(FolderContainers):
         try:
             if parsed.format == "subvol":
                 await self._copy_folder(path, temporary, 0)
-                await asyncio.to_thread(filesystems.sync_tree, temporary)
             else:
                 await reflink.copied(path, temporary)
             await asyncio.to_thread(_take_place, temporary, kept)
@@ -106,9 +105,10 @@ class FolderSnapshots(FolderContainers):
             await self._remove(trash)
 
     async def _copy_folder(self, source: Path, target: Path, size: int) -> None:
-        """Copy a folder with its owners and all; `size` limits the copy (0: nothing does)."""
+        """Copy a folder with its owners and all; `size` limits the copy (0: nothing does). It survives power loss."""
         await asyncio.to_thread(self._make_subvol, target, size)
         await filesystems.copy_tree(source, target)
+        await asyncio.to_thread(filesystems.sync_tree, target)
 
     @contextlib.asynccontextmanager
     async def _still(self, parsed: VolumeName) -> AsyncIterator[None]:
@@ -161,8 +161,7 @@ def _folder(path: Path) -> Path:
 
 def _make_folder(kept: Path, size: str) -> None:
     with filesystems.translated(f"keep a state of {kept.parent.name}"):
-        with contextlib.suppress(FileExistsError):
-            kept.parent.mkdir(mode=0o700)
+        filesystems.make_entry(kept.parent, 0o700)
         # Written first: its time is when the snapshot was taken, and a folder's size is told nowhere else.
         sidecars.write(kept, ".size", size)
 
