@@ -214,11 +214,12 @@ def _make_private(path: Path) -> None:
         os.fchmod(handle, 0o600)
     finally:
         os.close(handle)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    for place in (path.parent, path.parent.parent):
+        folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
