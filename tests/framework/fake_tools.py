@@ -60,13 +60,21 @@ class FakeTools:
         return await run(argv, deadline=deadline, check=check)
 
     async def fill(
-        self, source: Path | int, source_format: str, device: Path, *, zeroed: bool = False, progress: Any = None
+        self,
+        source: Path | int,
+        source_format: str,
+        device: Path,
+        *,
+        zeroed: bool = False,
+        progress: Any = None,
+        rate: int = 0,
     ) -> None:
         """What `qemu_img.convert_onto` is."""
         said = source if isinstance(source, Path) else "IMAGE"
-        self.record.append(self.spell(["FILL", str(said), source_format, str(device), f"zeroed={zeroed}"]))
+        limit = [f"rate={rate}"] if rate else []
+        self.record.append(self.spell(["FILL", str(said), source_format, str(device), f"zeroed={zeroed}", *limit]))
         if not self.dry:
-            await qemu_img.convert_onto(source, source_format, device, zeroed=zeroed, progress=progress)
+            await qemu_img.convert_onto(source, source_format, device, zeroed=zeroed, progress=progress, rate=rate)
 
     async def stream(self, source: Sequence[str], target: Sequence[str]) -> None:
         """What `host.zfs.piped` is."""

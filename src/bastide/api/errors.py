@@ -55,7 +55,7 @@ def problem_of(error: Exception) -> Problem:
         return Problem(400, "Parameter verification failed.", error.errors)
     if isinstance(error, Conflict):
         text = str(error)
-        return Problem(500, text if "modified configuration" in text else DIGEST_TEXT)
+        return Problem(500, text if "Try again" in text else DIGEST_TEXT)
     if isinstance(error, BastideError):
         status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
         return Problem(status, str(error) or type(error).__name__)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bastide.api.fields import FeatureQuery, GuestPath, WithDigest
-from bastide.api.guest_permissions import check_bridge
+from bastide.api.lxc_permissions import check_copied
 from bastide.api.routing import Branch, Call
 from bastide.base.errors import MethodNotImplemented
 from bastide.base.ids import VolumeId
@@ -117,5 +117,4 @@ async def _check_reach(call: Call, guest: Guest, p: Clone) -> None:
     places = {volid.storage for volid in snapshots.volumes_in(config, guest.vmid).values()}
     for storage in sorted({p.storage} if p.storage is not None else places):
         await call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
-    for nic in ContainerConfig.parse(config).net.values():
-        await check_bridge(call, nic.bridge, nic.tag, nic.trunks)
+    await check_copied(call, ContainerConfig.parse(config))

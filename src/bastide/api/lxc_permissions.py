@@ -83,6 +83,21 @@ async def check_options(
         await check_bridge(call, nic.bridge, nic.tag, nic.trunks)
 
 
+async def check_copied(call: Call, options: ContainerOptions) -> None:
+    """Raise PermissionDenied unless the caller may give a copy what a container has of the host.
+
+    Whoever has the copy is root in it: one that is not unprivileged needs what making it needs.
+    """
+    if call.is_root:
+        return
+    if not options.unprivileged:
+        await check_privileged(call)
+    if options.dev:
+        raise root_only(_ROOT_ONLY["dev"])
+    for nic in options.net.values():
+        await check_bridge(call, nic.bridge, nic.tag, nic.trunks)
+
+
 async def check_privileged(call: Call) -> None:
     """Raise PermissionDenied unless the caller may make a container whose root is the host's."""
     await call.require("/", "Sys.Modify")

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bastide.api.fields import FeatureQuery, GuestPath
-from bastide.api.guest_permissions import check_bridge
+from bastide.api.guest_permissions import Place
 from bastide.api.qemu_disks import DiskKey
-from bastide.api.routing import Branch, Call, NotBuilt
+from bastide.api.qemu_permissions import check_copied
+from bastide.api.routing import Branch, Call
 from bastide.base.errors import MethodNotImplemented
 from bastide.base.ids import VolumeId
 from bastide.model.guest import Guest
@@ -33,7 +34,7 @@ class Clone(GuestPath):
     full: bool | None = None
     storage: StorageId | None = None
     format: Literal["raw", "qcow2", "vmdk"] | None = None
-    bwlimit: Annotated[int | None, Field(ge=0), NotBuilt()] = None
+    bwlimit: Annotated[int | None, Field(ge=0)] = None
 
 
 class MakeTemplate(GuestPath):
@@ -68,6 +69,7 @@ async def clone_vm(call: Call, p: Clone) -> str:
         storage=p.storage,
         form=p.format,
         pool=p.pool,
+        limit=p.bwlimit,
     )
     return str(await clone.clone_vm(call.rooms, call.identity, p.vmid, wanted))
 
@@ -84,5 +86,4 @@ async def _check_reach(call: Call, guest: Guest, p: Clone) -> None:
     places = {VolumeId.parse(volume).storage for volume in owned_volumes(config, guest.vmid).values()}
     for storage in sorted({p.storage} if p.storage is not None else places):
         await call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
-    for nic in VmConfig.parse(config).net.values():
-        await check_bridge(call, nic.bridge, nic.tag, nic.trunks)
+    await check_copied(Place(call, p.newid, p.pool), VmConfig.parse(config))

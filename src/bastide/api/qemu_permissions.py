@@ -89,6 +89,16 @@ async def check_options(
             await reach(place, key, value)
 
 
+async def check_copied(place: Place, options: VmOptions) -> None:
+    """Raise PermissionDenied unless the caller may give a copy what a VM has of the host: hardware and bridges."""
+    if place.call.is_root:
+        return
+    for key, value in settings(options):
+        rule = _reach_bridge if stem(key) == "net" else _HARDWARE.get(stem(key))
+        if rule is not None:
+            await rule(place, key, value)
+
+
 def refuse_mappings(options: VmOptions) -> None:
     """Raise MethodNotImplemented for what names a resource mapping, which there are none of yet."""
     named = [f"usb{index}" for index, usb in options.usb.items() if usb.mapping is not None]
@@ -121,9 +131,10 @@ async def _check_option(place: Place, key: str, values: Sequence[Any]) -> None:
     decide = _BY_VALUE.get(name)
     if decide is None or not values:
         await place.require(*_PRIVILEGES[name], any_of=True)
-        return
-    for value in values:
-        await decide(place, key, value)
+        decide = _HARDWARE.get(name)
+    if decide is not None:
+        for value in values:
+            await decide(place, key, value)
 
 
 async def _drive(place: Place, _key: str, drive: Volume) -> None:
@@ -131,14 +142,16 @@ async def _drive(place: Place, _key: str, drive: Volume) -> None:
     await place.require(_CDROM if cdrom else "VM.Config.Disk")
 
 
-async def _serial(place: Place, key: str, value: str) -> None:
-    await place.require("VM.Config.HWType")
+async def _serial(_place: Place, key: str, value: str) -> None:
     if value != "socket":
         raise root_only(f"only root can set '{key}' config for real devices")
 
 
+async def _parallel(_place: Place, key: str, _value: str) -> None:
+    raise root_only(f"only root can set '{key}' config")
+
+
 async def _usb(place: Place, key: str, usb: Usb) -> None:
-    await place.require("VM.Config.HWType")
     if usb.mapping is not None and usb.host is None:
         await place.call.require(f"/mapping/usb/{usb.mapping}", "Mapping.Use")
     elif usb.host is None:
@@ -148,7 +161,6 @@ async def _usb(place: Place, key: str, usb: Usb) -> None:
 
 
 async def _hostpci(place: Place, key: str, device: HostPci) -> None:
-    await place.require("VM.Config.HWType")
     if device.romfile is not None:
         raise root_only(f"only root@pam can set 'romfile' option of '{key}'")
     if device.host is not None:
@@ -159,12 +171,10 @@ async def _hostpci(place: Place, key: str, device: HostPci) -> None:
 
 
 async def _virtiofs(place: Place, _key: str, folder: Virtiofs) -> None:
-    await place.require("VM.Config.Disk")
     await place.call.require(f"/mapping/dir/{folder.dirid}", "Mapping.Use")
 
 
 async def _rng(place: Place, _key: str, rng: Rng) -> None:
-    await place.require("VM.Config.HWType")
     if rng.source == "/dev/hwrng":
         await place.call.require("/mapping/hwrng", "Mapping.Use")
 
@@ -175,14 +185,21 @@ async def _startup(place: Place, _key: str, _value: Any) -> None:
     await place.call.require("/", "Sys.Modify")
 
 
-_BY_VALUE: Mapping[str, Rule] = MappingProxyType(
+_HARDWARE: Mapping[str, Rule] = MappingProxyType(
     {
-        **dict.fromkeys(("ide", "sata", "scsi", "virtio", "efidisk0", "tpmstate0"), _drive),
         "serial": _serial,
+        "parallel": _parallel,
         "usb": _usb,
         "hostpci": _hostpci,
         "virtiofs": _virtiofs,
         "rng0": _rng,
+    }
+)
+"""What of the host a VM gets hold of."""
+
+_BY_VALUE: Mapping[str, Rule] = MappingProxyType(
+    {
+        **dict.fromkeys(("ide", "sata", "scsi", "virtio", "efidisk0", "tpmstate0"), _drive),
         "startup": _startup,
     }
 )

@@ -68,9 +68,9 @@ def _tell(found: dict[str, Any]) -> None:
     for fit in found["fits"]:
         _tell_fit(fit)
     output.line()
-    output.line(output.styled("Full", "1"))
+    output.line(output.styled("When the storages are full", "1"))
     for storage in found["storages"]:
-        output.line(f"  {storage['storage']}  {storage['outlook']['sentence']}")
+        output.line(f"  {storage['storage']:<{width}}  {storage['outlook']['sentence']}")
     for text in found["notes"]:
         output.note(f"note: {text}")
 

@@ -28,7 +28,7 @@ def clone(
         typer.Option(metavar="STORAGE", help="Of a full one: where to.", autocompletion=completing.storages),
     ] = None,
     form: Annotated[str | None, typer.Option("--format", metavar="FORMAT", help="Of a full VM: raw, qcow2.")] = None,
-    vmid: Annotated[int | None, typer.Option("--id", metavar="ID", help="Default: the next free one.")] = None,
+    vmid: Annotated[int | None, typer.Option("--vmid", metavar="ID", help="Default: the next free one.")] = None,
     pool: Annotated[str | None, typer.Option(metavar="POOL", help="The pool that it is put in.")] = None,
     description: Annotated[str | None, typer.Option("--description", "-d", metavar="TEXT", help="What for.")] = None,
     start: Annotated[bool, typer.Option("--start", help="Start it then.")] = False,
@@ -50,6 +50,8 @@ def clone(
         check_name(session, found, snapshot)
     if linked:
         _check_template(session, found)
+    elif not full and (storage or form):
+        _check_copies(session, found, "storage" if storage else "format")
     new = vmid if vmid is not None else int(session.client().get("/cluster/nextid"))
     params = {
         "newid": new,
@@ -73,7 +75,7 @@ def clone(
         output.line(str(upid))
     else:
         output.line(made.shown)
-        _hint(session, made)
+        _hint(session, made, running=found.status == "running" and snapshot is None)
 
 
 def _check_template(session: Session, guest: GuestRef) -> None:
@@ -85,13 +87,26 @@ def _check_template(session: Session, guest: GuestRef) -> None:
         )
 
 
-def _hint(session: Session, made: GuestRef) -> None:
-    """Tell of a VM whose system nothing will renew: only cloud-init can, from outside."""
+def _check_copies(session: Session, guest: GuestRef, key: str) -> None:
+    """Raise InvalidParameter when what would be made is a linked clone, which stays where its base is."""
+    if session.client().get(f"{guest.path}/config").get("template"):
+        raise InvalidParameter(
+            {key: f"{guest.shown} is a template, whose linked clones are like it and beside it: add --full"}
+        )
+
+
+def _hint(session: Session, made: GuestRef, *, running: bool) -> None:
+    """Tell of a VM what a clone of it does not do by itself: renew what is inside, and write out what was in memory."""
     if made.type != "qemu":
         return
     config: dict[str, Any] = session.client().get(f"{made.path}/config")
+    agent = str(config.get("agent", "0")).removeprefix("enabled=").startswith("1")
+    if running and not agent:
+        output.note("the other one ran and has no agent (agent=1): the clone's disks are as after a power cut")
     if not any("cloudinit" in str(value) for value in config.values()):
         output.note("it has no cloud-init: host name, machine-id and ssh host keys inside are still those of the other")
+        output.note("renew them inside, before both are in one network: rm /etc/machine-id /etc/ssh/ssh_host_*_key*")
+        output.note("systemd-machine-id-setup; ssh-keygen -A; hostnamectl hostname NAME")
 
 
 def template(

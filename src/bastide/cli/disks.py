@@ -84,7 +84,7 @@ def _cells(row: dict[str, Any]) -> list[Any]:
         row.get("type"),
         output.size(row.get("size")),
         used or "-",
-        *(t if t != "unknown" else "" for t in told),
+        *(t if t.lower() != "unknown" else "" for t in told),
     ]
 
 
@@ -290,7 +290,9 @@ def remove(
 
 
 def _path(disk: str) -> str:
-    """The path of a disk, of which its bare name is enough."""
+    """The path of a disk, of which its bare name is enough. Raises InvalidParameter."""
+    if disk.startswith("/") and not disk.startswith("/dev/"):
+        raise InvalidParameter({"disk": f"'{disk[:80]}' is no disk: /dev/sdb, or sdb"})
     return disk if disk.startswith("/") else f"/dev/{disk}"
 
 

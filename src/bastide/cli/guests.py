@@ -28,6 +28,10 @@ _COLUMNS = [
 ]
 
 
+_QEMU_STATES = {"postmigrate": "paused", "finish-migrate": "paused"}
+"""What QEMU calls a VM that is paused since its memory was saved (qapi/run-state.json), and what it is to its user."""
+
+
 def ls(
     ctx: typer.Context,
     running: Annotated[bool, typer.Option("--running", help="Only those that run.")] = False,
@@ -88,12 +92,22 @@ def _cells(row: dict[str, Any]) -> list[Any]:
         row["vmid"],
         row.get("name", ""),
         "VM" if row.get("type") == "qemu" else "CT",
-        row.get("qmpstatus", row["status"]) if live else "template" if row.get("template") else row["status"],
+        _state(row),
         f"{row.get('maxcpu') or ''}",
         f"{output.size(row['mem'])} / {limit}" if live and row.get("mem") else limit,
         shown,
         output.duration(row.get("uptime")) if live else "",
     ]
+
+
+def _state(row: dict[str, Any]) -> str:
+    state = str(row["status"])
+    if state == "running":
+        state = str(row.get("qmpstatus", state))
+        return _QEMU_STATES.get(state, state)
+    if row.get("lock") == "suspended":
+        return "suspended"
+    return "template" if row.get("template") else state
 
 
 def start(ctx: typer.Context, guests: Guests, no_wait: NoWait = False) -> None:
@@ -157,9 +171,39 @@ def reset(ctx: typer.Context, guests: Guests, no_wait: NoWait = False) -> None:
     _each(ctx, guests, act, no_wait=no_wait)
 
 
-def suspend(ctx: typer.Context, guests: Guests, no_wait: NoWait = False) -> None:
-    """Pause guests where they are; they stay in memory."""
-    _each(ctx, guests, _power("suspend", "suspending", no_wait=no_wait), no_wait=no_wait)
+def suspend(
+    ctx: typer.Context,
+    guests: Guests,
+    *,
+    disk: Annotated[
+        bool, typer.Option("--disk", help="A VM: write its memory to disk and end it; its next start goes on there.")
+    ] = False,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STORAGE",
+            help="With --disk: where to. Default: beside its first disk.",
+            autocompletion=completing.storages,
+        ),
+    ] = None,
+    no_wait: NoWait = False,
+) -> None:
+    """Pause guests where they are. They stay in memory, or with --disk VMs' memory goes to disk.
+
+    See also resume; what is on disk goes on by start as well.
+    """
+    if storage is not None and not disk:
+        raise typer.BadParameter("--storage goes with --disk")
+    pause = _power("suspend", "suspending", no_wait=no_wait)
+    options = {"todisk": True, "statestorage": storage}
+    save = _power("suspend", "writing to disk the memory of", options, no_wait=no_wait)
+
+    def act(session: Session, guest: GuestRef) -> str | None:
+        if disk and guest.type != "qemu":
+            raise NotSupported(f"{guest.shown} is a container, whose memory cannot be kept: leave --disk out")
+        return (save if disk else pause)(session, guest)
+
+    _each(ctx, guests, act, no_wait=no_wait)
 
 
 def resume(ctx: typer.Context, guests: Guests, no_wait: NoWait = False) -> None:

@@ -33,7 +33,8 @@ def line(text: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """Print a line for the person, beside the result: to standard error."""
+    """Print a line for the person, beside the result: to standard error, after what was printed before."""
+    sys.stdout.flush()
     sys.stderr.write(clean(text) + "\n")
 
 
@@ -62,7 +63,9 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Any]], *, empty: st
 
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
-        drawn.add_column(column.title, justify=column.justify, style=column.style, no_wrap=not column.wrap)
+        drawn.add_column(
+            column.title, justify=column.justify, style=column.style, no_wrap=not column.wrap, overflow="fold"
+        )
     for row in rows:
         drawn.add_row(*(Text(cell, style=_STATUS_STYLES.get(cell, "")) for cell in row))
     console = Console(highlight=False)

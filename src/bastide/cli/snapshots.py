@@ -47,6 +47,8 @@ def snapshot(
     session: Session = ctx.obj
     if sum((config, edit, delete)) > 1 or (memory and (config or edit or delete)):
         raise typer.BadParameter("one thing at a time: --config, --edit, --delete, or a new snapshot")
+    if edit and description is None:
+        raise typer.BadParameter("--edit needs the new --description; an empty one removes it")
     if name is None:
         if memory or description or config or edit or delete:
             raise typer.BadParameter("which snapshot? give its NAME")
@@ -54,10 +56,12 @@ def snapshot(
         return
     found = session.guest(guest)
     path = f"{found.path}/snapshot/{segment(name)}"
+    if config or edit or delete:
+        check_name(session, found, name)
     if config:
         _print_config(session, path)
     elif edit:
-        session.client().put(f"{path}/config", {"description": description or ""})
+        session.client().put(f"{path}/config", {"description": description})
         output.emit_json({"vmid": found.vmid, "snapshot": name}, only_if=session.json)
     elif delete:
         answer = session.client().delete(path, force=force or None)
@@ -86,6 +90,7 @@ def rollback(
     """
     session: Session = ctx.obj
     found = session.guest(guest)
+    check_name(session, found, name)
     if session.interactive and not yes:
         question = f"Take {found.shown} back to {name}? What has changed since is lost."
         if not typer.confirm(question, err=True):
@@ -142,7 +147,7 @@ def _list(session: Session, guest: GuestRef) -> None:
 
 def _cells(prefix: str, row: dict[str, Any]) -> list[str]:
     if row["name"] == _CURRENT:
-        return [f"{prefix}(now)", "", "", "running" if row.get("running") else ""]
+        return [f"{prefix}{_CURRENT}", "", "", f"how it is now, {'running' if row.get('running') else 'stopped'}"]
     described = str(row.get("description") or "").strip().partition("\n")[0]
     return [
         f"{prefix}{row['name']}",

@@ -1,16 +1,14 @@
 """`storage`: where disks, images and backups are."""
 
-import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bastide.base.errors import InvalidParameter
+from bastide.base.errors import BastideError, HostFailure, InvalidParameter, WrongState
 from bastide.cli import completing, output, progress
-from bastide.cli.configure import key_values
 from bastide.cli.host import confirm
 from bastide.cli.session import Session
+from bastide.cli.storage_options import check_type, explained, read, secret
 from bastide.client.http import segment
 
 app = typer.Typer(help="List, add and remove storages.", no_args_is_help=True, rich_markup_mode="rich")
@@ -49,22 +47,34 @@ def list_storages(ctx: typer.Context) -> None:
         output.Column("storage"),
         output.Column("type"),
         output.Column("status"),
-        output.Column("used", "right"),
         output.Column("size", "right"),
-        output.Column("promised", "right"),
-        output.Column("where"),
+        output.Column("used", "right"),
+        output.Column("where", wrap=True),
         output.Column("content", wrap=True),
     ]
     output.table(columns, [_listed(row, seen.get(row["storage"], {})) for row in rows], empty="no storages")
 
 
 def _listed(row: dict[str, Any], seen: dict[str, Any]) -> list[Any]:
-    full = [output.size(seen.get(key)) for key in ("used", "total")]
-    return [row["storage"], row.get("type"), _state(seen), *full, _share(seen), _where(row), row.get("content")]
+    content = str(row.get("content") or "").replace(",", " ")
+    return [row["storage"], row.get("type"), _state(seen, row), _size(seen, "total"), _full(seen), _where(row), content]
 
 
-def _state(seen: dict[str, Any]) -> str:
-    return "disabled" if seen.get("enabled") == 0 else "ok" if seen.get("active", 1) else "fail"
+def _state(seen: dict[str, Any], row: dict[str, Any] | None = None) -> str:
+    """`ok`, `fail` when it cannot be reached, `disabled`, or `not here` when it is for other nodes."""
+    if seen.get("enabled") == 0:
+        return "not here" if row is not None and not row.get("disable") else "disabled"
+    return "ok" if seen.get("active", 1) else "fail"
+
+
+def _size(seen: dict[str, Any], key: str) -> str:
+    """A figure of a storage that answers."""
+    return output.size(seen.get(key)) if seen.get("active", 1) else ""
+
+
+def _full(seen: dict[str, Any]) -> str:
+    used, total = seen.get("used"), seen.get("total")
+    return f"{used / total:.0%}" if used is not None and total else ""
 
 
 def _share(seen: dict[str, Any]) -> str:
@@ -87,24 +97,68 @@ def _where(row: dict[str, Any]) -> str:
 def status(ctx: typer.Context) -> None:
     """Tell how full the storages are, and how much more their volumes may grow to.
 
-    What is allocated is what all volumes may grow to; above 100 % of the size they cannot all do so.
+    What is allocated is what all volumes may grow to; above 100 % of the size they cannot all do so. See also capacity,
+    which tells when they are full.
     """
     session: Session = ctx.obj
     rows: list[dict[str, Any]] = session.client().get(f"/nodes/{session.node()}/storage")
     if session.json:
         output.emit_json(rows)
         return
-    right = [output.Column(title, "right") for title in ("used", "free", "size", "%", "allocated", "promised")]
-    columns = [output.Column("storage"), output.Column("type"), output.Column("status"), *right]
+    right = [output.Column(title, "right") for title in ("size", "free", "used", "", "allocated", "promised")]
+    columns = [output.Column("storage"), output.Column("status"), *right]
     output.table(columns, [_fullness(row) for row in rows], empty="no storages")
 
 
 def _fullness(row: dict[str, Any]) -> list[Any]:
-    used, total = row.get("used"), row.get("total")
-    share = f"{used / total:.0%}" if used is not None and total else ""
-    sizes = [output.size(value) for value in (used, row.get("avail"), total)]
-    promised = [output.size(row.get("allocated")), _share(row)]
-    return [row["storage"], row.get("type"), _state(row), *sizes, share, *promised]
+    sizes = [_size(row, key) for key in ("total", "avail", "used")]
+    return [row["storage"], _state(row), *sizes, _full(row), _size(row, "allocated"), _share(row)]
+
+
+@app.command()
+def show(ctx: typer.Context, storage: StorageId) -> None:
+    """Tell all about a storage: its options, how full it is and when it will be, what guests on it share."""
+    session: Session = ctx.obj
+    options: dict[str, Any] = session.client().get(f"/storage/{segment(storage)}")
+    seen = _seen(session, storage)
+    means = {row["storage"]: row.get("copy-on-write") for row in session.client().get("/bastide/storage")}
+    if session.json:
+        output.emit_json({**options, "status": seen, "copy-on-write": means.get(storage)})
+        return
+    shared = means.get(storage) or "nothing: every guest gets a copy"
+    guests = {"images", "rootdir"} & set(str(options.get("content")).split(","))
+    output.pairs(
+        {
+            **{key: value for key, value in options.items() if key != "digest"},
+            "": "",
+            "status": _state(seen, options),
+            **{title: text for title, text in _space(seen).items() if text},
+            **({"full": full} if (full := _outlook(session, storage)) else {}),
+            **({"guests share": shared} if guests else {}),
+        }
+    )
+
+
+def _outlook(session: Session, storage: str) -> str:
+    """When it is full, from how it has been filling up; empty for whom the architect tells nothing."""
+    try:
+        found = session.client().get("/architect/capacity")["storages"]
+    except BastideError:
+        return ""
+    return next((str(row["outlook"]["sentence"]) for row in found if row["storage"] == storage), "")
+
+
+def _space(seen: dict[str, Any]) -> dict[str, str]:
+    figures = {title: _size(seen, key) for title, key in (("size", "total"), ("free", "avail"), ("used", "used"))}
+    allocated = _size(seen, "allocated")
+    promised = f"{allocated}, {_share(seen)} of the size" if allocated and _share(seen) else allocated
+    return {**figures, "allocated": promised}
+
+
+def _seen(session: Session, storage: str) -> dict[str, Any]:
+    """Its state and space on the node that answers. Raises NotFound."""
+    rows: list[dict[str, Any]] = session.client().get(f"/nodes/{session.node()}/storage", storage=storage)
+    return next((row for row in rows if row["storage"] == storage), {"enabled": 0, "active": 0})
 
 
 @app.command()
@@ -167,7 +221,7 @@ def scan(
             {key or "server": f"{kind} {'needs one' if key else 'is on this machine: leave it out'}"}
         )
     params = {**({key: where} if key else {}), "username": username}
-    params["password"] = _secret(password_file) if password_file else None
+    params["password"] = secret(password_file) if password_file else None
     rows: list[dict[str, Any]] = session.client().get(f"/nodes/{session.node()}/scan/{kind}", **params)
     if session.json:
         output.emit_json(rows)
@@ -193,6 +247,8 @@ def content(
     if session.json:
         output.emit_json(rows)
         return
+    if not rows:
+        _check_seen(session, storage)
     columns = [
         output.Column("volume"),
         output.Column("content"),
@@ -201,6 +257,21 @@ def content(
     ]
     cells = [(row["volid"], row.get("content"), output.size(row.get("size")), row.get("vmid")) for row in rows]
     output.table(columns, cells, empty="no volumes")
+
+
+def _check_seen(session: Session, storage: str) -> None:
+    """Raise WrongState for a storage that is not used here, HostFailure for one that cannot be reached."""
+    seen = _seen(session, storage)
+    if seen.get("enabled") == 0:
+        options = session.client().get(f"/storage/{segment(storage)}")
+        change = f"bastide storage set{session.root_option} {storage} --delete"
+        if options.get("disable"):
+            raise WrongState(f"storage '{storage}' is disabled; use it again with: {change} disable")
+        raise WrongState(
+            f"storage '{storage}' is for other nodes: {options.get('nodes')}; for all with: {change} nodes"
+        )
+    if not seen.get("active", 1):
+        raise HostFailure(f"storage '{storage}' cannot be reached: bastide storage show{session.root_option} {storage}")
 
 
 @app.command()
@@ -226,10 +297,12 @@ def add(
     For example: add archive dir path=/srv/archive content=iso,backup; or: add nas nfs server=nas.lan export=/vms.
     """
     session: Session = ctx.obj
-    values = {"storage": storage, "type": kind, **_values(options, password_file, keyring_file)}
+    check_type(kind)
+    values = {"storage": storage, "type": kind, **read(options, password_file, keyring_file)}
     if kind == "cifs" and values.get("username") and "password" not in values and session.interactive:
         values["password"] = typer.prompt(f"password of {values['username']}", hide_input=True, err=True)
-    answer = session.client().post("/storage", values)
+    with explained(kind):
+        answer = session.client().post("/storage", values)
     output.emit_json(answer, only_if=session.json)
     if not session.json:
         _tell(session, storage)
@@ -252,36 +325,21 @@ def change(
 ) -> None:
     """Change a storage's options: content=iso,images nodes=a,b disable=1 ..."""
     session: Session = ctx.obj
-    values = _values(options, password_file, keyring_file)
+    values = read(options, password_file, keyring_file)
     if not values and not delete:
         raise typer.BadParameter("nothing to change: give KEY=VALUE or --delete KEY")
     params = {**values, "delete": ",".join(delete) if delete else None, "digest": digest}
-    answer = session.client().put(f"/storage/{segment(storage)}", params)
+    kind = str(session.client().get(f"/storage/{segment(storage)}").get("type"))
+    with explained(kind):
+        answer = session.client().put(f"/storage/{segment(storage)}", params)
     output.emit_json(answer, only_if=session.json)
-
-
-def _values(options: list[str] | None, password_file: str | None, keyring_file: str | None) -> dict[str, Any]:
-    """The keys that were given, and the secrets that lie in files. Raises InvalidParameter for one on the line."""
-    values = key_values(options or [])
-    for key, file in (("password", password_file), ("keyring", keyring_file)):
-        if key in values:
-            raise InvalidParameter({key: f"others can read the command line: give it with --{key}-file FILE"})
-        if file is not None:
-            values[key] = _secret(file)
-    return values
-
-
-def _secret(file: str) -> str:
-    """A secret in a file, without the newline at its end. Raises OSError."""
-    text = sys.stdin.read() if file == "-" else Path(file).read_text()
-    return text.removesuffix("\n")
 
 
 def _tell(session: Session, storage: str) -> None:
     """Say so when a storage that was just added cannot be reached."""
     found = session.client().get(f"/nodes/{session.node()}/storage/{segment(storage)}/status")
     if found.get("enabled") and not found.get("active"):
-        output.note(f"warning: {storage} does not answer yet: bastide storage status{session.root_option}")
+        output.note(f"warning: {storage} does not answer yet: bastide storage show{session.root_option} {storage}")
 
 
 @app.command("rm")
@@ -308,6 +366,8 @@ def remove_volume(
 ) -> None:
     """Delete a volume."""
     session: Session = ctx.obj
+    if not all(volume.partition(":")[::2]):
+        raise InvalidParameter({"volume": f"'{volume[:60]}' is no volume: STORAGE:NAME"})
     if session.interactive and not yes:
         confirm(session, f"Delete {volume}?")
     delete_volume(session, volume)

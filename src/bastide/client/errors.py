@@ -66,10 +66,10 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], type[BastideError]], ...] = tuple(
         (r"^interrupted|unexpected status|stopped by", Cancelled),
         (
             r"not running|already running|is running|is in use|still in use|still needs|is not empty|another task works"
-            r"|you can.t|stop it",
+            r"|you can.t|stop it|is disabled|is a template|used by|not available on node|is not active",
             WrongState,
         ),
-        (r"not supported|cannot do|is not installed", NotSupported),
+        (r"not supported|does not support|cannot do|is not installed", NotSupported),
     )
 )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bastide.base.errors import AlreadyExists, Conflict, NotFound
+from bastide.base.errors import AlreadyExists, Conflict, InvalidParameter, NotFound
 from bastide.base.ids import VMID_MAX, VMID_MIN
 from bastide.model.guest import Guest, Kind
 from bastide.state.store import ABSENT, Entry, Store
@@ -34,7 +34,7 @@ class Guests:
         raise NotFound(f"Configuration file 'nodes/{self._node}/{_FOLDERS[kind]}/{vmid}.conf' does not exist")
 
     async def find(self, name: str) -> Guest:
-        """A guest by its vmid or its name. Raises NotFound, or Conflict when two guests bear the name."""
+        """A guest by its vmid or its name. Raises NotFound, or InvalidParameter when two guests bear the name."""
         if name.isascii() and name.isdigit():
             return await self.get(int(name))
         named = [guest for guest in await self.list() if guest.name == name]
@@ -42,7 +42,7 @@ class Guests:
             raise NotFound(f"a guest named '{name[:80]}' does not exist; `bastide ls` shows the guests")
         if len(named) > 1:
             ids = ", ".join(str(guest.vmid) for guest in named)
-            raise Conflict(f"the guests {ids} are all named '{name[:80]}': use the vmid")
+            raise InvalidParameter({"guest": f"the guests {ids} are all named '{name[:80]}': use the id"})
         return named[0]
 
     async def list(self) -> list[Guest]:

@@ -22,6 +22,7 @@ _NO_SESSIONS = 21
 _NO_RECORDS = 21
 _PRESENT = 15
 _DISK = "0"
+_UP = "LOGGED_IN"
 _SECTOR = 512
 
 
@@ -105,6 +106,12 @@ async def detach(target: str) -> None:
     except RunError as error:
         if error.code not in (_NO_RECORDS, _NO_SESSIONS):
             raise
+
+
+def answers(target: str, sysfs: Path = Path("/sys")) -> bool:
+    """Whether a session with a target is up; the kernel finds out within some seconds that a target is silent."""
+    sessions = (sysfs / "class/iscsi_session").glob("session*")
+    return any((_line(one / "targetname"), _line(one / "state")) == (target, _UP) for one in sessions)
 
 
 def luns(target: str, sysfs: Path = Path("/sys"), by_id: Path = Path("/dev/disk/by-id")) -> Sequence[Lun]:

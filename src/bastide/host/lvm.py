@@ -37,7 +37,10 @@ _RESERVED = (
     *("_rmeta", "_tdata", "_tmeta", "_vdata", "_vorigin", "_wcorig"),
 )
 _DEADLINE = 600.0
-_NO_SPACE = ("insufficient free space", "insufficient suitable", "free space in thin pool", "no free extents")
+_NO_SPACE = (
+    *("insufficient free space", "insufficient suitable", "no free extents"),
+    *("free space in thin pool", "free space in metadata", "out of metadata space"),
+)
 _SYS = Path("/sys/dev/block")
 
 

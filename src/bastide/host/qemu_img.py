@@ -264,6 +264,7 @@ def _reserve(descriptor: int, size: int, allocate: bool) -> None:
         os.ftruncate(descriptor, size)
         if allocate and size:
             os.posix_fallocate(descriptor, 0, size)
+        os.fsync(descriptor)
 
 
 def _end_with_zeros(descriptor: int, start: int, zeroed: bool) -> None:

@@ -12,6 +12,7 @@ import os
 import secrets
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,23 +48,24 @@ def supported(folder: Path) -> bool:
                 name.unlink(missing_ok=True)
 
 
-def copy(source: Path, target: Path, progress: Progress | None = None) -> None:
+def copy(source: Path, target: Path, progress: Progress | None = None, *, rate: int = 0) -> None:
     """Copy a file: by shared blocks where that works, else what is no hole. `target` must not exist.
 
-    Raises NoSpace, HostFailure; the caller removes the target then. The copy survives power loss.
+    `rate` in bytes a second (0: no limit) is for what is not shared. Raises NoSpace, HostFailure; the caller removes
+    the target then. The copy survives power loss.
     """
     with translated(f"copy {source.name}"):
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             with _new(target) as copied:
                 if not _clone(descriptor, copied):
-                    _copy_data(descriptor, copied, progress)
+                    _copy_data(descriptor, copied, progress, rate)
                 os.fsync(copied)
         finally:
             os.close(descriptor)
 
 
-async def copied(source: Path, target: Path, progress: Progress | None = None) -> None:
+async def copied(source: Path, target: Path, progress: Progress | None = None, *, rate: int = 0) -> None:
     """The same beside other work. Whatever happens, also when it is cancelled, no part of the target stays behind."""
     if os.path.lexists(target):
         raise HostFailure(f"could not copy {source.name}: {target.name} exists")
@@ -75,7 +77,7 @@ async def copied(source: Path, target: Path, progress: Progress | None = None) -
         if progress is not None:
             progress(percent)
 
-    working = asyncio.ensure_future(asyncio.to_thread(copy, source, target, tell))
+    working = asyncio.ensure_future(asyncio.to_thread(lambda: copy(source, target, tell, rate=rate)))
     try:
         await asyncio.shield(working)
     except BaseException:
@@ -168,18 +170,22 @@ def _clone(source: int, target: int) -> bool:
     return True
 
 
-def _copy_data(source: int, target: int, progress: Progress | None) -> None:
+def _copy_data(source: int, target: int, progress: Progress | None, rate: int) -> None:
     length = os.fstat(source).st_size
     os.ftruncate(target, length)
+    part = min(_CHUNK, max(4096, rate // 4)) if rate else _CHUNK
+    began, total = time.monotonic(), 0
     for start, end in _extents(source, length):
         place = start
         while place < end:
-            copied = os.copy_file_range(source, target, min(end - place, _CHUNK), place, place)
+            copied = os.copy_file_range(source, target, min(end - place, part), place, place)
             if copied == 0:
                 break  # the source became shorter
-            place += copied
+            place, total = place + copied, total + copied
             if progress is not None:
                 progress(100.0 * place / length)
+            if rate:
+                time.sleep(max(0.0, began + total / rate - time.monotonic()))
 
 
 def _extents(descriptor: int, length: int) -> Iterator[tuple[int, int]]:

@@ -102,11 +102,18 @@ async def container_from_base(
 
 
 async def disk_from_base(
-    rooms: Rooms, image: Source, target: Target, task: Task | None, progress: Progress | None = None
+    rooms: Rooms,
+    image: Source,
+    target: Target,
+    task: Task | None,
+    progress: Progress | None = None,
+    *,
+    rate: int = 0,
 ) -> bool:
     """Make a VM's disk of an image's base, which is made first where there is none; False when the storage cannot.
 
-    Raises AlreadyExists, NoSpace, HostFailure for an image that is refused.
+    `rate` in bytes a second limits the import, 0 does not. Raises AlreadyExists, NoSpace, HostFailure for an image that
+    is refused.
     """
     storage = await _sharing(rooms, target.volid.storage)
     # Where a disk is a device, its name has no suffix.
@@ -117,7 +124,7 @@ async def disk_from_base(
 
     async def make(key: str) -> None:
         await rooms.store.put(_place(storage, key), Origin(image.volid, image.form).to_json())
-        await storage.import_base(key, image.path, image.form, progress)
+        await storage.import_base(key, image.path, image.form, progress, rate=rate)
 
     return await _Share(rooms, storage, image, task).make_volume(target, make) is not None
 

@@ -1,11 +1,14 @@
 """What a daemon does with what an earlier one left: interrupted tasks, half-made guests, locks of the dead."""
 
+import contextlib
 import logging
 from dataclasses import replace
 
-from bastide.base.errors import BastideError, InvalidParameter
+from bastide.base.errors import BastideError, InvalidParameter, NotFound
 from bastide.base.ids import VolumeId
+from bastide.model.container import ContainerConfig
 from bastide.model.guest import Guest, GuestState
+from bastide.model.vm import VmConfig
 from bastide.operations import snapshots
 from bastide.operations.architect import compare_guests
 from bastide.operations.ct import snapshot as ct_snapshot
@@ -18,6 +21,7 @@ from bastide.operations.vm import move as vm_move
 from bastide.operations.vm import snapshot as vm_snapshot
 from bastide.operations.vm import stillness as vm_stillness
 from bastide.operations.vm import template as vm_template
+from bastide.operations.vm.ports import ports
 from bastide.operations.volumes import delete_volumes, volumes_of
 
 _log = logging.getLogger(__name__)
@@ -31,6 +35,7 @@ async def recover(rooms: Rooms) -> None:
     * containers that were frozen for a moment go on, and VMs whose virtual CPUs were stopped for one;
     * what was being suspended to disk runs on, or is suspended if its memory was whole;
     * VMs whose disks were being moved keep the images that they use;
+    * guests that had begun to run are connected to the network;
     * snapshots that were being taken are undone, deletions and rollbacks and the making of templates carried on;
     * guests that were only there to be measured are removed;
     * volumes that an interrupted task had made and no guest uses are removed;
@@ -53,6 +58,7 @@ async def recover(rooms: Rooms) -> None:
     await vm_template.finish(rooms)
     for guest in await compare_guests.left(rooms):
         await _remove(rooms, guest)
+    await _connect(rooms)
     await _free_journaled(rooms)
 
 
@@ -65,6 +71,22 @@ async def _remove(rooms: Rooms, guest: Guest) -> None:
     except BastideError as error:
         _log.error("guest %d could not be removed: %s", guest.vmid, error)
         await rooms.guests.update(replace(guest, config={**guest.config, "lock": "destroyed"}))
+
+
+async def _connect(rooms: Rooms) -> None:
+    """Connect the guests that somebody worked on: a start may have been cut short when the guest already ran."""
+    for lock in await rooms.locks.list():
+        try:
+            guest = await rooms.guests.get(lock.vmid)
+            if rooms.engine(guest).state(guest.vmid) is GuestState.STOPPED:
+                continue
+            qemu = guest.kind == "qemu"
+            cards = ports(VmConfig.parse(guest.config)) if qemu else ContainerConfig.parse(guest.config).net
+            for index, card in cards.items():
+                with contextlib.suppress(NotFound):  # it is not plugged in
+                    await rooms.network.connect(guest.vmid, index, card, guest.kind)
+        except BastideError as error:
+            _log.error("guest %d is not connected: %s", lock.vmid, error)
 
 
 async def _free_journaled(rooms: Rooms) -> None:

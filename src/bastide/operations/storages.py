@@ -1,14 +1,14 @@
 """Configured storages and those who use them."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bastide.base.errors import InvalidParameter, WrongState
-from bastide.base.units import readable
+from bastide.base.units import KIB, readable
 from bastide.model.guest import Guest
 from bastide.model.record import Scalar
-from bastide.model.storage import StorageUsage
+from bastide.model.storage import StorageUsage, Work
 from bastide.operations.rooms import Rooms
 from bastide.storage.protocol import Storage
 
@@ -54,6 +54,15 @@ async def usage_soon(storage: Storage, seconds: float = 0.5) -> StorageUsage:
             return await asyncio.shield(asked)
     except TimeoutError:
         return _UNSEEN
+
+
+async def copy_rate(rooms: Rooms, work: Work, storages: Iterable[str], asked: float | None = None) -> int:
+    """Bytes a second that a copy between storages may move, 0 without a limit; `asked` in KiB a second.
+
+    Raises NotFound.
+    """
+    limit = await rooms.storages.bandwidth(work, storages, asked)
+    return max(1, int(limit * KIB)) if limit else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class Fill(Protocol):
         *,
         zeroed: bool = False,
         progress: Progress | None = None,
+        rate: int = 0,
     ) -> None:
         """Copy an image onto a device."""
 

@@ -101,6 +101,7 @@ class BlockContainers(BlockDisks):
         *,
         progress: Progress | None = None,
         owner: int | None = None,
+        rate: int = 0,
     ) -> None:
         """Make an independent piece with the content of another, or of its snapshot."""
         if await finished(self.pool.duplicate(name, target, snapshot, owner)):
@@ -110,7 +111,7 @@ class BlockContainers(BlockDisks):
         source = await self.pool.device(name, snapshot)
         # What a guest wrote to its device may look like anything: it is raw, and not looked into.
         await self._fill(source, "raw", await self.pool.device(target), zeroed=self.pool.abilities.zeroed,
-                         progress=progress)  # fmt: skip
+                         progress=progress, rate=rate)  # fmt: skip
 
     def _container_name(self, name: str) -> BlockName:
         return self._parse(name)

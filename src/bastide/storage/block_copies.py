@@ -150,7 +150,15 @@ class BlockStorage(BlockContainers):
         names = [block_names.name_of(piece.name, piece.origin, self.style) for piece in clones]
         return sorted(name.text for name in names if name is not None)
 
-    async def copy(self, name: str, target: str, snapshot: str | None = None, progress: Progress | None = None) -> None:
+    async def copy(
+        self,
+        name: str,
+        target: str,
+        snapshot: str | None = None,
+        progress: Progress | None = None,
+        *,
+        rate: int = 0,
+    ) -> None:
         """Copy a volume, or its state at a snapshot. Raises NotFound, AlreadyExists, NoSpace."""
         source, parsed = self._parse(name), self._parse(target)
         if source.format != parsed.format:
@@ -159,7 +167,9 @@ class BlockStorage(BlockContainers):
         if snapshot is not None and snapshot not in await self.snapshots(name):
             raise NotFound(f"volume '{self._volid(source)}' has no snapshot '{snapshot}': it does not exist")
         async with self._making(parsed.piece, self._volid(parsed)) as temporary:
-            await self._copy_piece(source.piece, temporary, piece.size, snapshot, progress=progress, owner=parsed.vmid)
+            await self._copy_piece(
+                source.piece, temporary, piece.size, snapshot, progress=progress, owner=parsed.vmid, rate=rate
+            )
         if progress is not None:
             progress(100.0)
 
@@ -181,13 +191,15 @@ class BlockStorage(BlockContainers):
             await self._settle_files(temporary, self._rounded(size))
             await finished(self.pool.seal(temporary))
 
-    async def import_base(self, key: str, source: Path, source_format: str, progress: Progress | None = None) -> None:
+    async def import_base(
+        self, key: str, source: Path, source_format: str, progress: Progress | None = None, *, rate: int = 0
+    ) -> None:
         """Make a base of a checked image. Raises AlreadyExists, NoSpace, HostFailure when it is refused."""
         await self._refuse_base(key)
         with disk_image.opened(source) as opened:
             size = disk_image.check(opened, source_format).virtual_size
             async with self._making(f"bastide-base-{key}", f"{self.config.storage}:{key}") as temporary:
-                await self._import(opened, source_format, temporary, size, progress=progress)
+                await self._import(opened, source_format, temporary, size, progress=progress, rate=rate)
                 await finished(self.pool.seal(temporary))
 
     async def from_base(self, key: str, name: str, size: int) -> None:

@@ -62,6 +62,7 @@ class BlockDisks(Block):
         progress: Progress | None = None,
         *,
         ours: bool = False,
+        rate: int = 0,
     ) -> None:
         """Copy a checked image onto a new device. Raises AlreadyExists, NoSpace, HostFailure when it is refused."""
         parsed = self._disk_name(name)
@@ -69,7 +70,9 @@ class BlockDisks(Block):
             with disk_image.opened_chain(source) as files:
                 size = (await asyncio.to_thread(disk_image.inspect, files[0], source.format)).virtual_size
             async with self._making(parsed.piece, self._volid(parsed)) as temporary:
-                await self._import(source, source_format, temporary, size, progress=progress, owner=parsed.vmid)
+                await self._import(
+                    source, source_format, temporary, size, progress=progress, owner=parsed.vmid, rate=rate
+                )
             return
         # One descriptor for the check and the copy, so that they see the same file.
         with disk_image.opened(source) as opened:
@@ -77,8 +80,9 @@ class BlockDisks(Block):
             info = await asyncio.to_thread(check, opened, source_format)
             async with self._making(parsed.piece, self._volid(parsed)) as temporary:
                 await self._import(
-                    opened, source_format, temporary, info.virtual_size, progress=progress, owner=parsed.vmid
-                )
+                    opened, source_format, temporary, info.virtual_size,
+                    progress=progress, owner=parsed.vmid, rate=rate,
+                )  # fmt: skip
 
     async def write_file(self, name: str, data: bytes) -> None:
         """Make a small volume with that content, whole or not at all, or write it over one that is there.
@@ -106,12 +110,13 @@ class BlockDisks(Block):
         *,
         progress: Progress | None,
         owner: int | None = None,
+        rate: int = 0,
     ) -> None:
         rounded = self._rounded(size)
         await self._check_room(rounded)
         await self.pool.make(piece, rounded, owner)
         await self._fill(source, form, await self.pool.device(piece), zeroed=self.pool.abilities.zeroed,
-                         progress=progress)  # fmt: skip
+                         progress=progress, rate=rate)  # fmt: skip
 
     def _disk_name(self, name: str) -> BlockName:
         parsed = self._parse(name)

@@ -27,7 +27,8 @@ class FakeStorage:
     """Every protocol over a scratch folder. Disks of any format are plain bytes; copies are whole.
 
     `faults` maps a method's name to an exception that its next call raises; `active_volumes` holds what `activate`
-    has handed out; `total` is the space in bytes that sizes of volumes are taken from.
+    has handed out; `total` is the space in bytes that sizes of volumes are taken from; `rates` are the limits of copies
+    and imports, one after the other.
     """
 
     def __init__(self, config: StorageConfig, layout: Layout, total: int = 100 * GIB) -> None:
@@ -35,6 +36,7 @@ class FakeStorage:
         self.total = total
         self.faults: dict[str, Exception] = {}
         self.active_volumes: set[str] = set()
+        self.rates: list[int] = []
         self._path = Path(config.path or layout.local_storage)
         self._layout = layout
         self._volumes: dict[str, Volume] = {}
@@ -213,9 +215,11 @@ class FakeStorage:
         progress: Progress | None = None,
         *,
         ours: bool = False,
+        rate: int = 0,
     ) -> None:
         """Check an image and copy its bytes as they are. Raises AlreadyExists, NoSpace, HostFailure."""
         self._fault("import_disk")
+        self.rates.append(rate)
         source = source.path if isinstance(source, DiskImage) else source
         with disk_image.opened(source) as opened:
             info = (disk_image.check_chain if ours else disk_image.check)(opened, source_format)
@@ -298,9 +302,18 @@ class FakeStorage:
         """The volumes whose names begin with the base's."""
         return [name for name in self._volumes if name.startswith(f"{base}/")]
 
-    async def copy(self, name: str, target: str, snapshot: str | None = None, progress: Progress | None = None) -> None:
+    async def copy(
+        self,
+        name: str,
+        target: str,
+        snapshot: str | None = None,
+        progress: Progress | None = None,
+        *,
+        rate: int = 0,
+    ) -> None:
         """Copy a volume or its snapshot. Raises NotFound, AlreadyExists, NoSpace."""
         self._fault("copy")
+        self.rates.append(rate)
         volume = await self.info(name)
         source = self.path(name) if snapshot is None else self._at(name, snapshot)
         await self._copied(name, source, target, volume.size)
@@ -327,9 +340,12 @@ class FakeStorage:
             _remove(folder)
             raise
 
-    async def import_base(self, key: str, source: Path, source_format: str, progress: Progress | None = None) -> None:
+    async def import_base(
+        self, key: str, source: Path, source_format: str, progress: Progress | None = None, *, rate: int = 0
+    ) -> None:
         """Check an image and copy its bytes. Raises AlreadyExists, HostFailure."""
         self._fault("import_base")
+        self.rates.append(rate)
         if key in self._bases:
             raise AlreadyExists(f"base '{key}' already exists")
         with disk_image.opened(source) as opened:

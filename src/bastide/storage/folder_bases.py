@@ -51,7 +51,9 @@ class FolderBases(FolderClones):
             await asyncio.shield(self._remove(temporary))
             raise
 
-    async def import_base(self, key: str, source: Path, source_format: str, progress: Progress | None = None) -> None:
+    async def import_base(
+        self, key: str, source: Path, source_format: str, progress: Progress | None = None, *, rate: int = 0
+    ) -> None:
         """Make a base of an image from outside. Raises AlreadyExists, NoSpace, HostFailure when it is refused."""
         await self._refuse_base(key)
         target = self._base_path(key, ".disk.raw")
@@ -59,7 +61,7 @@ class FolderBases(FolderClones):
         with disk_image.opened(source) as opened:
             await asyncio.to_thread(disk_image.check, opened, source_format)
             try:
-                await qemu_img.convert(opened, source_format, temporary, "raw", progress=progress)
+                await qemu_img.convert(opened, source_format, temporary, "raw", progress=progress, rate=rate)
                 await self._publish_base(key, temporary, target)
             except BaseException:
                 await asyncio.shield(self._remove(temporary))

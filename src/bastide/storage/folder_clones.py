@@ -80,7 +80,15 @@ class FolderClones(FolderSnapshots):
         else:
             raise NotSupported(f"'{name}' cannot be a linked clone of '{base}'")
 
-    async def copy(self, name: str, target: str, snapshot: str | None = None, progress: Progress | None = None) -> None:
+    async def copy(
+        self,
+        name: str,
+        target: str,
+        snapshot: str | None = None,
+        progress: Progress | None = None,
+        *,
+        rate: int = 0,
+    ) -> None:
         """Copy a volume, or its state at a snapshot; it builds on nothing. Raises as the protocol says."""
         source, parsed = parse_name(name), parse_name(target)
         path = await self._there(source)
@@ -95,13 +103,13 @@ class FolderClones(FolderSnapshots):
             image = await self.disk_image(name, snapshot)
             size = (await self.info(name)).size
             async with self._new_volume(parsed, size) as temporary:
-                await qemu_img.convert(image, source.format, temporary, parsed.format, progress=progress)
+                await qemu_img.convert(image, source.format, temporary, parsed.format, progress=progress, rate=rate)
             return
         state = path if snapshot is None else await self._kept(source, path, snapshot)
         size = await self._size_of(source, state)
         async with self._copying(source, snapshot), self._new_volume(parsed, size) as temporary:
             if source.format == parsed.format == "raw" and not known.layered:
-                await reflink.copied(state, temporary, progress)
+                await reflink.copied(state, temporary, progress, rate=rate)
             elif source.format == parsed.format == "subvol" and not known.layered:
                 await self._copy_folder(state, temporary, size)
             else:
@@ -134,7 +142,6 @@ class FolderClones(FolderSnapshots):
         async with self._shown(layers) as shown:
             if parsed.format == "subvol":
                 await self._copy_folder(shown, temporary, size)
-                await asyncio.to_thread(filesystems.sync_tree, temporary)
                 return
             if size <= 0:
                 raise InvalidParameter({"size": "an image needs a size"})

@@ -109,6 +109,7 @@ class FolderDisks(Folder):
         progress: Progress | None = None,
         *,
         ours: bool = False,
+        rate: int = 0,
     ) -> None:
         """Copy a checked image into a new disk. Raises AlreadyExists, NoSpace, HostFailure when it is refused."""
         parsed = parse_disk_name(name)
@@ -117,8 +118,9 @@ class FolderDisks(Folder):
         if isinstance(source, DiskImage):
             async with self._new_disk(parsed) as temporary:
                 await qemu_img.convert(
-                    source, source_format, temporary, parsed.format, preallocation=preallocation, progress=progress
-                )
+                    source, source_format, temporary, parsed.format,
+                    preallocation=preallocation, progress=progress, rate=rate,
+                )  # fmt: skip
             return
         # One descriptor for the check and the copy, so that they see the same file.
         with disk_image.opened(source) as opened:
@@ -126,8 +128,9 @@ class FolderDisks(Folder):
             await asyncio.to_thread(check, opened, source_format)
             async with self._new_disk(parsed) as temporary:
                 await qemu_img.convert(
-                    opened, source_format, temporary, parsed.format, preallocation=preallocation, progress=progress
-                )
+                    opened, source_format, temporary, parsed.format,
+                    preallocation=preallocation, progress=progress, rate=rate,
+                )  # fmt: skip
 
     async def write_file(self, name: str, data: bytes) -> None:
         """Make or replace a small raw volume in one step. Raises NoSpace, HostFailure."""
@@ -180,14 +183,9 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _make_parent(target: Path) -> None:
-    with contextlib.suppress(FileExistsError):
-        target.parent.mkdir(mode=0o700)
-
-
 def _replace(temporary: Path, target: Path, data: bytes) -> None:
     with filesystems.translated(f"write {target}"):
-        _make_parent(target)
+        filesystems.make_entry(target.parent, 0o700)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

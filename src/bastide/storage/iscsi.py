@@ -51,16 +51,17 @@ class IscsiStorage:
             raise WrongState(f"could not log out of the target of storage '{self.config.storage}': {error}") from error
 
     async def usage(self) -> StorageUsage:
-        """Whether it is logged in to; how much room there is on the target nobody tells."""
+        """Whether it is logged in to and answers; how much room there is on the target nobody tells."""
         if self.config.disable:
             return StorageUsage(active=False, total=0, used=0, available=0)
         try:
             here = await self._bounded.run(iscsi.sessions())
             if self.config.target not in {session.target for session in here.values()}:
                 await self.prepare()
+            active = await self._bounded.call(lambda: iscsi.answers(self.config.target or ""))
         except BastideError:
             return StorageUsage(active=False, total=0, used=0, available=0)
-        return StorageUsage(active=True, total=0, used=0, available=0, allocated=0)
+        return StorageUsage(active=active, total=0, used=0, available=0, allocated=0)
 
     async def list(self, content: Content | None = None, vmid: int | None = None) -> Sequence[Volume]:
         """Its disks; none belongs to a guest."""
@@ -87,10 +88,17 @@ class IscsiStorage:
         self.disk_name(0, name)
 
     async def import_disk(
-        self, source: Path, source_format: str, name: str, progress: Progress | None = None, *, ours: bool = False
+        self,
+        source: Path | DiskImage,
+        source_format: str,
+        name: str,
+        progress: Progress | None = None,
+        *,
+        ours: bool = False,
+        rate: int = 0,
     ) -> None:
         """Refused. Raises NotSupported."""
-        del source, source_format, progress, ours
+        del source, source_format, progress, ours, rate
         self.disk_name(0, name)
 
     async def write_file(self, name: str, data: bytes) -> None:

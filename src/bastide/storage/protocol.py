@@ -165,13 +165,14 @@ class DiskStorage(Storage, Protocol):
         progress: Progress | None = None,
         *,
         ours: bool = False,
+        rate: int = 0,
     ) -> None:
         """Copy an image into a new disk, whose format is its name's; it appears whole or not at all.
 
         `source_format` may be `raw`, `qcow2`, `vmdk`, `vdi`, `vhdx`, `vpc`. An image from outside has to be what it
         claims; `ours` says that it is a guest's volume, in a raw one of which anything may be written. A DiskImage is
         ours: what `disk_image` of some storage told, copied with all it builds on, or as it was at its snapshot.
-        Raises AlreadyExists, NoSpace, HostFailure when the image is refused.
+        `rate` in bytes a second, 0 for no limit. Raises AlreadyExists, NoSpace, HostFailure when the image is refused.
         """
 
     async def write_file(self, name: str, data: bytes) -> None:
@@ -218,10 +219,19 @@ class CloneStorage(Storage, Protocol):
     async def clones_of(self, base: str) -> Sequence[str]:
         """The names of the volumes that build on a base."""
 
-    async def copy(self, name: str, target: str, snapshot: str | None = None, progress: Progress | None = None) -> None:
+    async def copy(
+        self,
+        name: str,
+        target: str,
+        snapshot: str | None = None,
+        progress: Progress | None = None,
+        *,
+        rate: int = 0,
+    ) -> None:
         """Copy a volume, or its state at a snapshot, inside the storage: it shares no more than the file system does.
 
-        Raises NotFound, AlreadyExists, NoSpace; leaves nothing when it fails.
+        `rate` in bytes a second, 0 for no limit; what the storage's own tools copy has none. Raises NotFound,
+        AlreadyExists, NoSpace; leaves nothing when it fails.
         """
 
 
@@ -240,8 +250,13 @@ class BaseStorage(Storage, Protocol):
         It becomes a base when the body ends, and nothing when it fails. Raises AlreadyExists, NoSpace.
         """
 
-    async def import_base(self, key: str, source: Path, source_format: str, progress: Progress | None = None) -> None:
-        """Make a base of a disk image from outside, checked as in `import_disk`. Raises AlreadyExists, NoSpace."""
+    async def import_base(
+        self, key: str, source: Path, source_format: str, progress: Progress | None = None, *, rate: int = 0
+    ) -> None:
+        """Make a base of a disk image from outside, checked and limited as in `import_disk`.
+
+        Raises AlreadyExists, NoSpace.
+        """
 
     async def from_base(self, key: str, name: str, size: int) -> None:
         """Make a guest's volume, a container's or a disk, as its name says, with that base and `size` bytes.

@@ -75,3 +75,14 @@ def test_a_file_system_stands_still_and_goes_on(tmp_path: Path) -> None:
         assert written.wait(5), "it goes on whatever happens"
         thread.join()
         assert not reflink.thaw(place)
+
+
+def test_a_copy_that_shares_nothing_keeps_to_its_limit(disposable: Disposable, tmp_path: Path) -> None:
+    folder = disposable.on("ext4") / tmp_path.name
+    folder.mkdir()
+    source = folder / "source"
+    source.write_bytes(os.urandom(MIB))
+    began = time.monotonic()
+    reflink.copy(source, folder / "target", rate=2 * MIB)
+    assert time.monotonic() - began >= 0.45
+    assert (folder / "target").read_bytes() == source.read_bytes()

@@ -206,7 +206,7 @@ async def test_a_running_clone_that_is_stopped_leaves_nothing(rooms: Rooms) -> N
     await _end(rooms, await power.start(rooms, ROOT, 100))
     before, begun = (await _volumes(rooms), await rooms.guests.get(100)), asyncio.Event()
 
-    async def hang(*_args: Any) -> None:
+    async def hang(*_args: Any, **_options: Any) -> None:
         begun.set()
         await asyncio.sleep(60)
 
@@ -224,7 +224,7 @@ async def test_a_restart_removes_half_a_clone(rooms: Rooms) -> None:
     storage = await _fake(rooms)
     real = storage.copy
 
-    async def hang(*args: Any) -> None:
+    async def hang(*args: Any, **_options: Any) -> None:
         await real(*args)
         begun.set()
         await asyncio.sleep(60)

@@ -158,9 +158,9 @@ async def test_a_running_vm_is_copied_as_it_is_at_one_moment(world: World, monke
     await create(world, start=True)
     plain = world.storage.copy
 
-    async def copy(name: str, target: str, snap: str | None = None, progress: Any = None) -> None:
+    async def copy(name: str, target: str, snap: str | None = None, progress: Any = None, *, rate: int = 0) -> None:
         write(world, b"later", name)
-        await plain(name, target, snap, progress)
+        await plain(name, target, snap, progress, rate=rate)
 
     monkeypatch.setattr(world.storage, "copy", copy)
     assert await clone(world) == "OK"

@@ -25,6 +25,7 @@ from bastide.guest.fake_vm import FakeVmEngine
 from bastide.model.access import ROOT
 from bastide.model.guest import GuestState
 from bastide.model.vm import VmOptions
+from bastide.network.fake import FakeNetwork
 from bastide.operations import inspect
 from bastide.operations.destroy import destroy_guest
 from bastide.operations.pending import pending_rows
@@ -361,6 +362,19 @@ async def test_what_an_interrupted_creation_left_is_removed(rooms: Rooms) -> Non
     await recover(rooms)
     assert await rooms.guests.list() == []
     assert await volumes(rooms) == set()
+
+
+async def test_a_vm_that_ran_when_its_start_was_interrupted_is_connected(rooms: Rooms) -> None:
+    await create(rooms, start=True)
+    network = cast(FakeNetwork, rooms.network)
+    there = dict(network.ends)
+    assert there
+    network.ends.clear()
+    await recover(rooms)
+    assert network.ends == {}, "nobody had begun anything"
+    await rooms.locks.hold(100, "dead", "start").__aenter__()
+    await recover(rooms)
+    assert network.ends == there
 
 
 async def test_volumes_of_an_interrupted_change_are_removed(rooms: Rooms) -> None:

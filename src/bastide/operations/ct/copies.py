@@ -14,6 +14,7 @@ from bastide.host.trees import copy_tree
 from bastide.model.guest import Guest
 from bastide.model.storage import VolumeFormat, Work
 from bastide.operations.rooms import Rooms
+from bastide.operations.storages import Wanted, check_fits, copy_rate
 from bastide.operations.volumes import delete_volumes
 from bastide.storage.protocol import Capabilities, CloneStorage
 from bastide.tasks.locks import HeldLock
@@ -49,7 +50,7 @@ class Origin:
 class Making:
     """Whose volumes are made, that guest's lock, and what for.
 
-    `limit` in KiB a second for files; the storages' own for that `work` hold besides.
+    `limit` in KiB a second; the storages' own for that `work` hold besides.
     """
 
     guest: Guest
@@ -78,6 +79,7 @@ async def plan_copy(
     found = await (await rooms.storages.containers(source.storage)).info(source.name)
     target = await rooms.storages.containers(storage or source.storage)
     name = target.volume_name(vmid, number, found.size)
+    await check_fits(rooms, {"storage": Wanted(target.config.storage, found.size)})
     inside = target.config.storage == source.storage and _copies(target.capabilities, found.format)
     same = found.format == (target.capabilities.container_format if found.size else "subvol")
     means: Literal["copy", "files"] = "copy" if inside and same else "files"
@@ -96,9 +98,10 @@ async def make_copy(rooms: Rooms, copy: VolumeCopy, origin: Origin, making: Maki
         task.log(f"made linked clone '{copy.target}' of '{copy.source}'")
         return
     task.log(f"copying volume '{copy.source}' to '{copy.target}'")
+    rate = await copy_rate(rooms, making.work, {copy.source.storage, copy.target.storage}, making.limit)
     if copy.means == "copy":
         storage = await _cloning(rooms, copy.source)
-        await storage.copy(copy.source.name, copy.target.name, origin.snapshot, _in_steps(task))
+        await storage.copy(copy.source.name, copy.target.name, origin.snapshot, _in_steps(task), rate=rate)
         return
     await (await rooms.storages.containers(copy.target.storage)).allocate(copy.target.name, copy.size)
     async with (
@@ -106,8 +109,7 @@ async def make_copy(rooms: Rooms, copy: VolumeCopy, origin: Origin, making: Maki
         _active(rooms, copy.target, making.guest) as target,
     ):
         commands = rooms.containers.copying(folder, _ids(origin.guest), target, _ids(making.guest))
-        rate = await rooms.storages.bandwidth(making.work, {copy.source.storage, copy.target.storage}, making.limit)
-        total = await copy_tree(*commands, limit=rate and rate * units.KIB, progress=_in_parts(task))
+        total = await copy_tree(*commands, limit=rate or None, progress=_in_parts(task))
     task.log(f"copied {units.readable(total)}")
 
 

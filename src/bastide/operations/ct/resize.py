@@ -8,6 +8,7 @@ from bastide.model.container import ContainerConfig
 from bastide.model.guest import Guest, GuestState
 from bastide.operations import snapshots
 from bastide.operations.rooms import Rooms
+from bastide.operations.storages import Wanted, check_fits
 from bastide.operations.volumes import volume_of, with_volume
 from bastide.tasks.tasks import Task
 
@@ -63,6 +64,8 @@ async def _target(rooms: Rooms, guest: Guest, disk: str, size: str) -> tuple[Vol
         raise InvalidParameter({"size": f"'{disk}' has {units.format_size(present)}, asked was {size}"})
     if wanted < present:
         await _check_shrink(rooms, guest, disk, volid)
+    else:
+        await check_fits(rooms, {"size": Wanted(volid.storage, wanted, present)})
     return volid, wanted
 
 

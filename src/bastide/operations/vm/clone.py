@@ -15,6 +15,8 @@ from bastide.model.storage import DiskFormat
 from bastide.model.vm import VmConfig
 from bastide.operations import pools, snapshots
 from bastide.operations.rooms import Rooms
+from bastide.operations.storages import Wanted as Space
+from bastide.operations.storages import check_fits, copy_rate
 from bastide.operations.vm import cloudinit
 from bastide.operations.vm.create import choose_uid, discard
 from bastide.operations.vm.identity import RENEWED_INSIDE, with_new_identity
@@ -38,7 +40,8 @@ _NOT_CLONED = frozenset({"lock", "parent", "template", "vmstate", "runningmachin
 class Wanted:
     """A copy to make. `full` None means a full copy, but of a template a linked one.
 
-    `storage` and `form` are a full copy's, where they shall not be the source's; `snapshot` is the state to copy.
+    `storage` and `form` are a full copy's, where they shall not be the source's; `snapshot` is the state to copy;
+    `limit` in KiB a second for what is copied.
     """
 
     vmid: int
@@ -49,6 +52,7 @@ class Wanted:
     storage: str | None = None
     form: DiskFormat | None = None
     pool: str | None = None
+    limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,8 @@ async def _planned(rooms: Rooms, source: Guest, wanted: Wanted) -> _Plan:
     for disk in disks:
         place = _linked if linked and disk.key not in _SMALL_DISKS else _copied
         copies.append(await place(rooms, disk, wanted, next(numbers)))
+    sizes = {copy.disk.key: Space(copy.target.storage, copy.disk.size) for copy in copies if not copy.linked}
+    await check_fits(rooms, sizes)
     names = {copy.disk.key: str(copy.target) for copy in copies}
     drive = cloudinit_drive(VmConfig.parse(config))
     if drive is not None:
@@ -221,10 +227,11 @@ async def _fill(rooms: Rooms, source: Guest, plan: _Plan, wanted: Wanted, work: 
             snapshot = (await prepare(rooms, source, taking)).name
         for copy in plan.copies:
             work.task.log(f"{copy.disk.key}: '{copy.disk.volid}' as '{copy.target}'")
-            await _make(rooms, copy, snapshot, work.task)
+            rate = await copy_rate(rooms, "clone", {copy.disk.volid.storage, copy.target.storage}, wanted.limit)
+            await _make(rooms, copy, snapshot, work.task, rate)
 
 
-async def _make(rooms: Rooms, copy: _Copy, snapshot: str | None, task: Task) -> None:
+async def _make(rooms: Rooms, copy: _Copy, snapshot: str | None, task: Task, rate: int) -> None:
     """By the storage itself where both are on it and of one format, else as an image."""
     disk, target = copy.disk, copy.target
     storage = await rooms.storages.disks(target.storage)
@@ -232,10 +239,10 @@ async def _make(rooms: Rooms, copy: _Copy, snapshot: str | None, task: Task) -> 
     if copy.linked:
         await cast(CloneStorage, storage).clone(disk.volid.name, target.name)
     elif able:
-        await cast(CloneStorage, storage).copy(disk.volid.name, target.name, snapshot, progress(task))
+        await cast(CloneStorage, storage).copy(disk.volid.name, target.name, snapshot, progress(task), rate=rate)
     else:
         image = await (await rooms.storages.disks(disk.volid.storage)).disk_image(disk.volid.name, snapshot)
-        await storage.import_disk(image, image.format, target.name, progress(task), ours=True)
+        await storage.import_disk(image, image.format, target.name, progress(task), ours=True, rate=rate)
 
 
 async def _publish(rooms: Rooms, source: int, guest: Guest) -> None:

@@ -10,6 +10,7 @@ from bastide.model.guest import Guest, GuestState
 from bastide.model.vm import VmConfig, VmOptions
 from bastide.model.vm_disks import Drive
 from bastide.operations.rooms import Rooms
+from bastide.operations.storages import Wanted, check_fits
 from bastide.operations.vm.configure import update_config
 from bastide.operations.vm.volumes import with_size
 from bastide.tasks.tasks import Task
@@ -76,4 +77,5 @@ async def _target(rooms: Rooms, guest: Guest, disk: str, size: str) -> tuple[Vol
         )
     if wanted % 512:
         raise InvalidParameter({"size": "a disk's size is a multiple of 512 bytes"})
+    await check_fits(rooms, {"size": Wanted(volid.storage, wanted, present)})
     return volid, wanted

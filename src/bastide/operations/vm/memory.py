@@ -11,6 +11,7 @@ from bastide.host import disk_image
 from bastide.model.guest import Guest
 from bastide.model.vm import VmConfig
 from bastide.operations.rooms import Rooms
+from bastide.operations.storages import Wanted, check_fits
 from bastide.operations.vm.volumes import disks_of
 
 _DEVICES = 500 * MIB
@@ -26,17 +27,24 @@ class Memory:
 
 
 async def memory_volume(rooms: Rooms, guest: Guest, label: str, storage_id: str | None = None) -> VolumeId:
-    """A name for the VM's memory: on the storage, its `vmstatestorage`, its first disk's storage, or `local`."""
+    """A name for the VM's memory: on the storage, its `vmstatestorage`, its first disk's storage, or `local`.
+
+    Raises InvalidParameter when it cannot fit there.
+    """
     disks = await disks_of(rooms, guest.vmid, guest.config)
     where = storage_id or guest.config.get("vmstatestorage") or next((disk.volid.storage for disk in disks), "local")
     storage = await rooms.storages.disks(str(where))
+    await check_fits(rooms, {"vmstate": Wanted(str(where), _room_for(guest))})
     return VolumeId(str(where), storage.disk_name(guest.vmid, f"state-{label}", "raw"))
 
 
 async def make_memory_volume(rooms: Rooms, guest: Guest, volid: VolumeId) -> None:
     """Make room for the memory: twice of it, because what changes while it is written is written again."""
-    size = 2 * VmConfig.parse(guest.config).memory_bytes + _DEVICES
-    await (await rooms.storages.disks(volid.storage)).allocate_disk(volid.name, size)
+    await (await rooms.storages.disks(volid.storage)).allocate_disk(volid.name, _room_for(guest))
+
+
+def _room_for(guest: Guest) -> int:
+    return 2 * VmConfig.parse(guest.config).memory_bytes + _DEVICES
 
 
 async def save_memory(

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from bastide.base import propstring
 from bastide.base.errors import BastideError, Conflict, HostFailure, InvalidParameter, WrongState
 from bastide.base.ids import Upid, VolumeId
-from bastide.base.units import KIB
 from bastide.model.access import Identity
 from bastide.model.guest import Guest, GuestState
 from bastide.model.record import Scalar
@@ -25,7 +24,7 @@ from bastide.model.vm_disks import Drive
 from bastide.operations import snapshots
 from bastide.operations.pending import keep_unused
 from bastide.operations.rooms import Rooms
-from bastide.operations.storages import Wanted, check_fits
+from bastide.operations.storages import Wanted, check_fits, copy_rate
 from bastide.operations.vm.plan import planned_disk, vm_plan
 from bastide.operations.vm.volumes import progress
 from bastide.operations.volumes import delete_volumes, owned_volumes, volumes_of
@@ -41,8 +40,7 @@ _INTERVAL = 0.2
 class Move:
     """A disk by its key, and the storage and format, or the VM and the key there, that it goes to.
 
-    What stays as it is is None. With `delete` the old volume goes; else it becomes unused. `limit` in KiB a second for
-    a running VM's disk.
+    What stays as it is is None. With `delete` the old volume goes; else it becomes unused. `limit` in KiB a second.
     """
 
     key: str
@@ -57,7 +55,10 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A move under way: the VM as it was, the volumes, the guests' locks, and whether the old volume goes."""
+    """A move under way: the VM as it was, the volumes, the guests' locks, and whether the old volume goes.
+
+    `rate` in bytes a second, 0 for no limit.
+    """
 
     guest: Guest
     key: str
@@ -66,7 +67,7 @@ class _Work:
     held: HeldLock
     task: Task
     delete: bool
-    limit: float | None = None
+    rate: int = 0
 
 
 async def move_disk(rooms: Rooms, by: Identity, vmid: int, move: Move) -> Upid:
@@ -86,9 +87,8 @@ async def move_disk(rooms: Rooms, by: Identity, vmid: int, move: Move) -> Upid:
             guest, target = await rooms.guests.get(vmid, "qemu"), await rooms.guests.get(owner, "qemu")
             old = await _check(rooms, guest, target, replace(move, digest=None))
             new = await _named(rooms, target, old, move)
-            places = [old.storage, new.storage]
-            limit = await rooms.storages.bandwidth("move", places, move.limit)
-            part = _Work(guest, move.key, old, new, held[owner], task, move.delete or owner != vmid, limit)
+            rate = await copy_rate(rooms, "move", {old.storage, new.storage}, move.limit)
+            part = _Work(guest, move.key, old, new, held[owner], task, move.delete or owner != vmid, rate)
             task.log(f"moving '{old}' to '{new}'")
             if rooms.vms.state(vmid) is GuestState.STOPPED or move.key.startswith("unused"):
                 await _move_stopped(rooms, part, target, move.target_key or move.key)
@@ -184,7 +184,7 @@ async def _move_stopped(rooms: Rooms, work: _Work, owner: Guest, key: str) -> No
         undo.push_async_callback(_discard, rooms, work.new, task)
         image = await (await rooms.storages.disks(work.old.storage)).disk_image(work.old.name)
         storage = await rooms.storages.disks(work.new.storage)
-        await storage.import_disk(image, image.format, work.new.name, progress(task), ours=True)
+        await storage.import_disk(image, image.format, work.new.name, progress(task), ours=True, rate=work.rate)
         text = _text(guest, work.key, key, work.new)
         if owner.vmid != guest.vmid:
             # Between the two the disk is there twice, and nothing is lost.
@@ -224,8 +224,7 @@ async def _mirror(rooms: Rooms, work: _Work) -> None:
     plan = await vm_plan(rooms, guest)
     drive = dict(VmConfig.parse(guest.config).volumes())[key]
     target = await planned_disk(rooms, key, drive.model_copy(update={"file": str(work.new)}))
-    speed = int(work.limit * KIB) if work.limit else 0
-    await rooms.vms.mirror(plan, key, target, token(work.new), speed=speed)
+    await rooms.vms.mirror(plan, key, target, token(work.new), speed=work.rate)
     tell: Callable[[float], None] = progress(work.task)
     while True:
         mirror = await rooms.vms.mirror_progress(guest.vmid, key)

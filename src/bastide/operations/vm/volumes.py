@@ -1,6 +1,7 @@
 """Volumes of a VM: from `STORAGE:GiB` or an image in its options to a volume that is made."""
 
 import asyncio
+import contextlib
 import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from bastide.base import units
-from bastide.base.errors import InvalidParameter, NotFound, NotSupported
+from bastide.base.errors import HostFailure, InvalidParameter, NotFound, NotSupported
 from bastide.base.ids import VolumeId
 from bastide.host import disk_image
 from bastide.model.record import Scalar
@@ -19,7 +20,7 @@ from bastide.model.vm import VmConfig, VmOptions
 from bastide.model.vm_disks import EfiDisk, TpmState, Volume
 from bastide.operations.bases import Source, Target, disk_from_base
 from bastide.operations.rooms import Rooms
-from bastide.operations.storages import Wanted, check_fits
+from bastide.operations.storages import Wanted, check_fits, copy_rate
 from bastide.operations.volumes import owned_volumes, parse_request
 from bastide.storage.protocol import DiskStorage
 from bastide.tasks.tasks import Task
@@ -100,7 +101,7 @@ async def plan_disks(
         if planned.purpose == "cloudinit":
             changes["media"] = "cdrom"
         values[key] = str(volume.model_copy(update=changes))
-    await check_fits(rooms, {disk.key: Wanted(disk.volid.storage, disk.size) for disk in new})
+    await check_fits(rooms, {disk.key: Wanted(disk.volid.storage, await _length(disk)) for disk in new})
     return VmConfig.parse(values), new
 
 
@@ -129,6 +130,16 @@ async def _plan(rooms: Rooms, vmid: int, key: str, volume: Volume, numbers: set[
     numbers.add(number)
     volid = VolumeId(request[0], storage.disk_name(vmid, number, form))
     return NewDisk(key, volid, 0 if source is not None or purpose == "efi" else size, purpose, source)
+
+
+async def _length(disk: NewDisk) -> int:
+    """Bytes of the disk that will be made: as asked, or as its image's header says; 0 where that cannot be read."""
+    source = disk.source
+    if source is None:
+        return disk.size
+    with contextlib.suppress(HostFailure):  # the making tells what is wrong with it
+        return (await asyncio.to_thread(disk_image.inspect, source.path, source.form)).virtual_size
+    return 0
 
 
 def _purpose(volume: Volume) -> Purpose:
@@ -208,12 +219,15 @@ async def _import(rooms: Rooms, storage: DiskStorage, source: ImageSource, volid
     """Make a disk with what an image holds: shared with others of that image where the storage can, else copied."""
     if task is not None:
         task.log(f"importing '{source.path.name}' ({source.form}) as '{volid}'")
+    rate = await copy_rate(rooms, "restore", {volid.storage})
     if source.volid is not None:
         size = (await asyncio.to_thread(disk_image.check, source.path, source.form)).virtual_size
         image = Source(source.volid, source.path, source.form)
-        if await disk_from_base(rooms, image, Target(volid, size), task, progress(task)):
+        if await disk_from_base(rooms, image, Target(volid, size), task, progress(task), rate=rate):
             return
-    await storage.import_disk(source.image or source.path, source.form, volid.name, progress(task), ours=source.ours)
+    await storage.import_disk(
+        source.image or source.path, source.form, volid.name, progress(task), ours=source.ours, rate=rate
+    )
 
 
 def progress(task: Task | None) -> Callable[[float], None]:
