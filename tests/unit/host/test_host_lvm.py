@@ -136,6 +136,7 @@ def test_what_rbd_lists_is_read() -> None:
     [
         ('  Volume group "vg" has insufficient free space (41 extents): 4000 required.\n', NoSpace),
         ("  Cannot create new thin volume, free space in thin pool vg/pool reached threshold.\n", NoSpace),
+        ("  Remaining free space in metadata of thin pool vg/pool is too low (98.00% >= 96.30%).\n", NoSpace),
         ('  Logical Volume "x" already exists in volume group "vg"\n', AlreadyExists),
         ('  Failed to find logical volume "vg/x"\n', NotFound),
         ("  Logical volume vg/x in use.\n", WrongState),
