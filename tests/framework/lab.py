@@ -55,6 +55,7 @@ FILES = {
     "etc/hosts": "127.0.0.1 localhost\n127.0.1.1 lab\n",
     "etc/fstab": "/dev/vda / ext4 defaults 0 1\n",
 }
+FAST_INITRD = 'mkdir -p "$1/etc/initramfs-tools/conf.d" && echo COMPRESSLEVEL=1 >"$1/etc/initramfs-tools/conf.d/fast"'
 ENABLED = ("systemd-networkd", "systemd-resolved", "ssh", "lxcfs")
 MASKED = ("lxc-net.service", "apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "man-db.timer")
 SYNCED = (
@@ -215,7 +216,8 @@ def _make_disk(folder: Path) -> None:
     sources = Path("/etc/apt/sources.list.d/debian.sources")
     sources = sources if sources.exists() else Path("/etc/apt/sources.list")
     _call("nice", "mmdebstrap", "--mode=root", "--variant=apt", f"--include={','.join(_packages())}",
-          "--format=directory", "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
+          f"--essential-hook={FAST_INITRD}", "--format=directory",
+          "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
           suite, str(root), str(sources))  # fmt: skip
     try:
         _furnish(root, folder)
