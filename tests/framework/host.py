@@ -26,6 +26,7 @@ from typing import Any
 import httpx
 
 from bastide.base.layout import Layout
+from framework.nursery import Born, Nursery
 from framework.patience import PATIENCE
 from framework.screen import read_text
 
@@ -62,7 +63,7 @@ class Host:
         self.first_vmid = 100_000 + (os.getpid() % 5000) * 1000 + number * 100
         self._vmid = self.first_vmid
         self._vms: set[int] = set()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Born | None = None
         transport = httpx.HTTPTransport(uds=str(root / "run/api.sock"))
         self.http = httpx.Client(transport=transport, base_url="http://local/api2/json", timeout=90 * PATIENCE)
 
@@ -90,15 +91,20 @@ class Host:
             "TERM": "dumb",
         }
 
-    def start(self) -> None:
-        """Start the daemon and wait until it answers."""
+    def start(self, nursery: Nursery | None = None) -> None:
+        """Start the daemon, by a nursery if there is one, and wait until it answers."""
         (self.root / "log").mkdir(exist_ok=True, mode=0o700)
-        with (self.root / "log/daemon.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "bastide.daemon", "--root", str(self.root), "--port", str(self.port),
-                 "--node", self.node, "--bridge", self.bridge, "--listen", "127.0.0.1"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(), start_new_session=True,
-            )  # fmt: skip
+        file = self.root / "log/daemon.log"
+        arguments = ["--root", str(self.root), "--port", str(self.port), "--node", self.node,
+                     "--bridge", self.bridge, "--listen", "127.0.0.1"]  # fmt: skip
+        if nursery is not None:
+            self.process = nursery.daemon(arguments, self.environment(), file)
+        else:
+            with file.open("ab") as log:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "bastide.daemon", *arguments],
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(), start_new_session=True,
+                )  # fmt: skip
         deadline = time.monotonic() + 60 * PATIENCE
         while time.monotonic() < deadline:
             if self.process.poll() is not None:

@@ -26,6 +26,7 @@ from bastide.base.layout import Layout
 from bastide.network.ports import host_interface
 from framework.groups import groups_of
 from framework.host import ApiFailure, Host
+from framework.nursery import nursery
 from framework.patience import PATIENCE
 
 _VOLUME = re.compile(r"(?:^|[,=])([A-Za-z][A-Za-z0-9._-]*:[^,:]*(?:vm|base|subvol)-\d+-[^,]+)")
@@ -129,7 +130,7 @@ def killed_after(host: Host, delay: float, begin: Callable[[], str]) -> str | No
         upid = begin()
     timer.join()
     process.wait()
-    host.start()
+    host.start(nursery())
     if upid is None:
         return None
     status = host.get(f"/nodes/{host.node}/tasks/{upid}/status")
