@@ -301,7 +301,7 @@ def add(
     values = {"storage": storage, "type": kind, **read(options, password_file, keyring_file)}
     if kind == "cifs" and values.get("username") and "password" not in values and session.interactive:
         values["password"] = typer.prompt(f"password of {values['username']}", hide_input=True, err=True)
-    with explained(kind):
+    with explained(lambda: kind):
         answer = session.client().post("/storage", values)
     output.emit_json(answer, only_if=session.json)
     if not session.json:
@@ -329,8 +329,7 @@ def change(
     if not values and not delete:
         raise typer.BadParameter("nothing to change: give KEY=VALUE or --delete KEY")
     params = {**values, "delete": ",".join(delete) if delete else None, "digest": digest}
-    kind = str(session.client().get(f"/storage/{segment(storage)}").get("type"))
-    with explained(kind):
+    with explained(lambda: str(session.client().get(f"/storage/{segment(storage)}").get("type"))):
         answer = session.client().put(f"/storage/{segment(storage)}", params)
     output.emit_json(answer, only_if=session.json)
 

@@ -39,7 +39,7 @@ def test_people_are_told_what_fits_and_why(run, daemon):
     assert "4 containers: processors" in ended.out
     assert "800 by memory alone if all are idle (15 MiB of memory each, measured 2026-11-23)" in ended.out
     assert "0 VMs (emulated): no storage takes VMs" in ended.out
-    assert "local  in about 41 days" in ended.out
+    assert "local   in about 41 days" in ended.out
     assert "memory  [########===...............----]" in ended.out
     assert "no KVM" in ended.err
     asked = daemon.calls[-1][2]

@@ -31,7 +31,7 @@ def guests(daemon):
 def test_the_tree_of_snapshots(run, guests):
     lines = run("snapshot", "db").out.splitlines()
     assert [line.split("  ")[0].rstrip() for line in lines[2:]] == ["a", "├─ b", "│", "└─ c"]
-    assert "│  └─ (now)" in lines[4]
+    assert "│  └─ current" in lines[4]
     assert "running" in lines[4]
     assert "first" in lines[2]
     assert "line" not in lines[2].replace("first", "")
@@ -48,6 +48,19 @@ def test_taking_a_snapshot(run, guests):
     assert guests.posted("POST", f"{VM}/snapshot") == {"snapname": "before", "description": "why", "vmstate": "1"}
     ended = run("snapshot", "web", "before", "--memory")
     assert (ended.code, "leave --memory out" in ended.err) == (7, True)
+
+
+def test_a_snapshot_that_is_not_there(run, guests):
+    for words in (["snapshot", "web", "z", "--config"], ["snapshot", "web", "z", "--delete"], ["rollback", "web", "z"]):
+        ended = run(*words)
+        assert (ended.code, "it has a, b, c" in ended.err) == (3, True)
+
+
+def test_a_description_is_not_removed_by_mistake(run, guests):
+    guests.on("PUT", f"{CT}/snapshot/a/config", None)
+    assert run("snapshot", "web", "a", "--edit").code == 2
+    assert run("snapshot", "web", "a", "--edit", "-d", "").code == 0
+    assert guests.posted("PUT", f"{CT}/snapshot/a/config") == {"description": ""}
 
 
 def test_no_snapshots_yet(run, guests):
@@ -94,7 +107,7 @@ def test_clones_are_what_the_kind_calls_them(run, guests):
 def test_a_clone_that_is_started(run, guests):
     guests.task("POST", f"{CT}/clone")
     guests.task("POST", "/nodes/pve1/lxc/300/status/start")
-    assert run("clone", "web", "copy", "--id", "300", "--start").code == 0
+    assert run("clone", "web", "copy", "--vmid", "300", "--start").code == 0
     assert guests.made("POST", "/nodes/pve1/lxc/300/status/start")
 
 
@@ -103,6 +116,29 @@ def test_wrong_clones(run, guests):
     assert run("clone", "web", "copy", "--format", "raw").code == 2
     ended = run("clone", "web", "copy", "--snapshot", "z")
     assert (ended.code, "it has a, b, c" in ended.err) == (3, True)
+
+
+def test_a_linked_clone_is_where_its_base_is(run, guests):
+    guests.on("GET", f"{CT}/config", {"template": 1})
+    ended = run("clone", "web", "copy", "--storage", "fast")
+    assert (ended.code, "add --full" in ended.err) == (2, True)
+    assert not guests.made("POST", f"{CT}/clone")
+
+
+@pytest.mark.parametrize(
+    ("agent", "status", "told"),
+    [
+        ("0", "running", True),
+        ("enabled=1", "running", False),
+        ("1,type=isa", "running", False),
+        ("0", "stopped", False),
+    ],
+)
+def test_a_clone_of_what_runs_without_an_agent(run, guests, agent, status, told):
+    guests.guest(101, "db", status, kind="qemu")
+    guests.task("POST", f"{VM}/clone")
+    guests.on("GET", "/nodes/pve1/qemu/102/config", {"ide2": "local:102/vm-102-cloudinit.raw", "agent": agent})
+    assert ("power cut" in run("clone", "db", "copy").err) == told
 
 
 def test_templates(run, guests):
@@ -179,7 +215,7 @@ def test_list_of_disks(run, daemon):
     daemon.on("GET", f"{DISKS}/list", ROWS)
     out = run("disks", "ls", "--partitions").out.splitlines()
     assert out[2].split() == ["/dev/sda", "ssd", "1", "TiB", "LVM", "(mounted)", "OK", "M"]
-    assert out[3].split() == ["/dev/sdb", "hdd", "1", "TiB", "-", "UNKNOWN"]
+    assert out[3].split() == ["/dev/sdb", "hdd", "1", "TiB", "-"]
     assert out[4].startswith("  /dev/sdb1")
 
 
@@ -263,8 +299,71 @@ def storages(daemon):
 def test_list_of_storages(run, storages):
     nas, thin = [line.split() for line in run("storage", "ls").out.splitlines()[2:]]
     assert nas == ["nas", "nfs", "fail", "nas.lan:/vms", "images"]
-    assert thin == ["thin", "lvmthin", "ok", "512", "MiB", "1", "GiB", "200%", "fast/data", "rootdir"]
-    assert run("storage", "status").out.splitlines()[3].split()[-4:] == ["50%", "2", "GiB", "200%"]
+    assert thin == ["thin", "lvmthin", "ok", "1", "GiB", "50%", "fast/data", "rootdir"]
+    nas, thin = [line.split() for line in run("storage", "status").out.splitlines()[2:]]
+    assert nas == ["nas", "fail"]
+    assert thin[-4:] == ["50%", "2", "GiB", "200%"]
+
+
+def test_all_about_a_storage(run, storages):
+    storages.on("GET", "/storage/thin", {"storage": "thin", "type": "lvmthin", "content": "rootdir", "digest": "1"})
+    storages.on("GET", "/bastide/storage", [{"storage": "thin", "copy-on-write": "thin snapshots"}])
+    outlook = {"storage": "thin", "outlook": {"sentence": "in about 9 days"}}
+    storages.on("GET", "/architect/capacity", {"storages": [outlook]})
+    out = run("storage", "show", "thin").out
+    for text in ("allocated     2 GiB, 200% of the size", "full          in about 9 days", "share  thin snapshots"):
+        assert text in out
+    assert "digest" not in out
+
+
+def test_all_about_one_of_which_the_architect_tells_nothing(run, storages):
+    storages.on("GET", "/storage/nas", {"storage": "nas", "type": "nfs", "content": "iso"})
+    storages.on("GET", "/bastide/storage", [{"storage": "nas"}])
+    out = run("storage", "show", "nas").out
+    assert "status   fail" in out
+    assert "share" not in out  # no guest can be on it
+
+
+@pytest.mark.parametrize(
+    ("options", "seen", "code", "told"),
+    [
+        ({"disable": 1}, {"enabled": 0, "active": 0}, 6, "--delete disable"),
+        ({"nodes": "pve2"}, {"enabled": 0, "active": 0}, 6, "for other nodes: pve2"),
+        ({}, {"enabled": 1, "active": 0}, 1, "cannot be reached"),
+        ({}, {"enabled": 1, "active": 1}, 0, "no volumes"),
+    ],
+)
+def test_why_a_storage_shows_no_volumes(run, daemon, options, seen, code, told):
+    daemon.on("GET", "/storage/s", {"storage": "s", "type": "dir", **options})
+    daemon.on("GET", "/nodes/pve1/storage/s/content", [])
+    daemon.on("GET", "/nodes/pve1/storage", [{"storage": "s", **seen}])
+    ended = run("storage", "content", "s")
+    assert (ended.code, told in ended.err, ended.out) == (code, True, "")
+
+
+def test_options_that_a_type_does_not_have(run, daemon, refusal):
+    unknown = "property is not defined in schema"
+    daemon.on("PUT", "/storage/s", refusal(400, "", {"path": unknown, "bogus": unknown, "content": "wrong"}))
+    daemon.on("GET", "/storage/s", {"storage": "s", "type": "dir"})
+    told = run("storage", "set", "s", "path=/x", "bogus=1").err
+    assert "path: it never changes" in told
+    assert "bogus: dir has no such option" in told
+    assert "content: wrong" in told
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["add", "x", "zfs"], ["set", "x", "digest=1"], ["set", "x", "delete=nodes"], ["add", "x", "dir", "path"],
+     ["rm-volume", "x"], ["rm-volume", ":x"]],
+)  # fmt: skip
+def test_wrong_words_reach_no_daemon(run, daemon, words):
+    assert run("storage", *words).code == 2
+    assert not daemon.calls
+
+
+def test_a_file_for_a_secret_that_is_not_there(run, daemon):
+    ended = run("storage", "add", "nas", "cifs", "server=a", "share=b", "--password-file", "/nonexistent")
+    assert (ended.code, "'/nonexistent' does not exist" in ended.err) == (3, True)
 
 
 def test_secrets_are_never_on_the_command_line(run, daemon, tmp_path):

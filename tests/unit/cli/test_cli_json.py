@@ -38,6 +38,8 @@ def host(daemon):
     daemon.on("GET", "/nodes/pve1/storage/local/content", [{"volid": "local:iso/a", "size": 5, "content": "iso"}])
     daemon.on("POST", "/storage", {"storage": "x"})
     daemon.on("PUT", "/storage/local", {"storage": "local"})
+    daemon.on("GET", "/storage/local", {"storage": "local", "type": "dir", "content": "iso"})
+    daemon.on("GET", "/bastide/storage", [{"storage": "local"}])
     daemon.on("GET", "/nodes/pve1/storage/x/status", {"enabled": 1, "active": 1})
     daemon.on("GET", "/nodes/pve1/scan/nfs", [{"path": "/x", "options": "*"}])
     daemon.on("DELETE", "/storage/x", None)
@@ -102,10 +104,11 @@ COMMANDS = [
     "user create a@pam", "user rm a@pve", "user passwd a@pve --password-stdin", "token ls", "token rm a@pve t",
     "api get /storage", "reset db", "suspend db", "resume db", "resize db 9G", "cloudinit db", "sendkey db ret",
     "monitor db info status", "storage set local content=iso", "storage types", "storage scan nfs nas.lan",
-    "snapshot web", "snapshot web one", "snapshot web one --delete", "snapshot web one --edit -d x",
-    "snapshot web one --config", "rollback web one --start", "clone web copy --id 102", "clone db copy --snapshot one",
-    "template web", "move web rootfs local", "disks ls", "disks smart sda", "disks init sda", "disks wipe sda --yes",
-    "disks make dir shelf sda", "disks storages", "disks rm dir shelf --yes --wipe",
+    "storage show local", "suspend db --disk", "snapshot web", "snapshot web one",
+    "snapshot web one --delete", "snapshot web one --edit -d x",
+    "snapshot web one --config", "rollback web one --start", "clone web copy --vmid 102",
+    "clone db copy --snapshot one", "template web", "move web rootfs local", "disks ls", "disks smart sda",
+    "disks init sda", "disks wipe sda --yes", "disks make dir shelf sda", "disks storages", "disks rm dir shelf --yes --wipe",
 ]  # fmt: skip
 
 

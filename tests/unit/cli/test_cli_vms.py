@@ -15,6 +15,33 @@ def guests(daemon):
     return daemon
 
 
+def test_memory_on_disk(run, daemon):
+    daemon.guest(100, "web")
+    daemon.guest(101, "db", "running", kind="qemu")
+    daemon.task("POST", "/nodes/pve1/qemu/101/status/suspend")
+    assert run("suspend", "db", "--disk", "--storage", "fast").code == 0
+    assert daemon.posted("POST", "/nodes/pve1/qemu/101/status/suspend") == {"todisk": "1", "statestorage": "fast"}
+    ended = run("suspend", "web", "--disk")
+    assert (ended.code, "leave --disk out" in ended.err) == (7, True)
+    assert run("suspend", "db", "--storage", "fast").code == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "shown"),
+    [
+        ({"status": "stopped", "lock": "suspended"}, "suspended"),
+        ({"status": "stopped", "template": 1}, "template"),
+        ({"status": "running", "qmpstatus": "postmigrate"}, "paused"),
+        ({"status": "running", "qmpstatus": "io-error"}, "io-error"),
+        ({"status": "stopped"}, "stopped"),
+    ],
+)
+def test_what_a_guest_does(run, daemon, row, shown):
+    daemon.on("GET", "/cluster/resources", [{"vmid": 101, "name": "db", "type": "qemu", **row}])
+    daemon.on("GET", "/nodes/pve1/qemu", [{"vmid": 101, **row}])
+    assert run("ls").out.splitlines()[2].split()[3] == shown
+
+
 @pytest.mark.parametrize("verb", ["start", "stop", "shutdown", "reboot", "suspend", "resume"])
 def test_power_finds_out_the_kind_by_itself(run, guests, verb):
     guests.task("POST", f"{VM}/status/{verb}")

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from bastide.base.errors import AlreadyExists, Conflict, NotFound
+from bastide.base.errors import AlreadyExists, Conflict, InvalidParameter, NotFound
 from bastide.guest.registry import Guests
 from bastide.model.guest import Guest
 from bastide.state.memory import MemoryStore
@@ -32,7 +32,7 @@ def test_registry() -> None:
         assert changed.digest != web.digest
         assert changed.wanted_config == {"hostname": "web", "memory": 64}
         await guests.create(_guest(103, "db"))
-        with pytest.raises(Conflict, match="102, 103"):
+        with pytest.raises(InvalidParameter, match="102, 103"):
             await guests.find("db")
         await guests.delete(102)
         assert [guest.vmid for guest in await guests.list()] == [100, 103]
