@@ -1,6 +1,7 @@
 """Disks of running VMs move, and whatever fails or dies meanwhile leaves one image, the one that the guest uses."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,10 @@ from bastide.operations.rooms import Rooms
 from bastide.operations.vm import power
 from bastide.operations.vm.create import create_vm
 from bastide.operations.vm.move import Move, move_disk, token
+from bastide.operations.volumes import owned_volumes
+from framework.mortal import Died, Life
 from framework.rooms import fake_rooms
+from framework.vm_fakes import World
 
 pytestmark = pytest.mark.anyio
 OLD, TPM = "local:100/vm-100-disk-0.raw", "local:100/vm-100-disk-1.raw"
@@ -186,6 +190,42 @@ async def test_a_daemon_that_dies_leaves_the_image_that_is_used(
         assert await volumes(rooms) == {OLD}
     await quiet(rooms)
     assert await end(rooms, await move_disk(rooms, ROOT, 100, Move("scsi0", form="vmdk", delete=True))) == "OK"
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        Move("scsi0", form="qcow2"),
+        Move("scsi0", form="qcow2", delete=True),
+        Move("scsi0", target_vmid=101, target_key="scsi1"),
+    ],
+    ids=["keep", "delete", "give"],
+)
+async def test_a_daemon_that_dies_while_a_stopped_vms_disk_moves(tmp_path: Path, move: Move) -> None:
+    deadly, dead, world = 0, True, None
+    while dead:
+        world = await World.make(tmp_path / str(deadly), world)
+        for vmid in (100, 101):
+            options = VmOptions.parse({"scsi0": "local:0.001"})
+            assert await end(world.rooms, await create_vm(world.rooms, ROOT, vmid, options)) == "OK"
+        life = Life(deadly)
+        with contextlib.suppress(Died):
+            rooms = world.daemon(life)
+            await end(rooms, await move_disk(rooms, ROOT, 100, move))
+        dead = life.dead
+        await recover(world.rooms)
+        assert await world.rooms.locks.list() == [], deadly
+        found = {guest.vmid: owned_volumes(guest.config, guest.vmid) for guest in await world.rooms.guests.list()}
+        there = sorted(f"local:{name}" for name in await world.volumes())
+        assert sorted(volid for volumes in found.values() for volid in volumes.values()) == there, deadly
+        moved = ("scsi1" in found[101]) if move.target_vmid else found[100]["scsi0"].endswith("qcow2")
+        assert len(there) == (3 if moved and move.form and not move.delete else 2), deadly
+        assert ("scsi0" in found[100]) == (not moved or not move.target_vmid), deadly
+        if not moved:
+            assert await end(world.rooms, await move_disk(world.rooms, ROOT, 100, move)) == "OK", deadly
+        deadly += 1
+        assert deadly < 60
+    assert deadly > 10
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ which of the two the guest uses (`finish_moves`), and frees the other.
 
 import asyncio
 import hashlib
-import re
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -27,12 +26,11 @@ from bastide.operations.rooms import Rooms
 from bastide.operations.storages import Wanted, check_fits, copy_rate
 from bastide.operations.vm.plan import planned_disk, vm_plan
 from bastide.operations.vm.volumes import progress
-from bastide.operations.volumes import delete_volumes, owned_volumes, volumes_of
+from bastide.operations.volumes import delete_volumes, free_numbers, owned_volumes, volumes_of
 from bastide.tasks.locks import HeldLock
 from bastide.tasks.tasks import Task
 
 _ACTION = "move"
-_NUMBER = re.compile(r"-disk-(\d+)", re.ASCII)
 _INTERVAL = 0.2
 
 
@@ -104,14 +102,28 @@ async def finish_moves(rooms: Rooms) -> None:
     The volumes that nothing names then are freed with the locks.
     """
     for lock in await rooms.locks.list():
-        if lock.action != _ACTION or rooms.vms.state(lock.vmid) is GuestState.STOPPED:
+        if lock.action != _ACTION:
             continue
-        guest = await rooms.guests.get(lock.vmid)
         made = [VolumeId.parse(text) for text in lock.volumes]
+        guest = await rooms.guests.get(lock.vmid)
+        if rooms.vms.state(lock.vmid) is GuestState.STOPPED:
+            await _hand_over(rooms, guest, set(lock.volumes))
+            continue
         for key, volume in VmConfig.parse(guest.config).volumes():
             volid = owned_volumes(guest.config, guest.vmid).get(key)
             if volid is not None and key != "tpmstate0" and not getattr(volume, "is_cdrom", False):
                 await _settle(rooms, guest.vmid, key, [one for one in made if str(one) != volid], made)
+
+
+async def _hand_over(rooms: Rooms, owner: Guest, volumes: set[str]) -> None:
+    """A disk that another VM takes over is named by both for a moment: from then on it is that one's."""
+    if volumes.isdisjoint(owned_volumes(owner.config, owner.vmid).values()):
+        return
+    for guest in await rooms.guests.list():
+        given = [key for key, volid in owned_volumes(guest.config, guest.vmid).items() if volid in volumes]
+        if given and guest.vmid != owner.vmid:
+            rest = {key: value for key, value in guest.config.items() if key not in given}
+            await rooms.guests.update(guest.with_config(rest))
 
 
 def token(volid: VolumeId) -> str:
@@ -172,9 +184,8 @@ async def _named(rooms: Rooms, owner: Guest, old: VolumeId, move: Move) -> Volum
     if move.key in ("efidisk0", "tpmstate0") and form != "raw" and move.form is not None:
         raise InvalidParameter({"format": f"'{move.key}' is always raw"})
     await check_fits(rooms, {"storage": Wanted(place, found.size)})
-    taken = {int(numbers[-1]) for volid in volumes_of(owner) if (numbers := _NUMBER.findall(volid.name))}
-    number = next(n for n in range(len(taken) + 1) if n not in taken)
-    return VolumeId(place, storage.disk_name(owner.vmid, number, form))
+    numbers = await free_numbers(rooms, owner.vmid, {place}, volumes_of(owner))
+    return VolumeId(place, storage.disk_name(owner.vmid, next(numbers), form))
 
 
 async def _move_stopped(rooms: Rooms, work: _Work, owner: Guest, key: str) -> None:
@@ -222,8 +233,9 @@ async def _mirror(rooms: Rooms, work: _Work) -> None:
     size = (await (await rooms.storages.get(work.old.storage)).info(work.old.name)).size
     await (await rooms.storages.disks(work.new.storage)).allocate_disk(work.new.name, size)
     plan = await vm_plan(rooms, guest)
-    drive = dict(VmConfig.parse(guest.config).volumes())[key]
-    target = await planned_disk(rooms, key, drive.model_copy(update={"file": str(work.new)}))
+    config = VmConfig.parse(guest.config)
+    drive = dict(config.volumes())[key]
+    target = await planned_disk(rooms, key, drive.model_copy(update={"file": str(work.new)}), config)
     await rooms.vms.mirror(plan, key, target, token(work.new), speed=work.rate)
     tell: Callable[[float], None] = progress(work.task)
     while True:
