@@ -73,11 +73,15 @@ class Sweep:
         for point in range(points):
             delay = length * 1.05 * point / points
             try:
-                told[self._kill_once(act, delay)] += 1
+                outcome = self._kill_once(act, delay)
                 self._compare(before)
             except (AssertionError, ApiFailure, RuntimeError) as error:
                 error.add_note(f"{act.name}: killed {delay:.3f} s after the request, of {length:.3f} s")
                 raise
+            told[outcome] += 1
+            if outcome == "ended":
+                # The first time takes longer than those that follow, and so does a busy machine.
+                length = min(length, delay)
         print(f"{act.name}: {points} kills over {length:.2f} s, {told['interrupted']} in the middle: {dict(told)}")
         assert told["interrupted"], f"no kill hit the middle of {act.name}: {told}"
 
