@@ -9,6 +9,7 @@ Sources: unshare(2), pivot_root(2), setpriv(1), proc(5) for `hidepid` and `subse
 """
 
 import json
+import os
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ async def start(argv: Sequence[str], walls: Walls, *, log: int, inherit: Sequenc
     The descriptors in `inherit` keep their numbers. Returns when the process is there, before the program runs: whether
     it does is seen from its end. Raises HostFailure.
     """
-    helper = [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, json.dumps(asdict(walls)), *argv]
+    helper = [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, str(os.getpid()), json.dumps(asdict(walls)), *argv]
     process = await spawn(helper, stdout=PIPE, stderr=log, pass_fds=inherit, cwd=Path("/"))
     try:
         told = await process.stdout.read() if process.stdout is not None else b""

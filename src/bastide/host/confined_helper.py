@@ -3,6 +3,7 @@
 It is started with every VM: what is imported here is time that each of them waits.
 """
 
+import errno
 import json
 import os
 import resource
@@ -19,8 +20,6 @@ _ROOT = "/tmp"  # noqa: S108 - a mount point in this process's own namespace; no
 
 def run(walls: Mapping[str, Any], argv: list[str]) -> None:
     """Become the program; returns only by an error."""
-    for folder in walls["cgroups"]:
-        Path(folder, "cgroup.procs").write_text("0")
     Path("/proc/self/oom_score_adj").write_text("0")
     # A crash must not put the guest's memory on the host's disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -68,17 +67,27 @@ def _new_root(devices: Sequence[str]) -> None:
     syscalls.pivot_into(_ROOT)
 
 
+def join(parent: int, groups: Sequence[str]) -> None:
+    """Enter the control groups, where the next daemon finds it. Raises OSError when this one has ended before that."""
+    for folder in groups:
+        Path(folder, "cgroup.procs").write_text("0")
+    if os.getppid() != parent:
+        raise OSError(errno.ESRCH, "the daemon has ended")
+
+
 def main() -> None:
     """Tell the process id on standard output, and go on in that process; a failure is one line on standard error."""
-    walls, *argv = sys.argv[1:]
-    child = os.fork()
-    if child:
-        print(child, flush=True)
-        os._exit(0)
-    os.setsid()
-    os.dup2(2, 1)
+    parent, text, *argv = sys.argv[1:]
     try:
-        run(json.loads(walls), argv)
+        walls = json.loads(text)
+        join(int(parent), walls["cgroups"])
+        child = os.fork()
+        if child:
+            print(child, flush=True)
+            os._exit(0)
+        os.setsid()
+        os.dup2(2, 1)
+        run(walls, argv)
     except (OSError, ValueError) as error:
         print(f"cannot confine {argv[0]}: {error}", file=sys.stderr)
         sys.exit(125)
