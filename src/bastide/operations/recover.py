@@ -14,6 +14,7 @@ from bastide.operations.architect import compare_guests
 from bastide.operations.ct import snapshot as ct_snapshot
 from bastide.operations.ct import stillness as ct_stillness
 from bastide.operations.ct import template as ct_template
+from bastide.operations.ct.plan import deactivate
 from bastide.operations.destroy import erase
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm import hibernate as vm_hibernate
@@ -35,7 +36,7 @@ async def recover(rooms: Rooms) -> None:
     * containers that were frozen for a moment go on, and VMs whose virtual CPUs were stopped for one;
     * what was being suspended to disk runs on, or is suspended if its memory was whole;
     * VMs whose disks were being moved keep the images that they use;
-    * guests that had begun to run are connected to the network;
+    * guests that had begun to run are connected to the network, and volumes of those that had not are released;
     * snapshots that were being taken are undone, deletions and rollbacks and the making of templates carried on;
     * guests that were only there to be measured are removed;
     * volumes that an interrupted task had made and no guest uses are removed;
@@ -59,6 +60,7 @@ async def recover(rooms: Rooms) -> None:
     for guest in await compare_guests.left(rooms):
         await _remove(rooms, guest)
     await _connect(rooms)
+    await _release(rooms)
     await _free_journaled(rooms)
 
 
@@ -87,6 +89,19 @@ async def _connect(rooms: Rooms) -> None:
                     await rooms.network.connect(guest.vmid, index, card, guest.kind)
         except BastideError as error:
             _log.error("guest %d is not connected: %s", lock.vmid, error)
+
+
+async def _release(rooms: Rooms) -> None:
+    """Unmount the volumes of stopped containers that somebody worked on: no stop is seen of what never ran."""
+    for lock in await rooms.locks.list():
+        try:
+            guest = await rooms.guests.get(lock.vmid)
+            if guest.kind == "lxc" and rooms.engine(guest).state(guest.vmid) is GuestState.STOPPED:
+                await deactivate(rooms, guest)
+        except NotFound:
+            continue
+        except BastideError as error:
+            _log.error("the volumes of guest %d are not released: %s", lock.vmid, error)
 
 
 async def _free_journaled(rooms: Rooms) -> None:

@@ -1,8 +1,10 @@
 """Volumes of a guest: from `STORAGE:GiB` in a configuration to an allocated volume, and back."""
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from bastide.base import propstring, units
 from bastide.base.errors import InvalidParameter, NotFound
@@ -10,6 +12,7 @@ from bastide.base.ids import VolumeId
 from bastide.model.container import ContainerConfig, ContainerOptions, MountPoint, RootFs
 from bastide.model.guest import Guest
 from bastide.model.record import Scalar
+from bastide.model.storage import Content
 from bastide.operations.rooms import Rooms
 from bastide.operations.storages import Wanted, check_fits
 from bastide.storage.registry import Storages
@@ -85,11 +88,11 @@ async def plan_volumes(
 ) -> tuple[ContainerConfig, list[NewVolume]]:
     """Give every requested volume of `options` a name that `taken` does not hold.
 
-    Returns the configuration with volume ids and sizes in place of the requests, and what to allocate.
+    Volumes that no guest names any more keep their names. Returns the configuration with volume ids and sizes in place
+    of the requests, and what to allocate.
     Raises InvalidParameter naming the key, NotFound for a storage that is not there.
     """
     wanted: dict[str, Wanted] = {}
-    numbers = {int(match[1]) for volid in taken if (match := _DISK_NUMBER.search(volid.name))}
     new: list[NewVolume] = []
     # What a guest names as unused is deleted with it.
     for index, volume in options.unused.items():
@@ -98,20 +101,38 @@ async def plan_volumes(
     mounts: dict[str, RootFs | MountPoint] = {f"mp{index}": mount for index, mount in options.mp.items()}
     if options.rootfs is not None:
         mounts = {"rootfs": options.rootfs, **mounts}
+    asked = {request[0] for mount in mounts.values() if (request := parse_request(mount.volume)) is not None}
+    numbers = await free_numbers(rooms, vmid, asked, taken)
     for key, mount in mounts.items():
         request = parse_request(mount.volume)
         if request is None:
             await _check_existing(rooms, vmid, key, volume_of(mount))
             continue
-        number = next(n for n in range(len(numbers) + 1) if n not in numbers)
-        numbers.add(number)
-        planned = await _plan(rooms, vmid, number, request)
+        planned = await _plan(rooms, vmid, next(numbers), request)
         new.append(planned)
         wanted[key] = Wanted(planned.volid.storage, planned.size)
         changes = {"volume": str(planned.volid), "size": units.format_size(planned.size) if planned.size else None}
         values[key] = str(mount.model_copy(update=changes))
     await check_fits(rooms, wanted)
     return ContainerConfig.parse(values), new
+
+
+async def free_numbers(
+    rooms: Rooms, vmid: int, storages: Iterable[str], taken: Iterable[VolumeId] = ()
+) -> Iterator[int]:
+    """Numbers for new volumes of a guest: of none that is `taken`, nor of one that lies on the storages unnamed.
+
+    Whatever takes back the making of a volume must not remove one that was there before. Raises NotFound, HostFailure.
+    """
+    found = {volid.name for volid in taken}
+    for storage_id in set(storages):
+        storage = await rooms.storages.get(storage_id)
+        for content in sorted(storage.capabilities.contents & {"images", "rootdir"}):
+            volumes = await storage.list(cast(Content, content), vmid)
+            found |= {volume.volid.partition(":")[2] for volume in volumes}
+    # The last part of a linked clone's name is its own, those before are its bases'.
+    used = {int(match[1]) for name in found if (match := _DISK_NUMBER.search(name.rpartition("/")[2]))}
+    return (number for number in itertools.count() if number not in used)
 
 
 async def _plan(rooms: Rooms, vmid: int, number: int, request: tuple[str, int]) -> NewVolume:

@@ -15,10 +15,10 @@ from bastide.model.record import Scalar
 from bastide.operations import pools, snapshots
 from bastide.operations.ct import snapshot
 from bastide.operations.ct.copies import Making, Origin, VolumeCopy, make_copy, plan_copy, plan_link
-from bastide.operations.ct.plan import container_plan, deactivate
+from bastide.operations.ct.plan import choose_ids, container_plan, deactivate
 from bastide.operations.interfaces import check_interfaces, random_hwaddr
 from bastide.operations.rooms import Rooms
-from bastide.operations.volumes import delete_volumes, with_volume
+from bastide.operations.volumes import delete_volumes, free_numbers, with_volume
 from bastide.tasks.tasks import Task
 
 _NOT_CLONED = frozenset({"lock", "parent", "template"})
@@ -54,7 +54,7 @@ async def clone_container(rooms: Rooms, by: Identity, vmid: int, wish: Clone) ->
         await pools.get_pool(rooms, wish.pool)
     await check_interfaces(rooms, ContainerConfig.parse(config).net)
     async with rooms.guests.numbering:
-        first_id = await _choose_ids(rooms, wish.newid) if config.get("unprivileged") else None
+        first_id = await choose_ids(rooms, wish.newid) if config.get("unprivileged") else None
         locked = {**config, "lock": "create"}
         guest = await rooms.guests.create(Guest(wish.newid, "lxc", rooms.node, locked, first_id=first_id))
 
@@ -96,11 +96,13 @@ async def _plan(rooms: Rooms, source: Guest, wish: Clone) -> tuple[dict[str, Sca
         if mount.volume.startswith("/"):
             raise WrongState(f"unable to clone mount point 'mp{index}' (type bind): it is a folder of this host")
     config, copies = _new_config(before, wish), []
-    for number, (key, volid) in enumerate(snapshots.volumes_in(before, source.vmid).items()):
+    volumes = snapshots.volumes_in(before, source.vmid)
+    numbers = await free_numbers(rooms, wish.newid, {wish.storage or volid.storage for volid in volumes.values()})
+    for key, volid in volumes.items():
         copy = await (
-            plan_link(rooms, key, volid, wish.newid, number)
+            plan_link(rooms, key, volid, wish.newid, next(numbers))
             if linked and not await _needs_whole(rooms, before, volid.storage)
-            else plan_copy(rooms, key, volid, wish.newid, number, storage=wish.storage)
+            else plan_copy(rooms, key, volid, wish.newid, next(numbers), storage=wish.storage)
         )
         copies.append(copy)
         config[key] = with_volume(before[key], copy.target)
@@ -134,11 +136,6 @@ def _new_config(before: Mapping[str, Scalar], wish: Clone) -> dict[str, Scalar]:
     if wish.description is not None:
         config["description"] = wish.description
     return config
-
-
-async def _choose_ids(rooms: Rooms, vmid: int) -> int:
-    taken = [guest.first_id for guest in await rooms.guests.list() if guest.first_id is not None]
-    return rooms.containers.choose_ids(vmid, taken).first
 
 
 @asynccontextmanager

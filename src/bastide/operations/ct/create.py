@@ -17,7 +17,7 @@ from bastide.operations import pools
 from bastide.operations.bases import Source, Target, container_from_base
 from bastide.operations.ct import power
 from bastide.operations.ct.interfaces import with_hardware_addresses
-from bastide.operations.ct.plan import activate, container_plan, deactivate
+from bastide.operations.ct.plan import activate, choose_ids, container_plan, deactivate
 from bastide.operations.interfaces import check_interfaces
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import NewVolume, allocate_volume, delete_volumes, plan_volumes
@@ -87,7 +87,7 @@ async def create_container(
                 kind="lxc",
                 node=rooms.node,
                 config={**config.to_text(), "lock": "create"},
-                first_id=await _choose_ids(rooms, vmid) if config.unprivileged else None,
+                first_id=await choose_ids(rooms, vmid) if config.unprivileged else None,
             )
         )
 
@@ -129,11 +129,6 @@ def _with_defaults(options: ContainerOptions, storage: str) -> ContainerOptions:
     if options.rootfs is None:
         options = options.model_copy(update={"rootfs": RootFs(volume=f"{storage}:{_DEFAULT_SIZE_GIB}")})
     return with_hardware_addresses(options)
-
-
-async def _choose_ids(rooms: Rooms, vmid: int) -> int:
-    taken = [guest.first_id for guest in await rooms.guests.list() if guest.first_id is not None]
-    return (await asyncio.to_thread(rooms.containers.choose_ids, vmid, taken)).first
 
 
 async def _fill(rooms: Rooms, guest: Guest, new: NewContainer, task: Task) -> Guest:

@@ -1,6 +1,5 @@
 """Moving a container's volume to another storage, or to another container."""
 
-import re
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -14,10 +13,8 @@ from bastide.operations.ct.copies import Making, Origin, VolumeCopy, make_copy, 
 from bastide.operations.ct.plan import deactivate
 from bastide.operations.pending import keep_unused
 from bastide.operations.rooms import Rooms
-from bastide.operations.volumes import delete_volumes, owned_volumes, volumes_of, with_volume
+from bastide.operations.volumes import delete_volumes, free_numbers, owned_volumes, volumes_of, with_volume
 from bastide.tasks.tasks import Task
-
-_NUMBER = re.compile(r"-disk-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +99,10 @@ async def _discard(rooms: Rooms, volid: VolumeId, task: Task) -> None:
 
 
 async def _plan(rooms: Rooms, guest: Guest, target: Guest, move: Move) -> VolumeCopy:
-    taken = {int(match[1]) for volid in volumes_of(target) if (match := _NUMBER.search(volid.name))}
-    number = next(n for n in range(len(taken) + 1) if n not in taken)
     source = VolumeId.parse(owned_volumes(guest.config, guest.vmid)[move.key])
-    return await plan_copy(rooms, move.target_key or move.key, source, target.vmid, number, storage=move.storage)
+    place = move.storage or source.storage
+    numbers = await free_numbers(rooms, target.vmid, {place}, volumes_of(target))
+    return await plan_copy(rooms, move.target_key or move.key, source, target.vmid, next(numbers), storage=place)
 
 
 async def _check(rooms: Rooms, guest: Guest, target: Guest, move: Move) -> None:

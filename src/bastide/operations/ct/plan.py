@@ -1,5 +1,6 @@
 """From a guest's record to the plan an engine starts: volumes activated, names resolved, ids chosen."""
 
+import asyncio
 from pathlib import Path
 
 from bastide.base.errors import InvalidParameter
@@ -63,6 +64,12 @@ def _domain(rooms: Rooms, config: ContainerConfig) -> str | None:
         if bridge is not None:
             return bridge.domain
     return host_searchdomain()
+
+
+async def choose_ids(rooms: Rooms, vmid: int) -> int:
+    """The first id of a new container's range; the caller holds `guests.numbering` until it is stored."""
+    taken = [guest.first_id for guest in await rooms.guests.list() if guest.first_id is not None]
+    return (await asyncio.to_thread(rooms.containers.choose_ids, vmid, taken)).first
 
 
 async def activate(rooms: Rooms, volume: str, first_id: int | None) -> Path:

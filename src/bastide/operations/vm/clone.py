@@ -1,7 +1,6 @@
 """Copies of VMs: linked ones that hold what differs from a template, and full ones; each has its own identity."""
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import cast
@@ -22,7 +21,8 @@ from bastide.operations.vm.create import choose_uid, discard
 from bastide.operations.vm.identity import RENEWED_INSIDE, with_new_identity
 from bastide.operations.vm.snapshot import Taking, check_new, prepare
 from bastide.operations.vm.template import is_base
-from bastide.operations.vm.volumes import DISK_NUMBER, Disk, cloudinit_drive, disks_of, progress
+from bastide.operations.vm.volumes import Disk, cloudinit_drive, disks_of, progress
+from bastide.operations.volumes import free_numbers
 from bastide.storage.protocol import CloneStorage
 from bastide.tasks.locks import HeldLock
 from bastide.tasks.tasks import Task
@@ -139,7 +139,7 @@ async def _planned(rooms: Rooms, source: Guest, wanted: Wanted) -> _Plan:
     if not linked and wanted.snapshot is None and rooms.vms.state(source.vmid) is not GuestState.STOPPED:
         await check_new(rooms, source, _passing(wanted))
     disks = await disks_of(rooms, source.vmid, config)
-    numbers = await _free_numbers(rooms, wanted, {disk.volid.storage for disk in disks})
+    numbers = await free_numbers(rooms, wanted.vmid, {wanted.storage or disk.volid.storage for disk in disks})
     copies = []
     for disk in disks:
         place = _linked if linked and disk.key not in _SMALL_DISKS else _copied
@@ -153,16 +153,6 @@ async def _planned(rooms: Rooms, source: Guest, wanted: Wanted) -> _Plan:
         storage = await rooms.storages.disks(storage_id)
         names[drive[0]] = str(VolumeId(storage_id, storage.disk_name(wanted.vmid, "cloudinit", "raw")))
     return _Plan(_cloned(source, config, wanted, names), copies, linked)
-
-
-async def _free_numbers(rooms: Rooms, wanted: Wanted, storages: set[str]) -> Iterator[int]:
-    """Numbers for disks that no volume has which an earlier guest of that vmid left behind."""
-    taken = set()
-    for storage_id in {wanted.storage} if wanted.storage is not None else storages:
-        storage = await rooms.storages.disks(storage_id)
-        taken |= {int(match[1]) for volume in await storage.list("images", wanted.vmid)
-                  if (match := DISK_NUMBER.search(volume.volid.rpartition("/")[2]))}  # fmt: skip
-    return (number for number in itertools.count() if number not in taken)
 
 
 def _check_wanted(source: Guest, wanted: Wanted, *, linked: bool) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,7 @@ from bastide.model.vm_disks import EfiDisk, TpmState, Volume
 from bastide.operations.bases import Source, Target, disk_from_base
 from bastide.operations.rooms import Rooms
 from bastide.operations.storages import Wanted, check_fits, copy_rate
-from bastide.operations.volumes import owned_volumes, parse_request
+from bastide.operations.volumes import free_numbers, owned_volumes, parse_request
 from bastide.storage.protocol import DiskStorage
 from bastide.tasks.tasks import Task
 
@@ -31,9 +31,6 @@ CLOUDINIT = re.compile(r"vm-\d+-cloudinit\b", re.ASCII)
 """What the name of a configuration drive's volume holds."""
 
 _TPM_SIZE = 4 * units.MIB
-DISK_NUMBER = re.compile(r"-disk-(\d+)")
-"""What the name of a numbered volume holds."""
-
 _CLOUDINIT_REQUEST = re.compile(r"([A-Za-z][A-Za-z0-9._-]*):cloudinit", re.ASCII)
 _SUFFIXES = {"img": "raw", "raw": "raw", "qcow2": "qcow2", "vmdk": "vmdk", "vdi": "vdi", "vhdx": "vhdx", "vhd": "vpc"}
 
@@ -78,10 +75,12 @@ async def plan_disks(
 ) -> tuple[VmConfig, list[NewDisk]]:
     """Give every requested volume of `options` a name that `taken` does not hold.
 
-    Returns the options with volume ids in place of the requests, and what to make.
+    Volumes that no guest names any more keep their names. Returns the options with volume ids in place of the requests,
+    and what to make.
     Raises InvalidParameter naming the key, NotFound for a storage that is not there.
     """
-    numbers = {int(match[1]) for volid in taken if (match := DISK_NUMBER.search(volid.name))}
+    asked = {request[0] for _, volume in options.volumes() if (request := parse_request(volume.file)) is not None}
+    numbers = await free_numbers(rooms, vmid, asked, taken)
     values = options.to_text()
     new: list[NewDisk] = []
     for index, unused in options.unused.items():
@@ -105,7 +104,7 @@ async def plan_disks(
     return VmConfig.parse(values), new
 
 
-async def _plan(rooms: Rooms, vmid: int, key: str, volume: Volume, numbers: set[int]) -> NewDisk | None:
+async def _plan(rooms: Rooms, vmid: int, key: str, volume: Volume, numbers: Iterator[int]) -> NewDisk | None:
     """What to make for one key; None when it names something that is there."""
     cloud = _CLOUDINIT_REQUEST.fullmatch(volume.file)
     if cloud is not None:
@@ -126,9 +125,7 @@ async def _plan(rooms: Rooms, vmid: int, key: str, volume: Volume, numbers: set[
     if form not in ("raw", "qcow2", "vmdk") or form not in storage.capabilities.disk_formats:
         known = ", ".join(sorted(storage.capabilities.disk_formats))
         raise InvalidParameter({key: f"storage '{request[0]}' has no disks of the format '{form}': use {known}"})
-    number = next(n for n in range(len(numbers) + 1) if n not in numbers)
-    numbers.add(number)
-    volid = VolumeId(request[0], storage.disk_name(vmid, number, form))
+    volid = VolumeId(request[0], storage.disk_name(vmid, next(numbers), form))
     return NewDisk(key, volid, 0 if source is not None or purpose == "efi" else size, purpose, source)
 
 
