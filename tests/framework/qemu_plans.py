@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from bastide.base.units import GIB, MIB
+from bastide.base.units import GIB, KIB, MIB
 from bastide.guest.qemu.launch import Need
 from bastide.guest.qemu.render.argv import needs, render_argv, startup_commands
 from bastide.guest.vm_protocol import PlannedDisk, VmPlan
@@ -113,8 +113,10 @@ def _disk(key: str, volume: Volume) -> PlannedDisk:
     name = volume.file.rpartition("/")[2]
     if volume.file == "none":
         return PlannedDisk(key, volume, None)
+    size = 8 * GIB if key != "efidisk0" else 528 * KIB if getattr(volume, "efitype", None) == "4m" else 128 * KIB
     if volume.file == "cdrom" or volume.file.startswith("/dev/"):
-        return PlannedDisk(key, volume, Path("/dev/cdrom" if volume.file == "cdrom" else volume.file), device=True)
+        path = Path("/dev/cdrom" if volume.file == "cdrom" else volume.file)
+        return PlannedDisk(key, volume, path, size=size, device=True)
     # A linked clone is named with its base: `100/base-100-disk-0.qcow2/101/vm-101-disk-0.qcow2`.
     image: DiskImage | None = None
     for part in volume.file.partition(":")[2].split("/"):
@@ -122,7 +124,7 @@ def _disk(key: str, volume: Volume) -> PlannedDisk:
             image = DiskImage(Path("/srv/volumes") / part, _format(part), backing=image)
     backing = image.backing if image is not None else None
     path = Path("/srv/volumes") / name
-    return PlannedDisk(key, volume, path, _format(name), 8 * GIB, name.endswith(".iso"), backing=backing)
+    return PlannedDisk(key, volume, path, _format(name), size, name.endswith(".iso"), backing=backing)
 
 
 def _format(name: str) -> DiskFormat:

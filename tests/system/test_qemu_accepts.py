@@ -192,7 +192,10 @@ def with_file(disk: PlannedDisk, host: HostFacts, folder: Path) -> PlannedDisk:
     if disk.key == "efidisk0":
         path = folder / f"{disk.key}.{disk.format}"
         shutil.copy(efi_variables(disk, host), path)
-        return replace(disk, path=path)
+        if disk.device:
+            # As a volume of LVM: a whole extent.
+            os.truncate(path, 4 * MIB)
+        return replace(disk, path=path, device=False)
     images = list(disk_image.links(DiskImage(disk.path, disk.format, backing=disk.backing)))
     made: DiskImage | None = None
     for number, image in reversed(list(enumerate(images))):
@@ -257,6 +260,14 @@ def test_qemu_takes_every_golden_argument_list(emulated: HostFacts, tmp_path: Pa
     with ThreadPoolExecutor(max_workers=2) as pool:
         found = list(pool.map(lambda name: taken(name, emulated, tmp_path / name), wanted))
     assert [why for why in found if why is not None] == []
+
+
+def test_efi_variables_are_as_large_as_their_template_on_a_larger_volume(emulated: HostFacts, tmp_path: Path) -> None:
+    plan = with_files(planned(read("ovmf-device")[1]), emulated, tmp_path)
+    with started(plan, emulated, tmp_path) as qemu:
+        nodes = {node["node-name"]: node["image"] for node in qemu.ask("query-named-block-nodes")}
+        template = efi_variables(plan.disks[0], emulated).stat().st_size
+        assert (nodes["drive-efidisk0"]["virtual-size"], nodes["file-efidisk0"]["virtual-size"]) == (template, 4 * MIB)
 
 
 @pytest.mark.parametrize("name", NEEDS_HARDWARE)

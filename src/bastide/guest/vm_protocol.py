@@ -17,7 +17,8 @@ ImageFormat = Literal["raw", "qcow2", "vmdk"]
 class PlannedDisk:
     """A drive of the VM: its key (`scsi0`, `efidisk0`), its options, and the file to open.
 
-    `path` is None for a CD-ROM drive without a medium. `size` is the virtual size in bytes. A `device` is a block
+    `path` is None for a CD-ROM drive without a medium. `size` is the virtual size in bytes; EFI variables have
+    that of their template, even on a device that is larger. A `device` is a block
     device of the host's, whose format is always raw. `backing` is what a qcow2 image builds on, nothing else.
     """
 

@@ -34,11 +34,6 @@ class Firmware:
     enrolled_keys: bool = False
     smm: bool = False
 
-    @property
-    def variables_size(self) -> int:
-        """Bytes of the variables' image."""
-        return self.variables.stat().st_size
-
 
 def installed(root: Path = ROOT) -> tuple[Firmware, ...]:
     """The firmware for x86_64 guests that is installed below `root`; a descriptor in /etc hides its namesake."""

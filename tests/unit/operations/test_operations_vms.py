@@ -1,6 +1,7 @@
 """Operations on VMs over the fakes: what fails at any step leaves nothing, what works is recorded."""
 
 import asyncio
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -183,6 +184,21 @@ async def test_windows_11_gets_uefi_and_a_tpm(rooms: Rooms, tmp_path: Path, monk
     assert "pre-enrolled-keys=1" in str(config["efidisk0"])
     assert "version=v2.0" in str(config["tpmstate0"])
     assert "size=4M" in str(config["tpmstate0"])
+
+
+async def test_efi_variables_are_as_large_as_their_template(rooms: Rooms, tmp_path: Path) -> None:
+    template = tmp_path / "OVMF_VARS.fd"
+    template.write_bytes(bytes(1 << 19))
+    engine(rooms).answers["efi_variables"] = template
+    assert await create(rooms, bios="ovmf", efidisk0="local:1,efitype=4m") == "OK"
+    volume = str((await rooms.guests.get(100)).config["efidisk0"]).partition(",")[0].partition(":")[2]
+    storage = await rooms.storages.disks("local")
+    # As a device of whole extents is.
+    os.truncate(await storage.disk_path(volume), 4 << 20)
+    assert await end(rooms, await power.start(rooms, ROOT, 100)) == "OK"
+    disk = engine(rooms).guests[100].plan.disk("efidisk0")
+    assert disk is not None
+    assert disk.size == 1 << 19
 
 
 async def test_a_stopped_vm_takes_changes_at_once(rooms: Rooms) -> None:

@@ -1,6 +1,8 @@
 """From a VM's record to the plan that an engine starts: volumes as paths with their formats, names, addresses."""
 
+import asyncio
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -28,7 +30,7 @@ async def vm_plan(rooms: Rooms, guest: Guest) -> VmPlan:
         vmid=guest.vmid,
         name=guest.name,
         config=config,
-        disks=[await planned_disk(rooms, key, volume) for key, volume in config.volumes()],
+        disks=[await planned_disk(rooms, key, volume, config) for key, volume in config.volumes()],
         taps={index: rooms.network.host_interface(guest.vmid, index, "qemu") for index in config.net},
         uid=guest.first_id,
         machine=rooms.vms.pin_machine(config),
@@ -40,10 +42,13 @@ async def vm_plan(rooms: Rooms, guest: Guest) -> VmPlan:
     )
 
 
-async def planned_disk(rooms: Rooms, key: str, volume: Volume) -> PlannedDisk:
-    """One volume with the file to open."""
+async def planned_disk(rooms: Rooms, key: str, volume: Volume, config: VmConfig) -> PlannedDisk:
+    """One volume with the file to open; `config` is that of its VM."""
     try:
-        return await _planned(rooms, key, volume)
+        disk = await _planned(rooms, key, volume)
+        if key == "efidisk0" and config.bios == "ovmf":
+            return replace(disk, size=min(disk.size, await _variables_size(rooms, config)) or disk.size)
+        return disk
     except InvalidParameter as error:
         raise InvalidParameter({key: "; ".join(error.errors.values())}) from None
 
@@ -71,6 +76,12 @@ async def _planned(rooms: Rooms, key: str, volume: Volume) -> PlannedDisk:
     path = cast(FileStorage, storage).path(volid.name)
     form = found.format if found.format in ("qcow2", "vmdk") else "raw"
     return PlannedDisk(key, volume, path, form, found.size, read_only)
+
+
+async def _variables_size(rooms: Rooms, config: VmConfig) -> int:
+    """Bytes of the EFI variables; a block device that holds them has whole extents."""
+    template = rooms.vms.efi_variables(config)
+    return (await asyncio.to_thread(template.stat)).st_size
 
 
 def _uuid(rooms: Rooms, guest: Guest, config: VmConfig) -> str:

@@ -103,6 +103,9 @@ def disk_blockdev(
         if image.format != "raw":
             above["backing"] = node
         node = {**above, "file": file}
+    if node is not None and disk.key == "efidisk0" and disk.format == "raw" and disk.size:
+        # A flash chip is as large as its image, and UEFI looks for its variables right below its code.
+        node["size"] = disk.size
     return node or {}
 
 
