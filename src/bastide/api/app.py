@@ -5,13 +5,14 @@ app = create_app(services)
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, WebSocketRoute
 from starlette.routing import Route as HttpRoute
-from starlette.routing import WebSocketRoute
 
 from bastide.api import branches
 from bastide.api.answers import failure
@@ -38,9 +39,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.add_middleware(_TidyPath)
     declared = branches.routes()
-    for prefix in PREFIXES:
-        for route in declared:
-            app.router.routes.append(_mounted(prefix, route, services))
+    app.router.routes.append(_Table([_mounted(prefix, route, services) for prefix in PREFIXES for route in declared]))
     app.router.routes.append(HttpRoute("/openapi.json", _openapi(services, declared), include_in_schema=False))
     app.router.default = _fallback(services)
     return app
@@ -76,6 +75,43 @@ class _OneMethod(HttpRoute):
         if "path_params" in child:
             child["path_params"] = named(child["path_params"])
         return match, child
+
+
+class _Table(BaseRoute):
+    """Many routes as one: only those that have the request's method and as many parts in their path are asked."""
+
+    def __init__(self, routes: Sequence[HttpRoute | WebSocketRoute]) -> None:
+        self._routes = routes
+        self._most = max(route.path.count("/") for route in routes) + 1
+        self._alike: dict[tuple[str, str, int], list[HttpRoute | WebSocketRoute]] = {}
+
+    def matches(self, scope: Any) -> Any:
+        """The match of the first route that has one."""
+        method = "" if scope["type"] == "websocket" else scope["method"]
+        key = (scope["type"], method, min(scope["path"].count("/"), self._most))
+        if key not in self._alike:
+            known = [route for route in self._routes if _alike(route, *key)]
+            if not known:  # methods can be invented: nothing is remembered of those
+                return Match.NONE, {}
+            self._alike[key] = known
+        for route in self._alike[key]:
+            match, child = route.matches(scope)
+            if match is Match.FULL:
+                return match, {**child, "bastide.route": route}
+        return Match.NONE, {}
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        """Let the route answer that matched."""
+        await scope["bastide.route"].handle(scope, receive, send)
+
+
+def _alike(route: HttpRoute | WebSocketRoute, kind: str, method: str, parts: int) -> bool:
+    if isinstance(route, WebSocketRoute):
+        fits = kind == "websocket"
+    else:
+        fits = kind == "http" and route.methods is not None and method in route.methods
+    # A placeholder that takes the rest of the path takes any number of parts.
+    return fits and (route.path.count("/") == parts or (":path}" in route.path and route.path.count("/") < parts))
 
 
 def _openapi(services: Services, declared: list[Route]) -> Any:
