@@ -198,13 +198,9 @@ class Host:
     def wait(self, upid: str, seconds: float = 120) -> str:
         """Wait for a task; returns its log. Raises TaskFailed with the log when it did not end well."""
         deadline = time.monotonic() + seconds * PATIENCE
-        while True:
-            status = self.get(f"/nodes/{self.node}/tasks/{upid}/status")
-            if status["status"] == "stopped":
-                break
+        while (status := self.get(f"/bastide/tasks/{upid}", wait=min(seconds, 30)))["status"] != "stopped":
             if time.monotonic() > deadline:
                 raise TaskFailed(f"{upid} did not end within {seconds} s")
-            time.sleep(0.02)
         log = "\n".join(line["t"] for line in self.get(f"/nodes/{self.node}/tasks/{upid}/log", limit=5000))
         if status["exitstatus"] != "OK" and not status["exitstatus"].startswith("WARNINGS"):
             raise TaskFailed(f"{status['exitstatus']}\n{log}")

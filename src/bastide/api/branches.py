@@ -84,6 +84,7 @@ _BRANCHES: tuple[Branch, ...] = (
     files.branch,
     image_servers.branch,
     own.branch,
+    node_tasks.own,
     architect.branch,
     architect_catalog.branch,
     architect_capacity.branch,

@@ -7,10 +7,11 @@ from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 
 from bastide.api.answers import Answer
-from bastide.api.fields import NodePath, TaskPath
+from bastide.api.fields import NodePath, TaskPath, UpidText
 from bastide.api.lists import index, task_row, task_rows
 from bastide.api.routing import Branch, Call
 from bastide.base.errors import InvalidParameter, PermissionDenied
+from bastide.model.record import Record
 from bastide.model.task import TaskRecord
 from bastide.model.types import Vmid, split_list
 from bastide.tasks.filters import TaskFilter
@@ -18,7 +19,10 @@ from bastide.tasks.filters import TaskFilter
 _OUTCOMES = frozenset({"ok", "error", "warning", "unknown"})
 _MAX_LINES = 100_000
 
+_LONGEST_WAIT = 30.0
+
 branch = Branch("/nodes/{node}/tasks")
+own = Branch("/bastide/tasks")
 
 
 class TasksQuery(NodePath):
@@ -42,6 +46,14 @@ class LogQuery(TaskPath):
     download: bool | None = None
     limit: Annotated[int | None, Field(ge=0, le=2**31)] = None
     start: Annotated[int | None, Field(ge=0, le=2**31)] = None
+
+
+class NewsQuery(Record):
+    """Wait at most `wait` seconds: for the task's end, or with `start` for its log to have more lines than these."""
+
+    upid: UpidText
+    start: Annotated[int | None, Field(ge=0, le=2**31)] = None
+    wait: Annotated[float, Field(ge=0, le=_LONGEST_WAIT)] = _LONGEST_WAIT
 
 
 @branch.get("", TasksQuery, user="all")
@@ -75,13 +87,7 @@ async def read_index(_call: Call, _p: TaskPath) -> list[dict[str, str]]:
 @branch.get("/{upid}/status", TaskPath, user="all")
 async def read_status(call: Call, p: TaskPath) -> dict[str, Any]:
     """Whether a task runs, and how it ended."""
-    record = await _seen(call, p.upid, "Sys.Audit")
-    row = task_row(record)
-    row.pop("endtime", None)
-    status = row.pop("status", None)
-    if status is None:
-        return {**row, "status": "running"}
-    return {**row, "status": "stopped", "exitstatus": status}
+    return _status(await _seen(call, p.upid, "Sys.Audit"))
 
 
 @branch.get("/{upid}/log", LogQuery, user="all")
@@ -95,11 +101,33 @@ async def read_log(call: Call, p: LogQuery) -> Any:
     return Answer([{"n": line.n, "t": line.t} for line in lines] or [{"n": 1, "t": "no content"}], {"total": total})
 
 
+@own.get("/{upid}", NewsQuery, user="all")
+async def read_news(call: Call, p: NewsQuery) -> dict[str, Any]:
+    """Wait for a task: how it stands, as `status` tells it, and with `start` its `log` from there on.
+
+    Answers when there is something to tell, or after `wait` seconds. The log comes in parts: a client asks again from
+    the last line it has, until the status is `stopped` and no line comes any more.
+    """
+    await _seen(call, p.upid, "Sys.Audit")
+    record, lines = await call.rooms.tasks.news(p.upid, p.start, p.wait)
+    news = _status(record)
+    return news if p.start is None else {**news, "log": [{"n": line.n, "t": line.t} for line in lines]}
+
+
 @branch.delete("/{upid}", TaskPath, user="all")
 async def stop_task(call: Call, p: TaskPath) -> None:
     """Stop a task."""
     record = await _seen(call, p.upid, "Sys.Modify")
     await call.rooms.tasks.stop(record.upid)
+
+
+def _status(record: TaskRecord) -> dict[str, Any]:
+    row = task_row(record)
+    row.pop("endtime", None)
+    status = row.pop("status", None)
+    if status is None:
+        return {**row, "status": "running"}
+    return {**row, "status": "stopped", "exitstatus": status}
 
 
 async def _seen(call: Call, upid: str, privilege: str) -> TaskRecord:

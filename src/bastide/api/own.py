@@ -71,7 +71,7 @@ class ImagePull(Record):
 @branch.get("", NoParameters, user="all")
 async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
     """Index."""
-    return index("name", "guests", "images", "status", "storage")
+    return index("name", "guests", "images", "status", "storage", "tasks")
 
 
 @branch.get("/status", NoParameters, user="all")

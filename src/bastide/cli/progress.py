@@ -17,6 +17,8 @@ _PATIENCE = 0.4  # seconds until a line is drawn: what is quicker leaves no trac
 _PERCENT = re.compile(r"\b(\d{1,3}(?:\.\d+)?)\s?%")
 _LEADING_PERCENT = re.compile(r"^\s*\d{1,3}%\s*")  # the bar says it
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_FRAME = 0.1  # seconds until the line moves
+_LONGEST_WAIT = 20
 _LOG_PAGE = 500
 
 
@@ -59,18 +61,16 @@ def follow(session: Session, upid: str, title: str, *, leave: bool = True) -> Ta
 
 def watch(session: Session, upid: str, seen: Callable[[str], None], tick: Callable[[], None]) -> str:
     """Call `seen` with every line of a task's log as it comes and `tick` in between; returns the end status."""
-    client, path = session.client(), task_path(upid)
-    start, pause = 0, 0.015
+    client, path = session.client(), f"/bastide/tasks/{segment(str(Upid.parse(upid)))}"
+    start = 0
     while True:
-        status: dict[str, Any] = client.get(f"{path}/status")
-        start = _new_lines(session, path, start, seen)
-        if status.get("status") != "running":
-            return str(status.get("exitstatus") or "unexpected status")
-        until = time.monotonic() + pause
-        while (left := until - time.monotonic()) > 0:
-            tick()
-            time.sleep(min(left, 0.1))
-        pause = min(pause * 1.4, 0.15)
+        tick()
+        news: dict[str, Any] = client.get(path, start=start, wait=_FRAME if sys.stderr.isatty() else _LONGEST_WAIT)
+        for entry in news["log"]:
+            start = max(start, entry["n"])
+            seen(str(entry["t"]))
+        if news["status"] != "running" and len(news["log"]) < _LOG_PAGE:
+            return str(news.get("exitstatus") or "unexpected status")
 
 
 def _new_lines(session: Session, path: str, start: int, seen: Callable[[str], None]) -> int:

@@ -54,6 +54,8 @@ class TaskLog:
         self._limit = limit
         self._size = 0
         self._full = False
+        self.lines = 0
+        """How many have been written."""
         self._mutex = threading.Lock()
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
@@ -68,15 +70,17 @@ class TaskLog:
 
     def append(self, text: str, *, last: bool = False) -> None:
         """Add a line (or several). `last` is written even when the log is full. A full disk loses lines, not tasks."""
-        data = "".join(f"{line}\n" for line in clean_lines(text)).encode()
+        lines = clean_lines(text)
+        data = "".join(f"{line}\n" for line in lines).encode()
         with self._mutex:
             if self._handle < 0 or (self._full and not last):
                 return
             if self._size + len(data) > self._limit and not last:
                 self._full = True
-                data = b"the log is full: what follows was not kept\n"
+                lines, data = [""], b"the log is full: what follows was not kept\n"
             with contextlib.suppress(OSError):
                 self._size += os.write(self._handle, data)
+                self.lines += len(lines)
         if threading.get_ident() == self._loop_thread:
             self._wake()
         else:

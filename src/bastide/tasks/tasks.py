@@ -34,6 +34,7 @@ DAEMON_STOPPED = "interrupted: the daemon stopped during this task"
 DAEMON_DIED = "interrupted: the daemon ended during this task"
 
 _PREFIX = "task/"
+_LINES = 1000
 _PRUNE_STEP = 64
 _log = logging.getLogger(__name__)
 
@@ -163,6 +164,26 @@ class Tasks:
         """At most `limit` lines of a task's log after the first `start`, and how many it has. Raises NotFound."""
         record = await self.get(upid)
         return await asyncio.to_thread(read_lines, log_path(self._folder, record.upid), start, limit)
+
+    async def news(self, upid: Upid | str, start: int | None, seconds: float) -> tuple[TaskRecord, _Lines]:
+        """A task's record and its log's lines after the first `start`: when there are any, at its end, or in `seconds`.
+
+        Without `start` its end alone is waited for, and no lines are read. Raises NotFound.
+        """
+        record = await self.get(upid)
+        running = self._running.get(str(record.upid))
+        if running is not None:
+            news = running.log.subscribe()
+            try:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        while not running.ended.is_set() and (start is None or running.log.lines <= start):
+                            news.clear()
+                            await news.wait()
+            finally:
+                running.log.unsubscribe(news)
+        lines = [] if start is None else (await self.log(upid, start, _LINES))[0]
+        return self._records.get(str(record.upid), record), lines
 
     async def follow(self, upid: Upid | str, from_line: int = 1) -> AsyncIterator[LogLine]:
         """A task's log from a line (counted from 1) on, as it grows, until the task has ended. Raises NotFound."""

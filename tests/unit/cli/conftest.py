@@ -65,6 +65,10 @@ class FakeDaemon:
         self.calls.append((method, path, params))
         head, _, last = path.rpartition("/")
         upid = head.rpartition("/")[2]
+        if head == "/bastide/tasks" and last in self.ends:
+            end, log = self.ends[last]
+            lines = [{"n": n, "t": text} for n, text in enumerate(log, 1) if n > int(params["start"])]
+            return {"upid": last, "status": "stopped", "exitstatus": end, "log": lines}
         if upid in self.ends and last in ("status", "log"):
             end, log = self.ends[upid]
             if last == "status":

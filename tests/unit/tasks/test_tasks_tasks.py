@@ -339,3 +339,30 @@ async def test_thousands_of_tasks_are_listed_fast(tmp_path: Path) -> None:
     begun = time.perf_counter()
     await tasks.list(vmid=100, errors=True)
     assert time.perf_counter() - begun < 0.25
+
+
+@pytest.mark.anyio
+async def test_news_come_with_the_next_line_and_with_the_end(tasks: Tasks) -> None:
+    go = [asyncio.Event() for _ in range(2)]
+
+    async def work(task: Task) -> None:
+        for number, event in enumerate(go):
+            await event.wait()
+            task.log(f"line {number}")
+
+    upid = await tasks.start("vzstart", "100", ROOT, work)
+    record, lines = await tasks.news(upid, 0, 0.01)
+    assert (record.running, lines) == (True, [])
+    waiting = [asyncio.create_task(tasks.news(upid, start, 30)) for start in (0, None)]
+    await asyncio.sleep(0.01)
+    go[0].set()
+    record, lines = await waiting[0]
+    assert (record.running, [line.t for line in lines]) == (True, ["line 0"])
+    assert not waiting[1].done(), "who waits for the end is not told of lines"
+    go[1].set()
+    record, lines = await waiting[1]
+    assert (record.exitstatus, lines) == ("OK", [])
+    record, lines = await tasks.news(upid, 1, 30)
+    assert [(line.n, line.t) for line in lines] == [(2, "line 1"), (3, "TASK OK")]
+    with pytest.raises(NotFound):
+        await tasks.news(str(upid).replace("100", "101"), None, 30)
