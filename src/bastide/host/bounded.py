@@ -1,14 +1,16 @@
 """Calls that may hang for ever (a dead network or FUSE file system), bounded in time and in number.
 
-A thread in an uninterruptible system call cannot be ended. It runs as a daemon thread of its own, so that it does not
-hold up the event loop's thread pool, and a `Bounded` starts no second one while it hangs. It would keep the whole
+A thread in an uninterruptible system call cannot be ended. It is a daemon thread of its own, so that it does not hold
+up the event loop's thread pool, and a `Bounded` starts no second one while it hangs. It would keep the whole
 process from ending, though, and its sockets open: a place whose file system may hang is asked by another process first.
 """
 
 import asyncio
 import contextlib
+import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,11 +27,12 @@ _LOCAL = frozenset(
 """File systems that answer without asking another process or machine."""
 
 _FRESH = 0.5
+_MOST_IDLE = 8
 _FOR_EVER = 365 * 24 * 3600.0
 
 
 def in_thread(call: Callable[[], T]) -> "asyncio.Future[T]":
-    """Run a blocking call in a daemon thread of its own; the future gets its result or exception."""
+    """Run a blocking call in a daemon thread that does nothing else; the future gets its result or exception."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -37,16 +40,42 @@ def in_thread(call: Callable[[], T]) -> "asyncio.Future[T]":
         if not future.done():
             method(value)
 
-    def work() -> None:
+    def work() -> _Telling:
         try:
             outcome: tuple[Callable[[Any], None], Any] = (future.set_result, call())
         except Exception as error:
             outcome = (future.set_exception, error)
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile; nobody waits
-            loop.call_soon_threadsafe(finish, *outcome)
 
-    threading.Thread(target=work, daemon=True, name="bounded").start()
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile; nobody waits
+                loop.call_soon_threadsafe(finish, *outcome)
+
+        return tell
+
+    try:
+        _idle.pop().put(work)
+    except IndexError:
+        threading.Thread(target=_serve, args=(work,), daemon=True, name="bounded").start()
     return future
+
+
+_Telling = Callable[[], None]
+_idle: deque["queue.SimpleQueue[Callable[[], _Telling]]"] = deque()
+"""Where threads that have nothing to do wait for work. To start one for each call takes longer than most calls."""
+
+
+def _serve(work: Callable[[], _Telling]) -> None:
+    mine: queue.SimpleQueue[Callable[[], _Telling]] = queue.SimpleQueue()
+    while True:
+        tell = work()
+        # Before it tells: who hears of it may have work again.
+        if len(_idle) >= _MOST_IDLE:
+            tell()
+            return
+        _idle.append(mine)
+        tell()
+        del work, tell
+        work = mine.get()
 
 
 class Bounded:
