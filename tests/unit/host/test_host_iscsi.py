@@ -72,6 +72,7 @@ def tree(tmp_path: Path) -> tuple[Path, Path]:
         device = folder / f"device/target{address.rpartition(':')[0]}/{address}"
         (device / "block" / block).mkdir(parents=True)
         (folder / "targetname").write_text(f"{target}\n")
+        (folder / "state").write_text("LOGGED_IN\n" if target == IQN else "FAILED\n")
         (device / "type").write_text(f"{kind}\n")
         (device / "block" / block / "size").write_text("2048\n")
         (by_id / f"scsi-3600{block}").symlink_to(f"../../{block}")
@@ -88,6 +89,15 @@ def test_the_disks_of_a_target_are_found_by_lasting_names(tree: tuple[Path, Path
         Lun("0.0.2.wwn-0x600sdc", by_id / "wwn-0x600sdc", 1 << 20),
     ]
     assert iscsi.luns("iqn.nowhere", sysfs, by_id) == []
+
+
+def test_a_target_answers_while_a_session_with_it_is_up(tree: tuple[Path, Path]) -> None:
+    sysfs, _ = tree
+    assert iscsi.answers(IQN, sysfs)
+    assert not iscsi.answers("iqn.other", sysfs)
+    assert not iscsi.answers("iqn.nowhere", sysfs)
+    (sysfs / "class/iscsi_session/session1/state").write_text("FREE\n")
+    assert not iscsi.answers(IQN, sysfs)
 
 
 @pytest.fixture
@@ -130,6 +140,7 @@ async def test_it_logs_in_once_and_out_when_nobody_uses_it(
 ) -> None:
     seen: list[str] = []
     here = False
+    up = True
 
     async def run(argv: list[str], **_options: object) -> Completed:
         nonlocal here
@@ -143,11 +154,14 @@ async def test_it_logs_in_once_and_out_when_nobody_uses_it(
         return Completed(0, DISCOVERED.encode(), "")
 
     monkeypatch.setattr(iscsi, "run", run)
+    monkeypatch.setattr(iscsi, "answers", lambda target: up and target == IQN)
     await storage.detach()
     usage = await storage.usage()
     assert usage.active
-    assert seen == ["--logout", "session", "session", "192.0.2.1", "--login"]
+    up = False
+    assert not (await storage.usage()).active
+    assert seen[:5] == ["--logout", "session", "session", "192.0.2.1", "--login"]
     await storage.prepare()
-    assert seen[5:] == ["session", "--rescan"]
+    assert seen[6:] == ["session", "--rescan"]
     with pytest.raises(WrongState, match="log out"):
         await storage.detach()
