@@ -73,16 +73,16 @@ async def test_a_file_appears_under_its_name_whole_and_only_once(storage: Made) 
     volume = await storage.info(name)
     assert (volume.volid, volume.content, volume.format, volume.size) == (f"s1:{name}", "vztmpl", "txz", 5)
     assert volume.vmid is None
-    assert storage.path(name).read_bytes() == b"first"
+    assert (await storage.file_path(name)).read_bytes() == b"first"
     second = storage.incoming(name)
     second.write_bytes(b"second")
     with pytest.raises(AlreadyExists, match="already exists"):
         await storage.publish(second, name)
-    assert storage.path(name).read_bytes() == b"first"
+    assert (await storage.file_path(name)).read_bytes() == b"first"
     await storage.delete(name)
     await storage.delete(name)
     assert list(await storage.list()) == []
-    assert not storage.path(name).exists()
+    assert not (await storage.file_path(name)).exists()
 
 
 @pytest.mark.anyio
@@ -174,7 +174,7 @@ async def test_a_protected_volume_stays_and_notes_are_kept(storage: Made) -> Non
 async def test_no_name_leaves_the_storage(storage: Made, name: str) -> None:
     await storage.prepare()
     with pytest.raises(InvalidParameter):
-        storage.path(name)
+        await storage.file_path(name)
     with pytest.raises(InvalidParameter):
         await storage.info(name)
     with pytest.raises(InvalidParameter):

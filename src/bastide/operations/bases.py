@@ -87,7 +87,7 @@ async def container_from_base(
     share = _Share(rooms, storage, template, task)
 
     async def make(key: str) -> None:
-        packed = template.path.stat().st_size
+        packed = (await asyncio.to_thread(template.path.stat)).st_size
         try:
             # Most templates unpack to less; a base must not be larger than the guests that are made of it.
             await share.unpack(key, ids, 256 * MIB + 8 * packed)
@@ -190,7 +190,7 @@ async def _present_key(rooms: Rooms, origin: Origin) -> str | None:
         await storage.info(name)  # within a deadline, which a look at the file has not
     except NotFound:
         return None
-    path = cast(FileStorage, storage).path(name)
+    path = await cast(FileStorage, storage).file_path(name)
     return await asyncio.to_thread(Source(origin.source, path, origin.form, origin.privileged).key)
 
 

@@ -69,7 +69,7 @@ async def volume_info(rooms: Rooms, volid: str) -> dict[str, Scalar]:
     storage, name = await rooms.storages.resolve(volid)
     volume = await storage.info(name)
     if volume.format == "subvol" or volume.content in FILES:
-        path = cast(FileStorage, storage).path(name)
+        path = await cast(FileStorage, storage).file_path(name)
     else:
         path = await cast(DiskStorage, storage).disk_path(name)
     if volume.content == "import":
@@ -197,12 +197,12 @@ async def upload(
         name = await free_name(storage, content, plain)
         expected = check_checksum(checksum, checksum_algorithm)
     except BaseException:
-        spooled.unlink(missing_ok=True)
+        await asyncio.to_thread(spooled.unlink, missing_ok=True)
         raise
 
     async def work(task: Task) -> None:
         try:
-            task.log(f"target file '{storage_id}:{name}', {spooled.stat().st_size} bytes")
+            task.log(f"target file '{storage_id}:{name}', {(await asyncio.to_thread(spooled.stat)).st_size} bytes")
             if expected is not None:
                 found = await asyncio.to_thread(file_digest, spooled, expected[0])
                 if found != expected[1]:
@@ -216,7 +216,7 @@ async def upload(
     try:
         return await rooms.tasks.start("imgcopy", "", by, work)
     except BaseException:
-        spooled.unlink(missing_ok=True)
+        await asyncio.to_thread(spooled.unlink, missing_ok=True)
         raise
 
 

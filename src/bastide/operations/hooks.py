@@ -1,5 +1,6 @@
 """Hook scripts: a snippet that the host runs at the turns of a guest's life, as Proxmox VE calls it."""
 
+import asyncio
 import os
 from typing import Literal
 
@@ -24,8 +25,8 @@ async def run_hook(rooms: Rooms, guest: Guest, phase: Phase, task: Task | None) 
         return
     volid = VolumeId.parse(str(script))
     storage = await rooms.storages.files(volid.storage, "snippets")
-    path = storage.path(volid.name)
-    if not os.access(path, os.X_OK):
+    path = await storage.file_path(volid.name)
+    if not await asyncio.to_thread(os.access, path, os.X_OK):
         raise WrongState(f"hookscript '{volid}' does not exist or is not executable")
     try:
         result = await run([str(path), str(guest.vmid), phase], deadline=_DEADLINE)

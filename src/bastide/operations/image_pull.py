@@ -95,7 +95,7 @@ async def _pull_alias(
     files = await rooms.storages.files(storage, content)
     file = filename or image.filename
     name = f"{content}/{_disk_file(file) if image.kind == 'qemu' else file}"
-    files.path(name)
+    await files.file_path(name)
 
     async def work(task: Task) -> None:
         with contextlib.suppress(NotFound):
@@ -114,7 +114,7 @@ async def _pull_alias(
             await _fetch_disk(files, name, source, task, manifest)
         else:
             volume = await fetch_volume(files, name, source, task)
-            await asyncio.to_thread(write_manifest, files.path(name), {**manifest, "size": volume.size})
+            await asyncio.to_thread(write_manifest, await files.file_path(name), {**manifest, "size": volume.size})
 
     label = f"{image.distribution}-{image.release}"
     return await rooms.tasks.start("download", re.sub(r"[^A-Za-z0-9._-]", "_", label)[:100], by, work)
@@ -156,7 +156,7 @@ async def _fetch_disk(files: FileStorage, name: str, source: Source, task: Task,
             disk = target
         volume = await files.publish(disk, name)
         said = {**manifest, "format": form, "size": volume.size}
-        await asyncio.to_thread(write_manifest, files.path(name), said)
+        await asyncio.to_thread(write_manifest, await files.file_path(name), said)
         task.log(f"{volume.volid}: {volume.size // MIB} MiB")
     finally:
         for path in made:

@@ -84,7 +84,7 @@ async def _build(files: FileStorage, release: Buildable, sources: list[apt.AptSo
             packages = await vm_image.build(recipe, target, task.log, title=title)
         else:
             packages = await mmdebstrap.build(recipe, target, task.log)
-        size = target.stat().st_size
+        size = (await asyncio.to_thread(target.stat)).st_size
         manifest = {
             "distribution": release.distribution,
             "release": release.version,
@@ -174,7 +174,7 @@ async def list_images(rooms: Rooms, kind: Kind | None = None) -> list[dict[str, 
 async def image_manifest(rooms: Rooms, volid: str) -> dict[str, Any]:
     """What is known of an image; empty for one that came from elsewhere. Raises NotFound, InvalidParameter."""
     storage, name = await rooms.storages.resolve(volid)
-    return await asyncio.to_thread(read_manifest, cast(FileStorage, storage).path(name))
+    return await asyncio.to_thread(read_manifest, await cast(FileStorage, storage).file_path(name))
 
 
 async def has_cloud_init(rooms: Rooms, volid: str) -> bool | None:
@@ -234,12 +234,12 @@ async def _free_build_name(files: FileStorage, release: Buildable, architecture:
 
 
 async def _publish(files: FileStorage, target: Path, name: str, manifest: Mapping[str, Any]) -> Volume:
-    path = files.path(name)
+    path = await files.file_path(name)
     await asyncio.to_thread(write_manifest, path, manifest)
     try:
         return await files.publish(target, name)
     except BaseException:
-        remove_manifest(path)
+        await asyncio.to_thread(remove_manifest, path)
         raise
 
 

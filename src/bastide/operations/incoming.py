@@ -48,7 +48,7 @@ async def free_name(storage: FileStorage, content: Content, filename: str) -> st
     """The volume name for a new file. Raises InvalidParameter naming `filename`, AlreadyExists."""
     name = f"{content}/{filename}"
     try:
-        storage.path(name)
+        await storage.file_path(name)
         volume = await storage.info(name)
     except InvalidParameter:
         raise InvalidParameter({"filename": f"'{filename[:100]}' can't be the name of a {content} file"}) from None

@@ -55,7 +55,7 @@ async def _copy(
         files = await rooms.storages.files(other.config.storage, volume.content)
         incoming = files.incoming(target_name)
         try:
-            await reflink.copied(cast(FileStorage, storage).path(name), incoming, progress)
+            await reflink.copied(await cast(FileStorage, storage).file_path(name), incoming, progress)
             await files.publish(incoming, target_name)
         finally:
             await remove_tree(incoming)

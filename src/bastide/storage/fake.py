@@ -110,6 +110,10 @@ class FakeStorage:
             raise InvalidParameter({"volume": f"'{name}' leads through a symbolic link"})
         return path
 
+    async def file_path(self, name: str) -> Path:
+        """The same."""
+        return self.path(name)
+
     def incoming(self, name: str) -> Path:
         """A fresh path to write a file to."""
         parse_name(name)

@@ -73,8 +73,12 @@ class FolderFiles(FolderDisks):
     # Plain files.
 
     def path(self, name: str) -> Path:
-        """Where a volume lies. Raises InvalidParameter for a faulty name or a symbolic link."""
+        """Where a volume lies; looks at the disk. Raises InvalidParameter for a faulty name or a symbolic link."""
         return self._where(parse_name(name))
+
+    async def file_path(self, name: str) -> Path:
+        """The same, within a deadline."""
+        return await self._bounded.call(lambda: self.path(name))
 
     def incoming(self, name: str) -> Path:
         """A fresh path to write a file to that shall become `name`; leftovers go when the next daemon starts."""
@@ -82,14 +86,14 @@ class FolderFiles(FolderDisks):
 
     async def publish(self, incoming: Path, name: str) -> Volume:
         """Sync a file and give it its name in one step. Raises AlreadyExists."""
-        target = self.path(name)
+        target = await self.file_path(name)
         await asyncio.to_thread(filesystems.publish_file, incoming, target)
         return await self.info(name)
 
     async def annotate(self, name: str, notes: str | None = None, protected: bool | None = None) -> None:
         """Set a volume's notes (empty: none) and protection; None leaves them. Raises NotFound."""
         await self.info(name)
-        path = self.path(name)
+        path = await self.file_path(name)
         if notes is not None and len(notes.encode()) > sidecars.LIMIT:
             raise InvalidParameter({"notes": f"at most {sidecars.LIMIT} bytes"})
 

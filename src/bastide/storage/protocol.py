@@ -90,8 +90,11 @@ class AttachedStorage(Storage, Protocol):
 class FileStorage(Storage, Protocol):
     """A storage that holds plain files: templates, ISO images, backups, snippets."""
 
-    def path(self, name: str) -> Path:
-        """Where a file volume such as `vztmpl/x.tar.zst` lies. Raises InvalidParameter, never leaves the storage."""
+    async def file_path(self, name: str) -> Path:
+        """Where a file volume such as `vztmpl/x.tar.zst` lies, or would lie: never outside the storage.
+
+        Raises InvalidParameter, and DeadlineExceeded when the storage hangs.
+        """
 
     def incoming(self, name: str) -> Path:
         """A path on the same file system to write a new file to; `publish` gives it its name."""

@@ -49,7 +49,7 @@ async def test_links_are_neither_listed_nor_followed(tmp_path: Path) -> None:
     (tmp_path / "disk/template/cache/a.tar.gz").symlink_to(canary)
     (tmp_path / "disk/images/100").symlink_to(tmp_path)
     with pytest.raises(InvalidParameter, match="symbolic link"):
-        storage.path("vztmpl/a.tar.gz")
+        await storage.file_path("vztmpl/a.tar.gz")
     with pytest.raises(InvalidParameter, match="symbolic link"):
         await storage.allocate("100/vm-100-disk-0.subvol", 0)
     assert list(await storage.list()) == []
@@ -177,13 +177,19 @@ async def test_a_file_system_that_hangs_holds_up_nobody(tmp_path: Path, monkeypa
     await asyncio.sleep(0.05)
     started = time.monotonic()
     assert not (await storage.usage()).active
-    with pytest.raises(DeadlineExceeded, match="s1"):
-        await storage.list()
+    for look in (storage.list, lambda: storage.file_path("iso/a.iso")):
+        with pytest.raises(DeadlineExceeded, match="s1"):
+            await look()
     assert time.monotonic() - started < 1, "while a call hangs, the next ones are refused at once"
     assert hanging == 1
     other = make(tmp_path)
     assert (await other.usage()).active
     await asyncio.sleep(1.6)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "_where", lambda _parsed: time.sleep(0.8))
+        with pytest.raises(DeadlineExceeded, match="s1"):
+            await storage.file_path("iso/a.iso")
+    await asyncio.sleep(0.9)
     assert (await storage.usage()).active, "it is asked again when the call has come back"
 
 

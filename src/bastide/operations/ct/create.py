@@ -118,10 +118,11 @@ async def _template(rooms: Rooms, ostemplate: str, *, privileged: bool) -> Sourc
     if not volid.name.startswith("vztmpl/"):
         raise InvalidParameter({"ostemplate": f"'{ostemplate}' is not a container template (STORAGE:vztmpl/FILE)"})
     storage = await rooms.storages.files(volid.storage, "vztmpl")
-    path = storage.path(volid.name)
-    if not path.is_file():
-        raise NotFound(f"volume '{volid}' does not exist; `bastide image ls` shows the templates")
-    return Source(str(volid), path, privileged=privileged)
+    try:
+        await storage.info(volid.name)
+    except NotFound:
+        raise NotFound(f"volume '{volid}' does not exist; `bastide image ls` shows the templates") from None
+    return Source(str(volid), await storage.file_path(volid.name), privileged=privileged)
 
 
 def _with_defaults(options: ContainerOptions, storage: str) -> ContainerOptions:

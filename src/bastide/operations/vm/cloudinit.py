@@ -178,7 +178,7 @@ async def _custom(rooms: Rooms, config: VmConfig, part: str) -> str | None:
         return None
     volid = VolumeId.parse(volume)
     storage = await rooms.storages.files(volid.storage, "snippets")
-    path = storage.path(volid.name)
+    path = await storage.file_path(volid.name)
     try:
         text = (await asyncio.to_thread(path.read_bytes))[: _SNIPPET_LIMIT + 1].decode()
     except FileNotFoundError:

@@ -60,7 +60,7 @@ async def _planned(rooms: Rooms, key: str, volume: Volume) -> PlannedDisk:
         return PlannedDisk(key, volume, None, read_only=True)
     if volume.file == "cdrom" or volume.file.startswith("/"):
         path = _CDROM if volume.file == "cdrom" else Path(volume.file)
-        if not path.exists():
+        if not await asyncio.to_thread(path.exists):
             raise InvalidParameter({key: f"'{path}' does not exist on this host"})
         device = is_block_device(path)
         form = "raw" if device or volume.format not in ("qcow2", "vmdk") else volume.format
@@ -73,7 +73,7 @@ async def _planned(rooms: Rooms, key: str, volume: Volume) -> PlannedDisk:
         return PlannedDisk(
             key, volume, image.path, image.format, found.size, read_only, device=image.device, backing=image.backing
         )
-    path = cast(FileStorage, storage).path(volid.name)
+    path = await cast(FileStorage, storage).file_path(volid.name)
     form = found.format if found.format in ("qcow2", "vmdk") else "raw"
     return PlannedDisk(key, volume, path, form, found.size, read_only)
 

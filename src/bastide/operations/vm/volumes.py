@@ -149,16 +149,16 @@ async def _source(rooms: Rooms, text: str) -> ImageSource:
     """The image that `import-from` names: a volume, or a path that the API admits for root alone."""
     if text.startswith("/"):
         path = Path(text)
-        if not path.is_file():
+        if not await asyncio.to_thread(path.is_file):
             raise InvalidParameter({"import-from": f"'{text[:200]}' is not a file"})
         # What a file says of itself decides only where its name says nothing: a guest may have written it.
         form = _SUFFIXES.get(path.suffix.lower().removeprefix("."))
-        return ImageSource(path, form or disk_image.detect(path) or "raw")
+        return ImageSource(path, form or await asyncio.to_thread(disk_image.detect, path) or "raw")
     storage, name = await rooms.storages.resolve(text)
     volume = await storage.info(name)
     if volume.content == "import":
         files = await rooms.storages.files(text.partition(":")[0], "import")
-        return ImageSource(files.path(name), volume.format, volid=text)
+        return ImageSource(await files.file_path(name), volume.format, volid=text)
     if volume.content == "images" and volume.format in ("raw", "qcow2", "vmdk"):
         image = await (await rooms.storages.disks(text.partition(":")[0])).disk_image(name)
         return ImageSource(image.path, image.format, ours=True, image=image)
@@ -175,7 +175,7 @@ async def _check_existing(rooms: Rooms, vmid: int, key: str, volume: Volume) -> 
             raise InvalidParameter({key: f"'{volume.file}' is for CD-ROM drives: add media=cdrom"})
         return None
     if volume.file.startswith("/"):
-        if not Path(volume.file).exists():
+        if not await asyncio.to_thread(Path(volume.file).exists):
             raise InvalidParameter({key: f"'{volume.file[:200]}' does not exist on this host"})
         return None
     volid = VolumeId.parse(volume.file)
