@@ -1,10 +1,14 @@
 """All that a storage in a folder can do; plugins add how the folder comes to be there."""
 
 import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from bastide.host import filesystems, idmap
 from bastide.model.storage import VolumeFormat
-from bastide.storage.folder import RUN
+from bastide.storage import sidecars
+from bastide.storage.folder import RUN, SNAPSHOTS
 from bastide.storage.folder_bases import FolderBases
 from bastide.storage.folder_disks import DISK_FORMATS
 from bastide.storage.protocol import Capabilities
@@ -42,6 +46,22 @@ class FolderStorage(FolderBases):
         self._let_go()
         await super().prepare()
 
+    def _leftovers(self) -> Sequence[Path]:
+        # Of a shared storage, another node may be writing them.
+        places = () if self.config.shared else self._beside_volumes()
+        return [*super()._leftovers(), *(file for place in places for file in sidecars.unfinished(place))]
+
+    def _beside_volumes(self) -> Iterator[Path]:
+        """The folders in which something can lie beside a volume or a snapshot."""
+        for content, name in self._folders.items():
+            folder = self._path / name
+            if content not in self.contents or not folder.is_dir():
+                continue
+            yield folder
+            for guest in _folders_in(folder) if content in ("images", "rootdir") else ():
+                yield guest
+                yield from (inside for inside in _folders_in(guest) if inside.name.endswith(SNAPSHOTS))
+
     @property
     def _enforces_folders(self) -> bool:
         return self._quotas is not None
@@ -71,3 +91,9 @@ class FolderStorage(FolderBases):
             if folder.name != f".{RUN}":
                 with contextlib.suppress(OSError):
                     folder.rmdir()
+
+
+def _folders_in(folder: Path) -> Sequence[Path]:
+    """The folders right in a folder, links left out."""
+    with os.scandir(folder) as entries:
+        return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]

@@ -1,12 +1,17 @@
 """Small files beside a volume's: its notes, whether it is protected, its size (`names.SIDECARS`)."""
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from bastide.host.filesystems import replace_text
+from bastide.storage.names import SIDECARS
 
 LIMIT = 64 * 1024
 """Bytes that are read of one."""
+
+_UNFINISHED = re.compile(rf"\..+(?:{'|'.join(map(re.escape, SIDECARS))})\.(\d+)\.tmp", re.ASCII)
 
 
 def read(path: Path, suffix: str) -> str | None:
@@ -26,3 +31,11 @@ def write(path: Path, suffix: str, text: str | None) -> None:
         sidecar.unlink(missing_ok=True)
     else:
         replace_text(sidecar, text)
+
+
+def unfinished(folder: Path) -> Iterator[Path]:
+    """What processes that have ended left in a folder of writing one."""
+    for name in os.listdir(folder):
+        match = _UNFINISHED.fullmatch(name)
+        if match is not None and int(match[1]) != os.getpid():
+            yield folder / name
