@@ -115,6 +115,8 @@ class SqliteStore:
         """Commit what waits, batch after batch; ends when nothing waits."""
         try:
             while self._waiting:
+                # What ends together, as a guest's lock and its task do, is a step of the event loop apart.
+                await asyncio.sleep(0)
                 batch = [write for write in self._waiting if not write.done.done()]
                 self._waiting.clear()
                 await self._commit(batch)

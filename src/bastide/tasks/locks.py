@@ -9,7 +9,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -64,6 +64,8 @@ class HeldLock:
         Raises Conflict when the lock was broken in the meantime.
         """
         async with self._turn:
+            if volid in self.lock.volumes:
+                return
             lock = replace(self.lock, volumes=(*self.lock.volumes, volid))
             self._entry = await self._store.put(self._entry.key, lock.to_json(), expect=self._entry.revision)
             self.lock = lock
@@ -81,23 +83,32 @@ class GuestLocks:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._background: set[asyncio.Task[None]] = set()
+        self._given_back: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
-    async def hold(self, vmid: int, owner: Upid | str, action: str, deadline: float = 10.0) -> AsyncIterator[HeldLock]:
-        """Hold a guest's lock. Waits at most `deadline` seconds for another owner. Raises Locked, which names it."""
-        held = await self._acquire(GuestLock(vmid, str(owner), action, int(time.time())), deadline)
+    async def hold(
+        self, vmid: int, owner: Upid | str, action: str, deadline: float = 10.0, *, volumes: Iterable[str] = ()
+    ) -> AsyncIterator[HeldLock]:
+        """Hold a guest's lock. Waits at most `deadline` seconds for another owner. Raises Locked, which names it.
+
+        `volumes` are recorded with it. That it is given back is written with what is written next: who asks for it, or
+        reads the locks, waits for that.
+        """
+        held = await self._acquire(GuestLock(vmid, str(owner), action, int(time.time()), tuple(volumes)), deadline)
         try:
             yield held
         finally:
-            await self._finish(held)
+            self._later(self._finish(held), self._given_back)
 
     async def get(self, vmid: int) -> GuestLock | None:
         """The lock of a guest, or None."""
+        await self._settle()
         entry = await self._store.get(f"{_PREFIX}{vmid}")
         return None if entry is None else GuestLock.from_entry(entry)
 
     async def list(self) -> list[GuestLock]:
         """All locks that are held, or were when their owner died."""
+        await self._settle()
         return [GuestLock.from_entry(entry) for entry in await self._store.list(_PREFIX)]
 
     async def break_lock(self, vmid: int) -> None:
@@ -135,10 +146,15 @@ class GuestLocks:
             entry = await writing
             await self._store.delete(entry.key, expect=entry.revision)
 
+    async def _settle(self) -> None:
+        """Wait until the locks that were given back are."""
+        while self._given_back:
+            await asyncio.wait(self._given_back)
+
     async def _finish(self, held: HeldLock) -> None:
-        """Release even when the holder is being cancelled. A full disk delays it and does not hide the work's end."""
+        """Release it. A full disk delays that."""
         try:
-            await asyncio.shield(self._later(held.release()))
+            await held.release()
         except BastideError as error:
             _log.error("the lock of guest %d is not released yet: %s", held.lock.vmid, error)
             self._later(self._release_later(held))
@@ -150,11 +166,11 @@ class GuestLocks:
                 await held.release()
                 return
 
-    def _later(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _later(self, work: Coroutine[None, None, None], among: set[asyncio.Task[None]] | None = None) -> None:
+        tasks = self._background if among is None else among
         task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return task
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     async def _refusal(self, vmid: int) -> str:
         lock = await self.get(vmid)

@@ -167,3 +167,26 @@ def test_never_two_holders_and_never_a_lock_left(
         assert await locks.list() == []
 
     asyncio.run(main())
+
+
+@pytest.mark.anyio
+async def test_a_lock_is_taken_with_its_volumes_and_given_back_in_one_commit_with_what_follows(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "store.db")
+    locks = GuestLocks(store)
+    changes = store.watch("")
+    commits: list[int] = []
+    store._commit, commit = (lambda batch: (commits.append(len(batch)), commit(batch))[1]), store._commit
+
+    async def work() -> None:
+        async with locks.hold(100, OWNER, "create", volumes=["local:a", "local:b"]) as held:
+            await held.record("local:a")
+            lock = await locks.get(100)
+            assert lock is not None
+            assert lock.volumes == ("local:a", "local:b")
+
+    await asyncio.wait({asyncio.create_task(work())})
+    await store.put("task/x", "ended")
+    assert commits == [1, 2]
+    assert [(await anext(changes)).key for _ in range(3)] == ["lock/guest/100", "lock/guest/100", "task/x"]
+    assert await locks.list() == []
+    await store.close()

@@ -59,7 +59,8 @@ async def clone_container(rooms: Rooms, by: Identity, vmid: int, wish: Clone) ->
         guest = await rooms.guests.create(Guest(wish.newid, "lxc", rooms.node, locked, first_id=first_id))
 
     async def work(task: Task) -> None:
-        async with rooms.locks.hold(wish.newid, task.upid, "create") as held, AsyncExitStack() as undo:
+        made = [str(copy.target) for copy in copies]
+        async with rooms.locks.hold(wish.newid, task.upid, "create", volumes=made) as held, AsyncExitStack() as undo:
             undo.push_async_callback(_discard, rooms, guest, copies, task)
             async with _quiet(rooms, source, wish, copies, task) as taken:
                 for copy in copies:

@@ -92,10 +92,9 @@ async def create_container(
         )
 
     async def work(task: Task) -> None:
-        async with rooms.locks.hold(vmid, task.upid, "create") as held, AsyncExitStack() as undo:
+        made = [str(volume.volid) for volume in volumes]
+        async with rooms.locks.hold(vmid, task.upid, "create", volumes=made), AsyncExitStack() as undo:
             undo.push_async_callback(_discard, rooms, guest, volumes, task)
-            for volume in volumes:
-                await held.record(str(volume.volid))
             created = await _fill(rooms, guest, new, task)
             if pool is not None:
                 await pools.update_pool(rooms, pool, guests=[vmid])

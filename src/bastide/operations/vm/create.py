@@ -60,10 +60,9 @@ async def create_vm(
         )
 
     async def work(task: Task) -> None:
-        async with rooms.locks.hold(vmid, task.upid, "create") as held, AsyncExitStack() as undo:
+        made = [str(disk.volid) for disk in disks]
+        async with rooms.locks.hold(vmid, task.upid, "create", volumes=made), AsyncExitStack() as undo:
             undo.push_async_callback(discard, rooms, guest, [disk.volid for disk in disks], task)
-            for disk in disks:
-                await held.record(str(disk.volid))
             if cloud is not None:
                 await cloudinit.set_data(rooms, vmid, cloud)
             created = await _fill(rooms, replace(guest, config=config.to_text()), disks, task)
