@@ -74,6 +74,49 @@ def test_a_containers_past_and_its_copies(session: Session) -> None:
     session.done(guest.delete())
 
 
+def test_vms_as_provisioners_make_them(session: Session, tmp_path: Path) -> None:
+    """What Terraform's providers send: a clone to a storage, waiting, a disk that moves and grows, options, a start."""
+    host, node, pve = session.host, session.node, session.pve
+    pve.storage.create(storage="fast", type="dir", path=str(tmp_path / "fast"), content="images")
+    mould = host.create_vm(name="mould", scsi0="local:1,format=qcow2", ide2="local:cloudinit", boot="order=scsi0")
+    session.done(node.qemu(mould).template.post())
+    full, linked = host.new_vmid(), host.new_vmid()
+    assert node.qemu(mould).feature.get(feature="clone") == {"hasFeature": 1, "nodes": [host.node]}
+    assert pve.cluster.nextid.get(vmid=full) == str(full)
+    wish = {"newid": full, "name": "web", "full": 1, "storage": "fast", "format": "qcow2", "target": host.node}
+    session.done(node.qemu(mould).clone.post(**wish, description="made\nby code", bwlimit=0))
+    with pytest.raises(ResourceException, match="already exists"):
+        node.qemu(mould).clone.post(newid=full, full=1)
+    with pytest.raises(ResourceException, match=str(full)):
+        pve.cluster.nextid.get(vmid=full)
+    vm = node.qemu(full)
+    config = vm.config.get()
+    assert (config["name"], config["description"].strip()) == ("web", "made\nby code")
+    assert config["scsi0"].startswith(f"fast:{full}/")
+    session.done(vm.move_disk.post(disk="scsi0", storage="local", delete=1, digest=config["digest"]))
+    session.done(vm.resize.put(disk="scsi0", size="2G"))
+    moved = vm.config.get()
+    assert moved["scsi0"].startswith(f"local:{full}/")
+    assert "size=2G" in moved["scsi0"]
+    assert not [key for key in moved if key.startswith("unused")]
+    session.done(vm.config.post(memory=96, cores=1, ciuser="ada", ipconfig0="ip=dhcp", delete="boot"))
+    session.done(vm.status.start.post(timeout=60))
+    assert vm.status.current.get()["status"] == "running"
+    session.done(vm.status.stop.post())
+
+    session.done(node.qemu(mould).clone.post(newid=linked, full=0, name="thin"))
+    assert f"base-{mould}-disk-0" in node.qemu(linked).config.get()["scsi0"]
+    with pytest.raises(ResourceException, match="storage"):
+        node.qemu(mould).clone.post(newid=host.new_vmid(), full=0, storage="fast")
+    upid = node.qemu(mould).delete()
+    with pytest.raises(AssertionError):
+        session.done(upid)
+    for vmid in (linked, full, mould):
+        session.done(node.qemu(vmid).delete(purge=1, **{"destroy-unreferenced-disks": 1}))
+    assert [row["volid"] for row in node.storage("local").content.get(content="images")] == []
+    pve.storage("fast").delete()
+
+
 def test_storages_and_disks(session: Session, tmp_path: Path) -> None:
     pve, node = session.pve, session.node
     made = pve.storage.create(storage="shelf", type="dir", path=str(tmp_path / "shelf"), content="iso,images")
