@@ -14,10 +14,11 @@ from bastide.guest.engines import Engines
 from bastide.guest.lxc.engine import LxcEngine
 from bastide.guest.qemu.engine import QemuEngine
 from bastide.guest.registry import Guests
+from bastide.host.cgroups import host_cgroups
 from bastide.host.filesystems import mounts_within, unmount
 from bastide.metrics.sampler import MeasuredStorage, Sampler
 from bastide.model.guest import Guest
-from bastide.network.bridge import NatNetwork
+from bastide.network.bridge import NatNetwork, forgotten
 from bastide.network.subnets import choose_for_host
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import used_by
@@ -95,10 +96,26 @@ def _assemble(layout: Layout, store: SqliteStore, settings: Settings) -> House:
     return House(settings, rooms, containers, vms, network, store)
 
 
+async def forget_lost(layout: Layout, containers: LxcEngine, vms: QemuEngine, network: NatNetwork) -> None:
+    """Remove from the host what a Bastide whose folder was removed has left there: bridge, rules, dnsmasq, lxcfs.
+
+    Raises WrongState while processes of its guests run: nothing is known of them any more.
+    """
+    if left := host_cgroups().processes(layout.instance):
+        numbers = " ".join(str(pid) for pid in sorted(left)[:10])
+        raise WrongState(
+            f"processes of guests still run, of which nothing is known any more: end them first ({numbers})"
+        )
+    await network.stop(purge=True)
+    await vms.purge()
+    await containers.purge()
+
+
 async def purge(layout: Layout) -> None:
     """Remove every trace of a Bastide whose daemon has ended and whose guests are gone.
 
-    Raises WrongState while guests exist: their volumes would be lost with the state.
+    Raises WrongState while guests exist: their volumes would be lost with the state. Where the state is gone already,
+    what is left of it on the host goes.
     """
     if (layout.state / "bastide.db").exists():
         house = await build(layout, Asked())
@@ -112,6 +129,8 @@ async def purge(layout: Layout) -> None:
         finally:
             house.rooms.sampler.close()
             await house.store.close()
+    else:
+        await forget_lost(layout, LxcEngine(layout), QemuEngine(layout), forgotten(layout))
     for folder in (layout.runtime, layout.logs, layout.state):
         if folder.is_dir():
             for mounted in reversed(mounts_within(folder)):

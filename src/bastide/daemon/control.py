@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import select
 import signal
@@ -26,7 +27,7 @@ from bastide.cli.hosting import DownReport, DownRequest, Finding, UpReport, UpRe
 from bastide.client.errors import Unreachable
 from bastide.client.http import Client
 from bastide.client.transport import UnixTransport
-from bastide.host import run
+from bastide.host import processes, run
 
 UP_DEADLINE = 30.0  # seconds
 DOWN_DEADLINE = 30.0
@@ -112,6 +113,30 @@ def daemon_pid(layout: Layout) -> int | None:
     except (OSError, ValueError):
         return None
     return pid if "bastide.daemon" in argv or UNIT.removesuffix(".service") in argv else None
+
+
+def _found_pid(layout: Layout) -> int | None:
+    """The same; one whose file with its number was removed is known by its command line."""
+    pid = daemon_pid(layout)
+    return pid or next((pid for pid in processes.find(_is_daemon) if _serves(pid, layout)), None)
+
+
+def _is_daemon(argv: list[bytes]) -> bool:
+    return (b"-m", b"bastide.daemon") in itertools.pairwise(argv)
+
+
+def _serves(pid: int, layout: Layout) -> bool:
+    """Whether a daemon's command line names this layout's folder, and it is none in a container."""
+    try:
+        if os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
+            return False
+        words = [word.decode(errors="replace") for word in processes.arguments(pid)]
+        folder = Path(os.readlink(f"/proc/{pid}/cwd"))
+    except OSError:
+        return False
+    named = [following for word, following in itertools.pairwise(words) if word == "--root"]
+    named += [word.partition("=")[2] for word in words if word.startswith("--root=")]
+    return "bastide.daemon" in words and layout.root == ((folder / named[-1]).resolve() if named else None)
 
 
 def _require_root(what: str) -> None:
@@ -283,7 +308,7 @@ def _last_words(log_file: Path, began: int) -> str:
 
 def _end(layout: Layout) -> bool:
     """Send SIGTERM to the daemon and wait until it is gone. False when none ran."""
-    pid = daemon_pid(layout)
+    pid = _found_pid(layout)
     if pid is None:
         return False
     if _under_unit(pid):
@@ -294,7 +319,7 @@ def _end(layout: Layout) -> bool:
     except ProcessLookupError:
         return False
     try:
-        if daemon_pid(layout) != pid:
+        if _found_pid(layout) != pid:
             return False  # it ended, and its number may be another's now
         signal.pidfd_send_signal(handle, signal.SIGTERM)
         if not select.select([handle], [], [], DOWN_DEADLINE)[0]:

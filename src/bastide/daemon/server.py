@@ -15,12 +15,12 @@ from bastide.api.app import create_app
 from bastide.api.serve import serve
 from bastide.api.services import Services
 from bastide.api.spice import Tunnel
-from bastide.base.errors import HostFailure
+from bastide.base.errors import BastideError, HostFailure
 from bastide.base.layout import Layout
 from bastide.daemon.boot import first_since_boot
-from bastide.daemon.build import House, build
+from bastide.daemon.build import House, build, forget_lost
 from bastide.daemon.settings import Asked
-from bastide.host import service
+from bastide.host import processes, service
 from bastide.host.certificate import ensure_certificate
 from bastide.host.links import primary_address
 from bastide.model.access import ROOT
@@ -32,6 +32,7 @@ from bastide.operations.vm.agent import thaw_forgotten
 from bastide.operations.watch import watch_stops
 
 _log = logging.getLogger("bastide")
+_LOST_SECONDS = 5.0
 
 
 async def run_daemon(layout: Layout, asked: Asked) -> None:
@@ -47,6 +48,8 @@ async def run_daemon(layout: Layout, asked: Asked) -> None:
     finally:
         await house.rooms.tasks.shutdown()
         await house.rooms.network.stop(purge=False)
+        if layout.root is not None and not (layout.state / "bastide.db").exists():
+            await _leave_nothing(house)
         await house.rooms.access.close()
         await house.vms.close()
         house.rooms.sampler.close()
@@ -88,7 +91,8 @@ async def _serve(house: House) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with _background(watch_stops(rooms), rooms.sampler.run(), bases.tidy(rooms), _autostart(house)):
+    lost = _end_when_lost(rooms.layout, stop)
+    async with _background(watch_stops(rooms), rooms.sampler.run(), bases.tidy(rooms), _autostart(house), lost):
         await serve(
             create_app(services),
             listen=settings.listen,
@@ -103,6 +107,30 @@ async def _serve(house: House) -> None:
         if await service.machine_is_stopping():
             _log.info("the machine stops: shutting the guests down")
             await rooms.tasks.wait(await stop_all(rooms, ROOT))
+
+
+async def _end_when_lost(layout: Layout, stop: asyncio.Event) -> None:
+    """End the daemon when its folder was removed under it: nobody can reach it or end it properly any more."""
+    if layout.root is None:
+        return
+    own = layout.state.stat()
+
+    def lost() -> bool:
+        try:
+            return not os.path.samestat(own, layout.state.stat())  # another daemon may have made it anew
+        except FileNotFoundError:
+            return True
+
+    await processes.until(lost, _LOST_SECONDS)
+    _log.error("%s was removed: the daemon ends", layout.root)
+    stop.set()
+
+
+async def _leave_nothing(house: House) -> None:
+    try:
+        await forget_lost(house.rooms.layout, house.containers, house.vms, house.network)
+    except BastideError as error:
+        _log.error("%s", error)
 
 
 async def _autostart(house: House) -> None:

@@ -77,6 +77,11 @@ def arguments(pid: int) -> list[bytes]:
         return []
 
 
+def find(chosen: Callable[[list[bytes]], bool]) -> list[int]:
+    """The processes whose command line is chosen."""
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and chosen(arguments(int(name)))]
+
+
 def kill_all(chosen: Callable[[int], bool]) -> int:
     """Kill the processes that are chosen by their number; how many there were."""
     killed = 0

@@ -206,6 +206,13 @@ class NatNetwork:
             await asyncio.gather(*waiting, return_exceptions=True)
 
 
+def forgotten(layout: Layout) -> NatNetwork:
+    """The network of a Bastide whose state is gone, to be stopped: its bridge is known by its hardware address."""
+    seed = seed_of(layout.instance)
+    own = (name for name in links.names() if links.hwaddr(name) == stable_hwaddr(f"{seed}/{name}"))
+    return NatNetwork(layout, next(own, "none"), IPv4Interface("192.0.2.1/32"), IPv6Interface("2001:db8::1/128"))
+
+
 def stable_hwaddr(seed: str) -> str:
     """A locally administered unicast address from a text; a fixed one keeps the bridge from taking its ports'."""
     return ":".join(f"{octet:02x}" for octet in b"\x02" + hashlib.sha256(seed.encode()).digest()[:5])

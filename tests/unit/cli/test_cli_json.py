@@ -108,7 +108,8 @@ COMMANDS = [
     "snapshot web one --delete", "snapshot web one --edit -d x",
     "snapshot web one --config", "rollback web one --start", "clone web copy --vmid 102",
     "clone db copy --snapshot one", "template web", "move web rootfs local", "disks ls", "disks smart sda",
-    "disks init sda", "disks wipe sda --yes", "disks make dir shelf sda", "disks storages", "disks rm dir shelf --yes --wipe",
+    "disks init sda", "disks wipe sda --yes", "disks make dir shelf sda", "disks storages",
+    "disks rm dir shelf --yes --wipe",
 ]  # fmt: skip
 
 

@@ -115,3 +115,24 @@ def test_doctor_tells_how_storages_of_a_running_daemon_share(layout, monkeypatch
     assert (local.name, local.ok) == ("storage local", "ok")
     assert local.message == "btrfs: guests share what they were made of: snapshots"
     assert thick.message == "lvm: every guest gets a copy"
+
+
+@pytest.mark.parametrize(
+    ("words", "serves"),
+    [
+        (["--root", "{root}"], True),
+        (["--root={root}", "--port", "8106"], True),
+        (["--root", "{root}/run/.."], True),
+        (["--root", "{root}/run"], False),
+        (["--port", "8106"], False),
+    ],
+)
+def test_a_daemon_is_known_by_its_command_line(layout, words, serves):
+    code = "import sys; print(flush=True); sys.stdin.read()"
+    arguments = [sys.executable, "-c", code, "-m", "bastide.daemon", *(word.format(root=layout.root) for word in words)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        assert control.daemon_pid(layout) is None
+        assert control._found_pid(layout) == (other.pid if serves else None)
+        other.communicate()
+    assert control._found_pid(layout) is None

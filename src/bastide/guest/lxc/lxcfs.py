@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 from bastide.base.errors import BastideError
@@ -18,6 +19,10 @@ _SYSTEM = Path("/var/lib/lxcfs")
 _PROGRAM = "/usr/bin/lxcfs"
 _READY_DEADLINE = 5.0
 _log = logging.getLogger(__name__)
+
+
+def _gone(pid: int) -> bool:
+    return processes.started(pid) is None
 
 
 class Lxcfs:
@@ -53,18 +58,17 @@ class Lxcfs:
         except (BastideError, TimeoutError) as error:
             _log.warning("lxcfs does not run, guests see the host's figures: %s", error)
 
+    def _is_own(self, argv: list[bytes]) -> bool:
+        return len(argv) > 1 and argv[0] == _PROGRAM.encode() and argv[-1] == bytes(self._own)
+
     async def stop(self) -> None:
-        """End one of our own."""
-        try:
-            pid = int(self._pid_file.read_text())
-        except (OSError, ValueError):
-            pid = 0
-        if pid and processes.command(pid) == "lxcfs":
+        """End one of our own, known by its command line: the file with its number may be gone."""
+        for pid in await asyncio.to_thread(processes.find, self._is_own):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_READY_DEADLINE):
-                    await processes.until(lambda: processes.started(pid) is None, 0.02)
+                    await processes.until(partial(_gone, pid), 0.02)
         if os.path.ismount(self._own):
             with contextlib.suppress(OSError):
                 syscalls.unmount(self._own)
