@@ -119,7 +119,9 @@ async def unmount(target: Path) -> None:
     try:
         await run(["umount", "--no-canonicalize", "--", str(target)], deadline=_UNMOUNT_DEADLINE)
     except DeadlineExceeded:
-        await run(["umount", "--no-canonicalize", "--lazy", "--", str(target)], deadline=_UNMOUNT_DEADLINE)
+        # Not by the file system's own umount.nfs or the like, which asks the server.
+        options = ["--no-canonicalize", "--internal-only", "--lazy"]
+        await run(["umount", *options, "--", str(target)], deadline=_UNMOUNT_DEADLINE)
     except RunError as error:
         if mounted(target) is None:
             return
