@@ -199,7 +199,7 @@ class Lvm:
             return AlreadyExists(f"the logical volume already exists in volume group '{self.group}'")
         if "not found" in text or "failed to find" in text:
             return NotFound(f"no such volume in volume group '{self.group}': {str(error).rpartition(': ')[2]}")
-        if " in use" in text:
+        if " in use" in text or " is used by " in text:
             return WrongState(str(error).rpartition(": ")[2])
         return error
 

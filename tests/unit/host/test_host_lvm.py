@@ -141,6 +141,7 @@ def test_what_rbd_lists_is_read() -> None:
         ('  Failed to find logical volume "vg/x"\n', NotFound),
         ("  Logical volume vg/x in use.\n", WrongState),
         ("  Logical volume vg/x contains a filesystem in use.\n", WrongState),
+        ("  Logical volume vg/x is used by another device.\n", WrongState),
         ("  Something else.\n", RunError),
     ],
 )
