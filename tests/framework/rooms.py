@@ -70,12 +70,14 @@ async def fake_rooms(root: Path, drivers: Mapping[str, Driver] = PLAIN_STORAGES)
     assert await storages.start() == []
     # Folders: an image would have to be mounted, which only root may.
     await storages.update("local", {"format": "subvol"})
-    _write_template(layout.local_storage / "template/cache/debian-12-test_1_amd64.tar.gz")
+    files, name = await storages.files("local", "vztmpl"), TEMPLATE.partition(":")[2]
+    incoming = files.incoming(name)
+    _write_template(incoming)
+    await files.publish(incoming, name)
     return rooms
 
 
 def _write_template(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w:gz") as archive:
         member = tarfile.TarInfo("./etc/os-release")
         data = b"ID=debian\n"
