@@ -51,7 +51,7 @@ def test_a_raw_disk_stays_raw_whatever_its_guest_writes(host: Host, canary: tupl
         ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", str(file), "-F", "raw", str(evil), "1G"], check=True
     )
     header = evil.read_bytes()
-    vmid = host.create_vm(scsi0="local:1")
+    vmid = host.create_vm(scsi0="local:1,format=raw")
     disk = disk_file(host, volume_of(host, vmid, "scsi0"))
     with disk.open("r+b") as opened:
         opened.write(header)
@@ -86,11 +86,11 @@ def test_what_an_import_leaves_of_a_guests_raw_disk_is_its_bytes(
     subprocess.run(
         ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", str(file), "-F", "raw", str(evil), "1G"], check=True
     )
-    first = host.create_vm(scsi0="local:1")
+    first = host.create_vm(scsi0="local:1,format=raw")
     volid = volume_of(host, first, "scsi0")
     with disk_file(host, volid).open("r+b") as opened:
         opened.write(evil.read_bytes())
-    second = host.create_vm(scsi0=f"local:0,import-from={volid}")
+    second = host.create_vm(scsi0=f"local:0,import-from={volid},format=raw")
     content = disk_file(host, volume_of(host, second, "scsi0")).open("rb").read(1 << 20)
     assert content.startswith(evil.read_bytes()[:512])
     assert secret not in content
@@ -131,6 +131,38 @@ def test_no_link_of_a_chain_leads_to_another_file(host: Host, canary: tuple[Path
         if made.is_file():
             with made.open("rb") as opened:
                 assert secret not in opened.read(1 << 20), made
+
+
+def test_no_disk_is_made_to_keep_its_data_elsewhere(host: Host, canary: tuple[Path, bytes], tmp_path: Path) -> None:
+    """ATTACKS 1 and 2: a QEMU that was taken over makes its own disk name a data file, which would be written, too.
+
+    Defence: `disk_headers` knows the feature bit, and every door reads the header first.
+    """
+    file, secret = canary
+    decoy, evil = file.with_name("decoys"), tmp_path / "evil.qcow2"  # a name as long as the canary's
+    vmid = host.create_vm(scsi0="local:1,format=qcow2")
+    volid = volume_of(host, vmid, "scsi0")
+    options = f"data_file={decoy},data_file_raw=on"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, str(evil), "1G"], check=True)
+    decoy.unlink()
+    disk_file(host, volid).write_bytes(evil.read_bytes().replace(bytes(decoy), bytes(file)))
+    doors = {
+        "start": lambda: host.act(vmid, "start"),
+        "move": lambda: host.wait(host.post(host.path(vmid, "/move_disk"), disk="scsi0", format="raw")),
+        "clone": lambda: host.wait(host.post(host.path(vmid, "/clone"), newid=host.new_vmid(), full=1)),
+        "import": lambda: host.create_vm(scsi0=f"local:0,import-from={volid}"),
+        "snapshot": lambda: host.wait(host.post(host.path(vmid, "/snapshot"), snapname="one")),
+        "resize": lambda: host.wait(host.put(host.path(vmid, "/resize"), disk="scsi0", size="+1G")),
+    }
+    let_through = []
+    for name, door in doors.items():
+        try:
+            door()
+            let_through.append(name)
+        except (TaskFailed, ApiFailure):
+            pass
+    assert let_through == []
+    assert file.read_bytes() == secret * 2000
 
 
 def test_nobody_else_on_the_host_reaches_a_vms_sockets(host: Host) -> None:

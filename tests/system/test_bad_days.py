@@ -1,5 +1,6 @@
 """Bad input and bad luck: a clear error, nothing left behind, nothing lost, and the next try works."""
 
+import shutil
 import subprocess
 import threading
 import time
@@ -93,14 +94,19 @@ def test_two_creations_of_one_vmid(host: Host) -> None:
 
 
 def test_a_cancelled_creation_leaves_nothing(host: Host) -> None:
+    # One that no base has been made of yet, so that it takes its time.
+    cache = host.root / "state/storage/template/cache"
+    found = cache / host.template().rpartition("/")[2]
+    shutil.copyfile(found, cache / f"fresh-{found.name}")
     vmid = host.new_vmid()
-    before = _volumes(host)
-    upid = _create(host, vmid)
+    before, bases = _volumes(host), set((cache.parents[1] / ".base").iterdir())
+    upid = _create(host, vmid, ostemplate=f"local:vztmpl/fresh-{found.name}")
     time.sleep(0.5)
     host.delete(f"/nodes/{host.node}/tasks/{upid}")
     with pytest.raises(TaskFailed, match="received interrupt"):
         host.wait(upid)
     assert _volumes(host) == before
+    assert set((cache.parents[1] / ".base").iterdir()) == bases
     assert vmid not in [row["vmid"] for row in host.get(f"/nodes/{host.node}/lxc")]
 
 
