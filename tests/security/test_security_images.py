@@ -4,10 +4,6 @@ Attack classes 1 to 3: images that name files of the host or servers, formats th
 """
 
 import gzip
-import http.server
-import json
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +19,7 @@ from bastide.storage.dir import DirStorage
 from framework.evil import Canary, canary
 from framework.evil_images import EVIL, ISO, ISO_HYBRID, OVA, Evil, Listener, listener, qcow2
 from framework.host import ApiFailure, Host, TaskFailed
+from framework.served import served
 
 pytestmark = pytest.mark.system
 
@@ -68,7 +65,7 @@ def download(host: Host, kind: str, name: str, data: bytes) -> str:
     """From a server on the host's own bridge: root may reach private networks."""
     with served(host, data) as url:
         where = f"/nodes/{host.node}/storage/local/download-url"
-        return host.wait(host.post(where, url=url, content=kind, filename=name))
+        return host.wait(host.post(where, url=f"{url}/image", content=kind, filename=name))
 
 
 @contextmanager
@@ -112,31 +109,6 @@ DOORS: dict[str, Door] = {"upload": upload, "upload, compressed": upload_compres
 VM_DOORS: dict[str, Door] = {
     "import-from": import_from, "import-from, a path": import_from_path, "importdisk": importdisk,
 }  # fmt: skip
-
-
-@contextmanager
-def served(host: Host, data: bytes) -> Iterator[str]:
-    """Serve these bytes under any name."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_args: Any) -> None:
-            """Say nothing."""
-
-    shown = subprocess.run(["ip", "-j", "-4", "addr", "show", host.bridge], capture_output=True, check=True)
-    address = json.loads(shown.stdout)[0]["addr_info"][0]["local"]
-    server = http.server.ThreadingHTTPServer((address, 0), Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
-        yield f"http://{address}:{server.server_address[1]}/image"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def resident(host: Host) -> int:
