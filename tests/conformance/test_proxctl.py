@@ -1,6 +1,7 @@
 """A client nobody here wrote: proxctl drives VMs and containers with an API token."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -102,6 +103,47 @@ def test_a_containers_life(client: Client) -> None:
     assert rows(client("container", "list")) == {}
 
 
+@pytest.mark.parametrize("kind", ["vm", "container"])
+def test_snapshots_and_templates(client: Client, kind: str) -> None:
+    host = client.host
+    vmid = make_vm(client, "old") if kind == "vm" else host.create(hostname="old", memory=128)
+    path = f"/nodes/{host.node}/{'qemu' if kind == 'vm' else 'lxc'}/{vmid}"
+    done(client, client(kind, "snapshot", "create", vmid, "one", "--description", "a b"))
+    client(kind, "set", vmid, "--memory", 96)
+    first, _current = client(kind, "snapshot", "list", vmid)
+    assert (first["name"], first["description"].strip()) == ("one", "a b")
+    done(client, client(kind, "snapshot", "rollback", vmid, "one"))
+    assert str(client(kind, "config", vmid)["memory"]) != "96"
+    done(client, client(kind, "snapshot", "delete", vmid, "one"))
+    assert [row["name"] for row in client(kind, "snapshot", "list", vmid)] == ["current"]
+    done(client, client(kind, "template", vmid))
+    wait_until(lambda: host.get(f"{path}/config").get("template") == 1)
+    refused = proxctl(host, client.login, kind, "start", vmid)
+    assert (refused.returncode != 0, "template" in refused.stderr) == (True, True), refused.stderr
+    client(kind, "destroy", vmid)
+
+
+def test_storages_and_disks(client: Client, tmp_path: Path) -> None:
+    node, iso = client.host.node, tmp_path / "tiny.iso"
+    iso.write_bytes(bytes(32769) + b"CD001" + bytes(4096))
+    client("storage", "create", "--storage", "shelf", "--type", "dir", "--path", tmp_path / "shelf", "--content", "iso")
+    done(client, client("storage", "upload", "shelf", iso))
+    wait_until(lambda: [row["volid"] for row in client("storage", "content", "shelf")] == ["shelf:iso/tiny.iso"])
+    client("storage", "update", "shelf", "--content", "iso,images")
+    assert client.host.get("/storage/shelf")["content"] == "images,iso"
+    assert client("storage", "status", "shelf")["active"] == 1
+    client("storage", "delete", "shelf")
+    assert "shelf" not in [row["storage"] for row in client("storage", "list")["items"]]
+    assert all(row["devpath"].startswith("/dev/") for row in client("node", "disk", "list", node))
+
+
+def done(client: Client, answer: Any) -> None:
+    """Wait for the task that a command has started, where it does not do so itself."""
+    found = re.search(r"UPID:[^\s\"']+:", json.dumps(answer))
+    if found is not None:
+        client.host.wait(found[0])
+
+
 def test_what_lies_around_guests(client: Client) -> None:
     node = client.host.node
     assert client("version")["server_version"].startswith("9.1")
@@ -119,10 +161,13 @@ def test_what_lies_around_guests(client: Client) -> None:
 
 
 def test_creation_has_the_clients_own_fault(client: Client) -> None:
-    """It reads the next free vmid as a number, which is text as with Proxmox VE."""
-    done = proxctl(client.host, client.login, "vm", "create", "--name", "x", "--memory", 64, "--cores", 1)
-    assert (done.returncode, "error decoding response body" in done.stderr) == (1, True)
-    assert rows(client("vm", "list")) == {}
+    """It reads the next free vmid as a number, which is text as with Proxmox VE; so it does for clones."""
+    vmid = make_vm(client, "one")
+    for arguments in (("create", "--name", "x", "--memory", 64, "--cores", 1), ("clone", vmid, "--full")):
+        failed = proxctl(client.host, client.login, "vm", *arguments)
+        assert (failed.returncode, "error decoding response body" in failed.stderr) == (1, True)
+    assert rows(client("vm", "list")) == {vmid: "stopped"}
+    client("vm", "destroy", vmid)
 
 
 def wait_until(true: Callable[[], bool]) -> None:
