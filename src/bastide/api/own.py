@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -11,10 +12,11 @@ from bastide.api.fields import ChecksumAlgorithm
 from bastide.api.lists import guests_seen, index, storages_seen
 from bastide.api.routing import Branch, Call, NoParameters
 from bastide.base.errors import InvalidParameter
+from bastide.host import programs
 from bastide.model.guest import Guest, GuestState, Kind
 from bastide.model.record import Record
-from bastide.model.types import StorageId
-from bastide.operations import catalog, image_pull, images
+from bastide.model.types import StorageId, Vmid
+from bastide.operations import catalog, image_pull, images, rescan
 from bastide.operations.addresses import addresses
 
 branch = Branch("/bastide")
@@ -68,10 +70,17 @@ class ImagePull(Record):
     checksum_algorithm: Annotated[ChecksumAlgorithm | None, Field(alias="checksum-algorithm")] = None
 
 
+class Rescan(Record):
+    """One guest, else all; `dry-run` changes nothing."""
+
+    vmid: Vmid | None = None
+    dry_run: Annotated[bool, Field(alias="dry-run")] = False
+
+
 @branch.get("", NoParameters, user="all")
 async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
     """Index."""
-    return index("name", "guests", "images", "status", "storage", "tasks")
+    return index("name", "guests", "images", "rescan", "status", "storage", "tasks")
 
 
 @branch.get("/status", NoParameters, user="all")
@@ -96,14 +105,29 @@ async def read_status(call: Call, _p: NoParameters) -> dict[str, Any]:
 async def list_storages(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """What each storage that the caller may see can do for guests.
 
-    `copy-on-write`: by what means guests share what they were made of, missing where they get copies.
+    `copy-on-write`: by what means guests share what they were made of, missing where they get copies. `lacks`: what
+    is not installed on the host, so that it stays inactive.
     """
     rows = []
     for storage in await storages_seen(call):
         means = storage.capabilities.copy_on_write
         row = {"storage": storage.config.storage, "type": storage.config.type}
+        lacks = " ".join(programs.lacking(storage.programs))
+        row |= {"lacks": lacks} if lacks else {}
         rows.append(row | ({"copy-on-write": means} if means is not None else {}))
     return rows
+
+
+@branch.post("/rescan", Rescan, check=("perm", "/vms", ("VM.Config.Disk",)))
+async def rescan_volumes(call: Call, p: Rescan) -> list[dict[str, Any]]:
+    """Make volumes that no record names `unused[n]` of the guest in their names, and correct sizes in records.
+
+    Rows of `what` (`unused`, `size`, or `problem` for what could not be looked at), `vmid`, `key`, `volume`, and the
+    sizes in bytes `before` and `after`.
+    """
+    owner = call.identity.userid
+    found = await rescan.rescan(call.rooms, owner, p.vmid, dry_run=p.dry_run)
+    return [{key: value for key, value in asdict(row).items() if value is not None} for row in found]
 
 
 @branch.get("/guests", NoParameters, user="all")

@@ -7,11 +7,13 @@ import typer
 from bastide.base.errors import BastideError, HostFailure, InvalidParameter, WrongState
 from bastide.cli import completing, output, progress
 from bastide.cli.host import confirm
+from bastide.cli.rescan import rescan
 from bastide.cli.session import Session
 from bastide.cli.storage_options import check_type, explained, read, secret
 from bastide.client.http import segment
 
 app = typer.Typer(help="List, add and remove storages.", no_args_is_help=True, rich_markup_mode="rich")
+app.command()(rescan)
 
 StorageId = Annotated[
     str, typer.Argument(metavar="STORAGE", autocompletion=completing.storages, show_default=False, help="Its id.")

@@ -97,8 +97,13 @@ def _storages(layout: Layout) -> list[Finding]:
             rows: list[dict[str, str]] = client.get("/bastide/storage")
     except BastideError:
         return []
+    from bastide.host.programs import missing  # noqa: PLC0415 - only this needs it
+
     found = []
     for row in rows:
+        for program in row.get("lacks", "").split():
+            message, _, advice = missing(program).partition(": ")
+            found.append(Finding(f"storage {row['storage']}", "warn", f"{row['type']}, inactive: {message}", advice))
         means = row.get("copy-on-write")
         text = f"guests share what they were made of: {means}" if means else "every guest gets a copy"
         found.append(Finding(f"storage {row['storage']}", "ok", f"{row['type']}: {text}"))

@@ -1,7 +1,7 @@
 """What this host can do for guests, check by check, and what to do about what it cannot.
 
-A check only looks: nothing is changed, nothing is left behind. Two processes at most are started: the probe of mapped
-mounts, which needs namespaces of its own, and QEMU, which is asked what it can do.
+A check only looks: nothing is changed, nothing is left behind. Three processes at most are started: the probe of mapped
+mounts, which needs namespaces of its own, lsblk, and QEMU, which is asked what it can do.
 """
 
 import asyncio
@@ -14,7 +14,21 @@ from pathlib import Path
 from bastide.base.errors import BastideError, HostFailure
 from bastide.base.layout import Layout
 from bastide.base.units import GIB
-from bastide.host import abilities, btrfs, doctor_vms, facts, idmap, overlay, quota, reflink, run, sampling, sysctl
+from bastide.host import (
+    abilities,
+    block_devices,
+    btrfs,
+    doctor_vms,
+    facts,
+    idmap,
+    overlay,
+    programs,
+    quota,
+    reflink,
+    run,
+    sampling,
+    sysctl,
+)
 from bastide.host.checks import Check, Checks
 from bastide.host.filesystems import mount_of, mounts
 
@@ -50,6 +64,7 @@ def doctor(layout: Layout, port: int = 8006) -> list[Check]:
         lambda: _filesystem(layout),
         _memory,
         _limits,
+        _disks,
         _clock,
         lambda: _port(layout, port),
         doctor_vms.look,
@@ -323,6 +338,22 @@ def _limits() -> Checks:
             )
         else:
             yield Check(key, "ok", value)
+
+
+def _disks() -> Checks:
+    """What is missing for the disks that are there, and for what is on them."""
+    found = [part for disk in asyncio.run(block_devices.disks()) for part in disk.whole]
+    known = {part.fstype for part in found}
+    needed = (
+        ("smartctl", any(part.type in ("hdd", "ssd", "nvme") for part in found), "the health of disks is not known"),
+        ("lvs", "LVM2_member" in known, "volume groups on this machine's disks cannot be storages"),
+        ("zpool", "zfs_member" in known, "pools on this machine's disks cannot be storages"),
+        ("mkfs.btrfs", "btrfs" in known, "file systems of btrfs cannot be checked or repaired"),
+    )
+    for program, wanted, consequence in needed:
+        if wanted and programs.lacking([program]):
+            package = programs.PACKAGES[program]
+            yield Check(package, "warn", f"not installed: {consequence}", f"apt-get install {package}")
 
 
 def _clock() -> Checks:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from bastide.base.errors import DeadlineExceeded, NotSupported, RunError
+from bastide.host.programs import missing
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 T = TypeVar("T")
@@ -85,7 +86,7 @@ async def spawn(
             if writing is not None:
                 writing.close()
             if isinstance(error, FileNotFoundError):
-                raise NotSupported(f"{argv[0]} is not installed on this host; see `bastide doctor`") from error
+                raise NotSupported(missing(argv[0])) from error
             raise
     if writing is not None:
         process.stdin = await _writer(writing)

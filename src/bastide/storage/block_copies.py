@@ -25,6 +25,7 @@ class BlockStorage(BlockContainers):
 
     formats: frozenset[VolumeFormat] = frozenset({"raw"})
     container_format: VolumeFormat = "raw"
+    programs: Sequence[str] = ()
 
     @property
     def capabilities(self) -> Capabilities:

@@ -1,5 +1,7 @@
 """The storage type `cephfs`: a folder of a CephFS, laid out as `dir.py` tells; it holds files and no guests."""
 
+from collections.abc import Sequence
+
 from bastide.host import network_mounts
 from bastide.model.types import split_list
 from bastide.storage.mounted import MountedStorage
@@ -9,6 +11,11 @@ class CephStorage(MountedStorage):
     """A folder of a CephFS, mounted by the kernel's client or by ceph-fuse."""
 
     filesystems = frozenset({"ceph", "fuse.ceph", "fuse.ceph-fuse"})
+
+    @property
+    def programs(self) -> Sequence[str]:  # type: ignore[override]
+        """One of the two clients."""
+        return ("ceph-fuse",) if self.config.fuse else ("mount.ceph",)
 
     def command(self) -> list[str]:
         """By mount.ceph, or by ceph-fuse where `fuse` says so."""

@@ -8,6 +8,7 @@ class CifsStorage(MountedStorage):
     """A share of an SMB server, or a folder in it."""
 
     filesystems = frozenset({"cifs", "smb3"})
+    programs = ("mount.cifs",)
 
     def source(self) -> str:
         """`//server/share/subdir`."""

@@ -31,6 +31,8 @@ class FakeStorage:
     and imports, one after the other.
     """
 
+    programs: Sequence[str] = ()
+
     def __init__(self, config: StorageConfig, layout: Layout, total: int = 100 * GIB) -> None:
         self.config = config
         self.total = total

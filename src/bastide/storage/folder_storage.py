@@ -17,6 +17,8 @@ from bastide.storage.protocol import Capabilities
 class FolderStorage(FolderBases):
     """Every protocol of a storage, in a folder."""
 
+    programs: Sequence[str] = ()
+
     @property
     def capabilities(self) -> Capabilities:
         """What it can do, as far as the folder was seen; sizes of folders are enforced where it has quotas."""

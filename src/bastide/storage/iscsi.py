@@ -22,6 +22,8 @@ _NAME = re.compile(r"\d{1,5}\.\d{1,5}\.\d{1,5}\.[A-Za-z0-9_.:+-]{1,255}", re.ASC
 class IscsiStorage:
     """Storage, AttachedStorage and what a DiskStorage has for disks that are there."""
 
+    programs = ("iscsiadm",)
+
     def __init__(self, config: StorageConfig, layout: Layout) -> None:
         del layout
         self.config = config

@@ -30,6 +30,8 @@ _wiping: dict[tuple[str, str], "asyncio.Task[None]"] = {}
 class LvmStorage(BlockStorage):
     """A volume group."""
 
+    programs = ("lvs",)
+
     pool: "ThickPool"
 
     def __init__(self, config: StorageConfig, layout: Layout, tools: BlockTools = TOOLS) -> None:

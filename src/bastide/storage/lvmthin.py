@@ -14,6 +14,8 @@ from bastide.storage.block_lvm import LvmPool
 class LvmThinStorage(BlockStorage):
     """A thin pool."""
 
+    programs = ("lvs",)
+
     def __init__(self, config: StorageConfig, layout: Layout, tools: BlockTools = TOOLS) -> None:
         lvm = Lvm(config.vgname or "", tools.run, tools.devices)
         super().__init__(config, layout, LvmPool(config, lvm), tools)

@@ -8,6 +8,7 @@ class NfsStorage(MountedStorage):
     """An export of an NFS server."""
 
     filesystems = frozenset({"nfs", "nfs4"})
+    programs = ("mount.nfs",)
 
     def source(self) -> str:
         """`server:/export`."""

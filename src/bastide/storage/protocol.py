@@ -60,6 +60,10 @@ class Storage(Protocol):
     config: StorageConfig
 
     @property
+    def programs(self) -> Sequence[str]:
+        """Programs that the host may lack, and without one of which it stays inactive."""
+
+    @property
     def capabilities(self) -> Capabilities:
         """What it can do."""
 

@@ -27,6 +27,8 @@ _SNAPSHOT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,39}", re.ASCII)
 class RbdStorage(BlockStorage):
     """A pool of a Ceph cluster, or a namespace in one."""
 
+    programs = ("rbd",)
+
     style: Style = "linked"
 
     def __init__(self, config: StorageConfig, layout: Layout, tools: BlockTools = TOOLS) -> None:

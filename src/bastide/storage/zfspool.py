@@ -30,6 +30,8 @@ _SNAPSHOT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,39}", re.ASCII)
 class ZfsStorage(BlockStorage):
     """A pool of ZFS, or a dataset in one."""
 
+    programs = ("zfs",)
+
     style: Style = "zfs"
     formats: frozenset[VolumeFormat] = frozenset({"raw", "subvol"})
     container_format: VolumeFormat = "subvol"

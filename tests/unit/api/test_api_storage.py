@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from bastide.model.guest import Guest
 from framework.api import Api, call
 from framework.evil_images import qcow2
 
@@ -136,3 +137,21 @@ async def test_what_a_storage_can_do_for_guests_is_told_to_those_who_may_see_it(
     assert (row["storage"], row["type"]) == ("local", "dir")
     storage = await api.services.rooms.storages.get("local")
     assert row.get("copy-on-write") == storage.capabilities.copy_on_write
+
+
+async def test_what_a_storage_lacks_is_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = await api.services.rooms.storages.get("local")
+    monkeypatch.setattr(type(storage), "programs", ("true", "mount.nowhere"))
+    (row,) = await api.data("GET", "/bastide/storage")
+    assert row["lacks"] == "mount.nowhere"
+
+
+async def test_volumes_that_nobody_names_are_found(api: Api) -> None:
+    values = {"vmid": "100", "filename": "vm-100-disk-5.qcow2", "size": "1M", "format": "qcow2"}
+    volume = await api.data("POST", f"{LOCAL}/content", **values)
+    await api.services.rooms.guests.create(Guest(100, "qemu", "pve", {}))
+    row = {"what": "unused", "vmid": 100, "key": "unused0", "volume": volume}
+    assert await api.data("POST", "/bastide/rescan", **{"dry-run": "1"}) == [row]
+    assert dict((await api.services.rooms.guests.get(100)).config) == {}
+    assert await api.data("POST", "/bastide/rescan", vmid="100") == [row]
+    assert dict((await api.services.rooms.guests.get(100)).config) == {"unused0": volume}

@@ -115,6 +115,10 @@ def test_doctor_tells_how_storages_of_a_running_daemon_share(layout, monkeypatch
     assert (local.name, local.ok) == ("storage local", "ok")
     assert local.message == "btrfs: guests share what they were made of: snapshots"
     assert thick.message == "lvm: every guest gets a copy"
+    rows[1]["lacks"] = "lvs"
+    _, lacking, _ = control.doctor(layout)
+    assert (lacking.name, lacking.ok, lacking.advice) == ("storage thick", "warn", "apt-get install lvm2")
+    assert lacking.message == "lvm, inactive: lvs is not installed on this host"
 
 
 @pytest.mark.parametrize(
