@@ -1,6 +1,5 @@
 """What many guests share must not be any guest's to change: bases of VMs and containers, against real guests."""
 
-import hashlib
 import os
 import subprocess
 from pathlib import Path
@@ -16,13 +15,18 @@ def storage(host: Host) -> Path:
     return host.root / "state/storage"
 
 
-def fingerprint(top: Path) -> dict[str, str]:
-    """What lies below a folder, or a file itself: names, owners, modes, contents."""
+def fingerprint(top: Path) -> dict[str, tuple[int, ...]]:
+    """What lies at and below a path; any write, and any change of owners or modes, shows in a ctime."""
     found = {}
     for path in [top, *top.rglob("*")]:
         stat = path.lstat()
-        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() and not path.is_symlink() else ""
-        found[str(path.relative_to(top))] = f"{stat.st_uid}:{stat.st_gid} {stat.st_mode:o} {content}"
+        found[str(path.relative_to(top))] = (
+            stat.st_size,
+            stat.st_uid,
+            stat.st_mode,
+            stat.st_mtime_ns,
+            stat.st_ctime_ns,
+        )
     return found
 
 
@@ -58,20 +62,18 @@ def test_no_vm_can_write_to_what_it_builds_on(host: Host) -> None:
     image = storage(host) / "import/shared.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image), "1G"], check=True)
     mould = template(host, scsi0="local:1,format=qcow2")
-    clones = [linked(host, mould), linked(host, mould)]
+    clone = linked(host, mould)
     imported = host.create_vm(scsi0="local:0,import-from=local:import/shared.qcow2,format=qcow2")
     bases = [path for path in storage(host).rglob("*") if path.is_file() and (
         path.name.startswith(f"base-{mould}-") or path.parent.name == ".base")]  # fmt: skip
     assert bases, "there is something to share"
     before = {path: fingerprint(path) for path in bases}
-    for vmid in (*clones, imported):
+    for vmid in (clone, imported):
         host.act(vmid, "start")
         held = qemu_files(host, vmid)
         assert any(held.values()), "its own disk"
         assert not [path for path, writes in held.items() if writes and str(vmid) not in path.name]
         assert all(not held[path] for path in held.keys() & before.keys())
-        for path in before:
-            assert path.stat().st_mode & 0o222 == 0 or path.stat().st_uid == 0, path
         host.act(vmid, "stop")
     assert {path: fingerprint(path) for path in bases} == before
     image.unlink()
@@ -84,8 +86,8 @@ def test_no_container_can_write_to_what_it_builds_on(host: Host) -> None:
     clones = [host.new_vmid(), host.new_vmid()]
     for vmid in clones:
         host.wait(host.post(host.path(mould, "/clone"), newid=vmid))
-    shared = [path for path in storage(host).rglob(f"base-{mould}-*") if path.is_file() and ".snap" not in str(path)]
-    shared += [path for path in (storage(host) / ".base").iterdir() if path.is_file()]
+    shared = [*(storage(host) / "images" / str(mould)).glob("base-*"), *(storage(host) / ".base").iterdir()]
+    assert shared
     before = {path: fingerprint(path) for path in shared}
     first, second = clones
     host.act(first, "start")
@@ -100,7 +102,6 @@ def test_no_container_can_write_to_what_it_builds_on(host: Host) -> None:
     assert {path: fingerprint(path) for path in shared} == before
     host.act(second, "start")
     assert "Debian" in host.execute(second, "cat", "/etc/os-release")
-    host.execute(second, "true")
     host.act(second, "stop")
     for vmid in (*clones, mould):
         host.wait(host.delete(host.path(vmid)))
