@@ -279,12 +279,12 @@ def test_disks(own_host: Host, bystander: Subject, tmp_path: Path) -> None:
         return True
 
     sweep.over(Act("move", lambda: move("raw"), is_moved, move_back), 5)
-    sweep.over(Act("resize", resize, is_large, prepare=more), 3)
+    sweep.over(Act("resize", resize, is_large, prepare=more), 4)
     host.act(vm.vmid, "start")
     sweep.check = going_on(bystander, vm)
-    sweep.over(Act("resize while it runs", resize, is_large, prepare=more), 3)
+    sweep.over(Act("resize while it runs", resize, is_large, prepare=more), 4)
     assert same(vm.image("scsi0"), vm.first["scsi0"])
-    assert sweep.report() == 11
+    assert sweep.report() == 13
 
 
 def test_import_from_a_base(own_host: Host, bystander: Subject, tmp_path: Path) -> None:
