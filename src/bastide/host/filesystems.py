@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NoSpace, NotSupported, RunError
+from bastide.base.units import MIB
 from bastide.host import loop, mount_table, syscalls
 from bastide.host.run import run
 
@@ -163,7 +164,7 @@ async def shrink_ext4(image: Path, size: int | None = None) -> int:
     block = ext4_block_size(image)
     least = int(found[1]) * block
     if size is not None and size < least:
-        raise InvalidParameter({"size": f"its files need {least} bytes; it cannot shrink to {size} bytes"})
+        raise InvalidParameter({"size": f"unable to shrink below {-(-least // MIB)}M: files take that"})
     blocks = least // block if size is None else size // block
     await _tool(["resize2fs", str(image), str(blocks)])
     with translated(f"shrink {image.name}"):
@@ -207,23 +208,32 @@ async def grow_ext4(image: Path, size: int, *, checked: bool = False) -> None:
     """Grow an image and the ext4 in it, mounted or not. A repetition finishes what was interrupted.
 
     `checked`: it was, since it was last mounted. Raises NotSupported when the kernel lets no mounted file system grow
-    (no CAP_SYS_RESOURCE), NoSpace, RunError.
+    (no CAP_SYS_RESOURCE), and leaves it as it was; NoSpace, RunError.
     """
+    before = image.stat().st_size
     devices = await asyncio.to_thread(loop_devices, image)
     if not devices and not checked:
         await check_ext4(image)  # resize2fs wants it
     with translated(f"grow {image}"):
         os.truncate(image, size)
-    for device in devices:
-        await _tool(["losetup", "--set-capacity", device])
+    await _tell_capacity(devices)
     try:
         await _tool(["resize2fs", devices[0] if devices else str(image)])
     except RunError as error:
         if "Permission denied to resize" in error.stderr:
+            with translated(f"shrink {image}"):
+                os.truncate(image, before)
+            await _tell_capacity(devices)
             raise NotSupported(
                 "this host does not let a file system grow while it is in use; stop the guest first"
             ) from error
         raise
+
+
+async def _tell_capacity(devices: list[str]) -> None:
+    """Let loop devices have the size that their file has by now."""
+    for device in devices:
+        await _tool(["losetup", "--set-capacity", device])
 
 
 async def remove_tree(path: Path, *, beyond: bool = False) -> None:
@@ -380,6 +390,9 @@ async def _tool(argv: list[str], deadline: float = _TOOL_DEADLINE) -> None:
     try:
         await run(argv, deadline=deadline)
     except RunError as error:
+        causes = [line for line in error.stderr.splitlines() if line.startswith(f"{argv[0]}: ")]
+        if causes and argv[0] == "resize2fs":
+            error = RunError(argv, error.code, causes[-1])  # what it advises to do next is not for the user
         if "No space left on device" in error.stderr or "Disk quota exceeded" in error.stderr:
             raise NoSpace(str(error)) from error
         raise

@@ -177,7 +177,11 @@ def explain(error: ValidationError, stems: Mapping[str, str] = MappingProxyType(
     written = {field: stem for stem, field in stems.items()}
     for item in error.errors(include_url=False, include_context=False):
         names = [part for part in item["loc"] if part != "[key]"]
-        reason = item["msg"].removeprefix("Value error, ")
+        kind = item["type"]
+        if names[-1:] in (["int"], ["float"]):
+            names.pop()  # which of a union's types it is not
+            kind = kind.replace("int_", "float_")
+        reason = _plain(kind, item["msg"].removeprefix("Value error, "))
         if not names and ": " in reason:
             name, _, reason = reason.partition(": ")
         else:
@@ -193,6 +197,22 @@ def explain(error: ValidationError, stems: Mapping[str, str] = MappingProxyType(
             reason = reason.replace("Field required", "property is missing and it is not optional")
         result.setdefault(name, reason)
     return result
+
+
+_PLAIN = {
+    "bool_parsing": "expected 1 or 0",
+    "bool_type": "expected 1 or 0",
+    "int_parsing": "expected a whole number",
+    "int_type": "expected a whole number",
+    "float_parsing": "expected a number",
+}
+
+
+def _plain(kind: str, message: str) -> str:
+    """What pydantic says, in words for who typed a value."""
+    if kind == "string_pattern_mismatch" and "'^/[" in message:
+        return "expected a whole path: / first, and neither control characters nor what separates values"
+    return _PLAIN.get(kind, message)
 
 
 def _scalar(value: Any) -> Scalar:

@@ -27,7 +27,7 @@ def is_dns_name(text: str) -> bool:
 
 def _dns_name(text: str) -> str:
     if not is_dns_name(text):
-        raise ValueError(f"'{text[:80]}' is not a DNS name: use letters, digits, hyphens and dots")
+        raise ValueError(f"'{text[:80]}' is not a DNS name: use letters, digits and hyphens, at most 63 between dots")
     return text
 
 
@@ -115,7 +115,9 @@ def _tags(text: str) -> str:
 
 def _storage_id(text: str) -> str:
     if not is_storage_id(text):
-        raise ValueError(f"'{text[:80]}' is not a storage ID: begin with a letter, then letters, digits, ., _, -")
+        raise ValueError(
+            f"'{text[:110]}' is not a storage ID: 2 to 100 characters, a letter, then letters, digits, ., _, -"
+        )
     return text
 
 

@@ -89,6 +89,17 @@ def test_limits_are_told_by_the_kind_of_work() -> None:
     assert config.to_text()["bwlimit"] == "default=1000,clone=0,move=512.5"
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [("bwlimit", "clone=fast", "clone: expected a number"), ("path", "srv", "whole path"), ("mkdir", "maybe", "1 or 0"),
+     ("storage", "x", "2 to 100 characters"), ("max-protected-backups", "many", "whole number")],
+)  # fmt: skip
+def test_values_of_the_wrong_kind(key: str, value: str, told: str) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        StorageConfig.parse(values("dir") | {key: value})
+    assert told in caught.value.errors[key]
+
+
 def test_the_number_of_blocks_is_a_number() -> None:
     assert StorageConfig.parse(values("lvm", **{"saferemove-stepsize": "16"})).to_text()["saferemove-stepsize"] == 16
 
