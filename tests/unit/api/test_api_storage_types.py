@@ -67,6 +67,36 @@ async def test_a_share_that_cannot_be_mounted_is_not_added(api: Api, server: dic
     assert list((api.services.rooms.layout.state / "secrets/storage").iterdir()) == []
 
 
+SENT: list[dict[str, Any]] = [
+    # Ansible's proxmox_storage: each list is a key that comes several times, and nothing tells who asks a share
+    {"type": "nfs", "server": "192.0.2.1", "export": "/srv/media", "nodes": ["pve"], "content": ["iso", "images"]},
+    {"type": "cifs", "server": "nas.test", "share": "media", "nodes": ["pve"], "content": ["iso", "images"]},
+    # Terraform's bpg/proxmox: lists with commas, and what its resource has besides
+    {
+        "type": "nfs", "server": "192.0.2.1", "export": "/srv/media", "nodes": "pve", "content": "images,iso",
+        "options": "vers=4.2", "preallocation": "off", "prune-backups": "keep-all=0,keep-last=3", "disable": 0,
+        "snapshot-as-volume-chain": 0,
+    },
+    {
+        "type": "cifs", "server": "nas.test", "share": "media", "nodes": "pve", "content": "images,iso",
+        "username": "ada", "password": "geheim", "domain": "corp", "subdir": "/deep", "smbversion": "3.11",
+    },
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("values", SENT, ids=lambda values: values["type"])
+async def test_shares_as_clients_add_them(api: Api, server: dict[str, Any], values: dict[str, Any]) -> None:
+    assert await api.data("POST", "/storage", storage="far", **values) == {"storage": "far", "type": values["type"]}
+    assert len(server["mounts"]) == 1
+    shown = await api.data("GET", "/storage/far")
+    assert (shown["content"], shown["nodes"], shown["server"]) == ("images,iso", "pve", values["server"])
+    again = await call(api.root, "POST", "/storage", storage="far", **values)
+    assert "already defined" in again.text, "which Ansible's module looks for"
+    await api.data("PUT", "/storage/far", content="iso", nodes="pve", digest=shown["digest"], delete="options")
+    await api.data("DELETE", "/storage/far")
+    assert [row["storage"] for row in await api.data("GET", "/storage")] == ["local"]
+
+
 @pytest.mark.parametrize(
     ("values", "wrong"),
     [
