@@ -224,9 +224,20 @@ async def test_a_container_becomes_a_base_and_is_cloned(storage: Storage) -> Non
     assert await get(storage, deep, "etc/hostname") == "clone\n"
     await put(storage, deep, "etc/hostname", "deep\n")
     assert await get(storage, second, "etc/hostname") == "clone\n"
+    # What is copied stands alone, whatever it was copied of.
+    await storage.snapshot(deep, "one")
+    await put(storage, deep, "etc/hostname", "deeper\n")
+    copies = {storage.volume_name(number, 0, SIZE): text for number, text in (
+        (104, "clone\n"), (105, "deeper\n"), (106, "deep\n"),
+    )}  # fmt: skip
+    for copy, (source, taken) in zip(copies, ((second, None), (deep, None), (deep, "one")), strict=True):
+        await storage.copy(source, copy, taken)
     for volume in (deep, second, other, base):
         await storage.delete(volume)
-    assert list(await storage.list()) == []
+    assert {entry.volid for entry in await storage.list()} == {f"s1:{copy}" for copy in copies}
+    for copy, text in copies.items():
+        assert await get(storage, copy, "etc/hostname") == text
+        assert (await storage.info(copy)).parent is None
 
 
 async def test_a_disk_becomes_a_base_and_is_cloned(storage: Storage, tmp_path: Path) -> None:
@@ -256,11 +267,15 @@ async def test_a_disk_becomes_a_base_and_is_cloned(storage: Storage, tmp_path: P
             await storage.delete(second)
         full = storage.disk_name(103, 0, form)
         await storage.copy(deep, full)
+        # As a disk moves to another storage.
+        image, moved = await storage.disk_image(deep), storage.disk_name(104, 0, form)
+        await storage.import_disk(image, image.format, moved, ours=True)
         for volume in (deep, second, base):
             await storage.delete(volume)
-        assert (await content(storage, full, tmp_path))[:MIB] == after
-        assert (await storage.info(full)).parent is None
-        await storage.delete(full)
+        for alone in (full, moved):
+            assert (await content(storage, alone, tmp_path))[:MIB] == after
+            assert (await storage.info(alone)).parent is None
+            await storage.delete(alone)
 
 
 async def test_copies_share_nothing_that_could_go(storage: Storage) -> None:

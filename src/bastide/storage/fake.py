@@ -226,10 +226,13 @@ class FakeStorage:
         """Check an image and copy its bytes as they are. Raises AlreadyExists, NoSpace, HostFailure."""
         self._fault("import_disk")
         self.rates.append(rate)
-        source = source.path if isinstance(source, DiskImage) else source
-        with disk_image.opened(source) as opened:
-            info = (disk_image.check_chain if ours else disk_image.check)(opened, source_format)
-        path = await self._new_disk(name, info.virtual_size)
+        if isinstance(source, DiskImage):
+            # Another fake's disk, which has no header.
+            source, size = source.path, source.path.stat().st_size
+        else:
+            with disk_image.opened(source) as opened:
+                size = (disk_image.check_chain if ours else disk_image.check)(opened, source_format).virtual_size
+        path = await self._new_disk(name, size)
         path.write_bytes(source.read_bytes())
         if progress is not None:
             progress(100.0)

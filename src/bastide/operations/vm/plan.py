@@ -62,7 +62,7 @@ async def _planned(rooms: Rooms, key: str, volume: Volume) -> PlannedDisk:
         path = _CDROM if volume.file == "cdrom" else Path(volume.file)
         if not await asyncio.to_thread(path.exists):
             raise InvalidParameter({key: f"'{path}' does not exist on this host"})
-        device = is_block_device(path)
+        device = await asyncio.to_thread(is_block_device, path)
         form = "raw" if device or volume.format not in ("qcow2", "vmdk") else volume.format
         return PlannedDisk(key, volume, path, form, read_only=read_only, device=device)
     volid = VolumeId.parse(volume.file)

@@ -135,8 +135,15 @@ async def _length(disk: NewDisk) -> int:
     if source is None:
         return disk.size
     with contextlib.suppress(HostFailure):  # the making tells what is wrong with it
-        return (await asyncio.to_thread(disk_image.inspect, source.path, source.form)).virtual_size
+        return await asyncio.to_thread(_virtual_size, source)
     return 0
+
+
+def _virtual_size(source: ImageSource) -> int:
+    if source.image is None:
+        return disk_image.inspect(source.path, source.form).virtual_size
+    with disk_image.opened_chain(source.image) as files:
+        return disk_image.inspect(files[0], source.form).virtual_size
 
 
 def _purpose(volume: Volume) -> Purpose:
