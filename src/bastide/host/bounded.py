@@ -81,7 +81,7 @@ def _serve(work: Callable[[], _Telling]) -> None:
 class Bounded:
     """Runs blocking calls for at most `deadline` seconds each, and none while an earlier one hangs beyond it."""
 
-    def __init__(self, what: str, deadline: float = 10.0, place: Callable[[], Path] | None = None) -> None:
+    def __init__(self, what: str, deadline: float = 8.0, place: Callable[[], Path] | None = None) -> None:
         """`place` tells the folder, without links in it, that the calls look into."""
         self._what = what
         self._deadline = deadline
