@@ -177,7 +177,8 @@ class FolderClones(FolderSnapshots):
 
     async def _make_overlay(self, parsed: VolumeName, temporary: Path, base: Path, form: str, size: int) -> None:
         """Make an image that builds on another, which its header names relative to its future place."""
-        name = os.path.relpath(base, self._where(parsed).parent)
+        target = await self._bounded.call(lambda: self._where(parsed))
+        name = os.path.relpath(base, target.parent)
         await qemu_img.create_overlay(temporary, name, form, size)
 
     @property

@@ -159,7 +159,7 @@ class FolderContainers(FolderFiles):
     @contextlib.asynccontextmanager
     async def _shown(self, layers: Sequence[Layer]) -> AsyncIterator[Path]:
         """A folder that shows layers while entered, to be read."""
-        if len(layers) == 1 and layers[0].path.is_dir():
+        if len(layers) == 1 and await self._bounded.call(layers[0].path.is_dir):
             yield layers[0].path / layers[0].inside
             return
         async with self._passing_mount() as target:

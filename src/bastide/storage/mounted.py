@@ -14,7 +14,7 @@ from bastide.storage import secrets
 from bastide.storage.folder_storage import FolderStorage
 from bastide.storage.names import VolumeName
 
-_DEADLINE = 10.0
+_DEADLINE = 8.0
 
 
 class MountedStorage(FolderStorage):
