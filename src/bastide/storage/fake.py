@@ -228,12 +228,14 @@ class FakeStorage:
         self.rates.append(rate)
         if isinstance(source, DiskImage):
             # Another fake's disk, which has no header.
-            source, size = source.path, source.path.stat().st_size
+            path = source.path
+            size = path.stat().st_size
         else:
+            path = source
             with disk_image.opened(source) as opened:
                 size = (disk_image.check_chain if ours else disk_image.check)(opened, source_format).virtual_size
-        path = await self._new_disk(name, size)
-        path.write_bytes(source.read_bytes())
+        target = await self._new_disk(name, size)
+        target.write_bytes(path.read_bytes())
         if progress is not None:
             progress(100.0)
 
