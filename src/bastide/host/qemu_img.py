@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,7 @@ from bastide.base.errors import (
 from bastide.base.units import GIB, MIB
 from bastide.host import disk_image
 from bastide.host.filesystems import translated
+from bastide.host.qcow2 import empty_overlay
 from bastide.host.run import kill_group, spawn
 from bastide.host.sandbox import Bounds, sandboxed
 from bastide.model.storage import DiskImage
@@ -67,21 +68,17 @@ async def create_overlay(path: Path, backing_name: str, backing_format: str, siz
     has at most `size` bytes. Raises NoSpace, HostFailure; leaves nothing then.
     """
     async with _fresh(path) as target:
-        argv = [
-            _PROGRAM,
-            "create",
-            "-q",
-            "-u",
-            "-f",
-            "qcow2",
-            "-b",
-            backing_name,
-            "-F",
-            backing_format,
-            "/0",
-            str(size),
-        ]
-        await _run(argv, [(target, True)], size)
+        try:
+            await asyncio.to_thread(_write, target, empty_overlay(backing_name, backing_format, size))
+        except ValueError as error:
+            raise HostFailure(str(error)) from None
+
+
+def _write(descriptor: int, parts: Iterable[tuple[int, bytes]]) -> None:
+    with translated("make an image"):
+        for offset, data in parts:
+            os.pwrite(descriptor, data, offset)
+        os.fsync(descriptor)
 
 
 async def resize(path: Path, form: str, size: int) -> None:
