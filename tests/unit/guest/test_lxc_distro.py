@@ -112,6 +112,7 @@ def test_networkd(tmp_path: Path, ostype: str) -> None:
         assert line in text.splitlines()
     assert text.count("Gateway=") == 2
     assert "DHCP=ipv4" in found["etc/systemd/network/10-bastide-lan.network"]
+    assert "UseHostname=no" in found["etc/systemd/network/10-bastide-lan.network"]
     assert "etc/systemd/network/10-bastide-old.network" not in found
     wanted = "etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
     assert found[wanted] == "-> /usr/lib/systemd/system/systemd-networkd.service"

@@ -46,6 +46,7 @@ def network_file(nic: Nic, nameservers: Sequence[str], search: str | None) -> st
             lines += ["", "[Route]", f"Gateway={gateway}"]
             lines += ["GatewayOnLink=yes"] if onlink else []
     if nic.method4 == "dhcp":
-        # The hardware address is what the host gives names and addresses by; the machine-id says nothing to it.
-        lines += ["", "[DHCPv4]", "ClientIdentifier=mac", "UseMTU=yes"]
+        # The hardware address is what the host gives names and addresses by; the machine-id says nothing to it. The
+        # guest knows its name from /etc/hostname: systemd-hostnamed need not start in every boot to be told it.
+        lines += ["", "[DHCPv4]", "ClientIdentifier=mac", "UseMTU=yes", "UseHostname=no"]
     return "\n".join([*lines, ""])
