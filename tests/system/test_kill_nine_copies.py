@@ -6,7 +6,6 @@ Over two storages whose means differ: overlays over a base on ext4, and subvolum
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ class Stage:
         self.host = host
         self.storage = storage
         self.other = other
-        self.archive = put_template(host, "small", busybox_tar())
+        self.archive = put_template(host, storage, busybox_tar())
         self.content = os.urandom(8 * MIB)
         self.bystander = self.guest(start=True)
         self._lives = self.life(self.bystander)
@@ -129,21 +128,38 @@ class Stage:
         return True
 
 
-@pytest.fixture(params=["overlay", "btrfs"])
-def stage(request: pytest.FixtureRequest, own_host: Host, tmp_path: Path) -> Iterator[Stage]:
+@pytest.fixture(scope="module")
+def swept_host() -> Iterator[Host]:
+    """A host for all sweeps: to begin and to end takes as long as many a kill."""
+    with Host.launched(number=3) as launched:
+        launched.post("/storage", storage="plain", type="dir", path=str(launched.root / "plain"), content="rootdir")
+        yield launched
+
+
+@pytest.fixture(scope="module", params=["overlay", "btrfs"])
+def built(
+    request: pytest.FixtureRequest, swept_host: Host, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
     """A stage whose storage shares by that means."""
-    with ExitStack() as stack:
-        own_host.post("/storage", storage="plain", type="dir", path=str(own_host.root / "plain"), content="rootdir")
-        if request.param == "overlay":
-            yield Stage(own_host, "local", "plain")
-            return
-        folder = stack.enter_context(mounted("btrfs", tmp_path))
-        own_host.post("/storage", storage="tree", type="btrfs", path=str(folder), content="rootdir")
-        stage = Stage(own_host, "tree", "plain")
+    if request.param == "overlay":
+        yield Stage(swept_host, "local", "plain")
+        return
+    with mounted("btrfs", tmp_path_factory.mktemp("btrfs")) as folder:
+        swept_host.post("/storage", storage="tree", type="btrfs", path=str(folder), content="rootdir")
+        stage = Stage(swept_host, "tree", "plain")
         yield stage
-        for vmid in stage.rows():
-            stage.remove(vmid)
-        own_host.delete("/storage/tree")
+        stage.remove(stage.bystander)
+        swept_host.delete("/storage/tree")
+
+
+@pytest.fixture
+def stage(built: Stage) -> Iterator[Stage]:
+    """A stage with nobody on it but the bystander."""
+    others = {*built.rows()}
+    yield built
+    # What was made last may be a clone of what was made first.
+    for vmid in sorted({*built.rows()} - others, reverse=True):
+        built.remove(vmid)
 
 
 def test_snapshots_of_a_running_container(stage: Stage) -> None:
