@@ -104,6 +104,8 @@ def _take(
 ) -> None:
     if memory and guest.type != "qemu":
         raise NotSupported(f"{guest.shown} is a container: its memory cannot be kept; leave --memory out")
+    if memory and guest.status != "running":
+        output.note(f"{guest.shown} does not run: there is no memory to keep")
     params = {"snapname": name, "description": description, "vmstate": memory or None}
     answer = session.client().post(f"{guest.path}/snapshot", params)
     _finish(session, guest, name, answer, f"keeping {name} of {guest.shown}", no_wait=no_wait)

@@ -46,6 +46,7 @@ def test_taking_a_snapshot(run, guests):
     guests.task("POST", f"{VM}/snapshot")
     assert run("snapshot", "db", "before", "--memory", "-d", "why").code == 0
     assert guests.posted("POST", f"{VM}/snapshot") == {"snapname": "before", "description": "why", "vmstate": "1"}
+    assert "no memory to keep" in run("snapshot", "db", "before", "--memory").err
     ended = run("snapshot", "web", "before", "--memory")
     assert (ended.code, "leave --memory out" in ended.err) == (7, True)
 
