@@ -10,7 +10,7 @@ from typing import Literal
 from bastide.base.errors import AlreadyExists, InvalidParameter, NotSupported, WrongState
 from bastide.host import filesystems, overlay, qemu_img, reflink
 from bastide.host.overlay import Layer
-from bastide.storage import below, names, sidecars
+from bastide.storage import names, sidecars
 from bastide.storage.below import Below
 from bastide.storage.folder_snapshots import FolderSnapshots
 from bastide.storage.names import SIDECARS, VolumeName, parse_name
@@ -42,7 +42,7 @@ class FolderClones(FolderSnapshots):
                     raise AlreadyExists(f"volume '{self.config.storage}:{base.text}' already exists")
                 await asyncio.to_thread(_become, source, target)
             else:
-                await self._there(base)
+                await self._bounded.call(lambda: self._there(base))
             for suffix in SIDECARS:
                 await asyncio.to_thread(sidecars.write, source, suffix, None)
         return base.text
@@ -58,8 +58,7 @@ class FolderClones(FolderSnapshots):
         origin, parsed = parse_name(base), parse_name(name)
         if not origin.is_base or parsed.base != origin.place or parsed.is_base or parsed.format not in _CLONED:
             raise InvalidParameter({"volume": f"'{name}' is no name of a linked clone of '{base}'"})
-        path = await self._there(origin)
-        known = await self._bounded.call(lambda: below.read(path))
+        path, known = await self._bounded.call(lambda: self._found(origin))
         size = (await self.info(origin.text)).size
         sharing = Below(origin.place, known.volume, known.key)
         over = Below(volume=origin.place)
@@ -91,8 +90,7 @@ class FolderClones(FolderSnapshots):
     ) -> None:
         """Copy a volume, or its state at a snapshot; it builds on nothing. Raises as the protocol says."""
         source, parsed = parse_name(name), parse_name(target)
-        path = await self._there(source)
-        known = await self._bounded.call(lambda: below.read(path))
+        path, known = await self._bounded.call(lambda: self._found(source))
         disk = {source.format, parsed.format} & {"qcow2", "vmdk"}
         if parsed.base is not None or parsed.is_base or (disk and "subvol" in (source.format, parsed.format)):
             raise InvalidParameter({"volume": f"'{target}' cannot be a copy of '{name}'"})

@@ -54,11 +54,8 @@ class FolderContainers(FolderFiles):
         Raises NotFound, WrongState while it is mounted for a guest with other ids.
         """
         parsed = self._container_name(name)
-        path = await self._bounded.call(lambda: self._where(parsed))
         async with self._lock(name):
-            if not await self._bounded.call(path.exists):
-                raise NotFound(f"volume '{self.config.storage}:{name}' does not exist")
-            known = await self._bounded.call(lambda: below.read(path))
+            path, known = await self._bounded.call(lambda: self._found(parsed))
             if parsed.format == "subvol" and not known.layered and not parsed.is_base:
                 return path
             target = self._mount_point(parsed)
@@ -186,9 +183,7 @@ class FolderContainers(FolderFiles):
         Raises NotFound when the base went meanwhile.
         """
         async with self._lock(parsed.text):
-            target = await self._bounded.call(lambda: self._where(parsed))
-            if await self._bounded.call(lambda: os.path.lexists(target)):
-                raise AlreadyExists(f"volume '{self.config.storage}:{parsed.text}' already exists")
+            await self._bounded.call(lambda: self._refuse_taken(parsed))
             temporary = self._temporary(parsed)
             kept = size if parsed.format == "subvol" else None
             try:
@@ -231,6 +226,23 @@ class FolderContainers(FolderFiles):
         except BaseException:
             await asyncio.shield(self._remove(temporary))
             raise
+
+    def _there(self, parsed: VolumeName) -> Path:
+        """Where a volume lies. Raises NotFound. Blocks."""
+        path = self._where(parsed)
+        if not path.exists():
+            raise NotFound(f"volume '{self.config.storage}:{parsed.text}' does not exist")
+        return path
+
+    def _found(self, parsed: VolumeName) -> tuple[Path, Below]:
+        """Where a volume lies, and what it builds on. Raises NotFound. Blocks."""
+        path = self._there(parsed)
+        return path, below.read(path)
+
+    def _refuse_taken(self, parsed: VolumeName) -> None:
+        """Raise AlreadyExists when something lies where a new volume is to lie. Blocks."""
+        if os.path.lexists(self._where(parsed)):
+            raise AlreadyExists(f"volume '{self.config.storage}:{parsed.text}' already exists")
 
     def _container_name(self, name: str) -> VolumeName:
         parsed = parse_name(name)

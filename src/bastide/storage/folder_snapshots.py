@@ -29,7 +29,7 @@ class FolderSnapshots(FolderContainers):
         parsed = self._with_snapshots(name)
         check_snapshot_name(snapshot)
         async with self._lock(name):
-            path = await self._there(parsed)
+            path = await self._bounded.call(lambda: self._there(parsed))
             if parsed.format == "qcow2":
                 await qemu_img.snapshot_create(path, snapshot)
                 return
@@ -47,7 +47,7 @@ class FolderSnapshots(FolderContainers):
         async with self._lock(name):
             path = await self._bounded.call(lambda: self._where(parsed))
             if parsed.format == "qcow2":
-                await qemu_img.snapshot_apply(await self._there(parsed), snapshot)
+                await qemu_img.snapshot_apply(await self._bounded.call(lambda: self._there(parsed)), snapshot)
                 return
             kept = await self._kept(parsed, path, snapshot)
             await self._unmount(parsed)
@@ -79,7 +79,7 @@ class FolderSnapshots(FolderContainers):
     async def snapshots(self, name: str) -> Sequence[str]:
         """The snapshots of a volume, oldest first. Raises NotFound."""
         parsed = parse_name(name)
-        path = await self._there(parsed)
+        path = await self._bounded.call(lambda: self._there(parsed))
         if parsed.format == "qcow2":
             return await qemu_img.snapshot_list(path)
         return await self._bounded.call(lambda: _taken(_folder(path)))
@@ -133,13 +133,6 @@ class FolderSnapshots(FolderContainers):
                 with contextlib.suppress(OSError):
                     reflink.thaw(marker.with_name(marker.name.removesuffix(_FROZEN)))
                 marker.unlink()
-
-    async def _there(self, parsed: VolumeName) -> Path:
-        """Where a volume lies. Raises NotFound."""
-        path = await self._bounded.call(lambda: self._where(parsed))
-        if not await self._bounded.call(path.exists):
-            raise NotFound(f"volume '{self.config.storage}:{parsed.text}' does not exist")
-        return path
 
     async def _kept(self, parsed: VolumeName, path: Path, snapshot: str) -> Path:
         """Where the copy that is a snapshot lies. Raises NotFound."""
