@@ -146,7 +146,8 @@ async def _last_of(process: Process) -> str:
 
 
 def _explain(name: str, code: int, text: str) -> HostFailure:
-    if "No space left on device" in text or "Disk quota exceeded" in text:
+    # tar(1) tells of a write that the disk took half of, and not why.
+    if any(words in text for words in ("No space left on device", "Disk quota exceeded", ": Wrote only ")):
         return NoSpace(f"the volume is full: archive '{name}' does not fit")
     if "Cannot mknod" in text:
         return HostFailure(f"archive '{name}' holds device nodes, which an unprivileged container cannot have")

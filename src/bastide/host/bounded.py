@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bastide.base.errors import DeadlineExceeded
-from bastide.host.filesystems import mount_over
+from bastide.host.filesystems import failure, mount_over
 from bastide.host.run import run
 
 T = TypeVar("T")
@@ -103,12 +103,18 @@ class Bounded:
     async def call(self, function: Callable[[], T], *, fresh: bool = False) -> T:
         """Run a blocking call. Raises DeadlineExceeded, at once when an earlier call hangs; else what it raises.
 
-        With `fresh` the place is asked first even if it has just answered.
+        What its file system cannot do is a HostFailure; that something is there, or is not, stays an OSError. With
+        `fresh` the place is asked first even if it has just answered.
         """
         self.check()
         if self._place is not None and (fresh or time.monotonic() - self._answered > _FRESH):
             await self._ask(self._place())
-        return await self._within(in_thread(function))
+        try:
+            return await self._within(in_thread(function))
+        except (FileNotFoundError, FileExistsError, NotADirectoryError, TimeoutError):
+            raise
+        except OSError as error:
+            raise failure(error, f"use {self._what}") from error
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Await a coroutine that runs tools, in the same way: a tool that hangs in the kernel cannot be killed."""

@@ -18,6 +18,7 @@ from bastide.host import loop, mount_table, syscalls
 from bastide.host.run import run
 
 _SMALLEST = re.compile(r"minimum size of the filesystem: (\d+)")
+_ERRORS = 2
 _NEEDS_RECOVERY = 0x4
 _TOOL_DEADLINE = 600.0
 _COPY_DEADLINE = 24 * 3600.0
@@ -143,8 +144,10 @@ async def check_ext4(image: Path, *, whole: bool = True) -> None:
 
     Nothing has it mounted. Raises RunError.
     """
+    # What a resize2fs was doing that was cut short needs every answer to be yes, as it says itself.
+    decision = "-y" if whole and await asyncio.to_thread(_cut_short, image) else "-p"
     # 1 and 2 are repaired faults (e2fsck(8)).
-    argv = ["e2fsck", *(["-f"] if whole else []), "-p", "--", str(image)]
+    argv = ["e2fsck", *(["-f"] if whole else []), decision, "--", str(image)]
     checked = await run(argv, deadline=_TOOL_DEADLINE, check=False)
     if checked.code not in (0, 1, 2):
         raise RunError(argv, checked.code, checked.stderr or checked.text)
@@ -191,12 +194,19 @@ def ext4_block_size(image: Path) -> int:
     return 1024 << shift
 
 
+def _cut_short(image: Path) -> bool:
+    """Whether resize2fs has begun and not ended: the state tells of errors, and the kernel has counted none."""
+    block = _superblock(image)
+    state, errors = int.from_bytes(block[58:60], "little"), int.from_bytes(block[0x194:0x198], "little")
+    return bool(state & _ERRORS) and errors == 0
+
+
 def _superblock(image: Path) -> bytes:
     """The first part of it (the kernel's Documentation/filesystems/ext4/super.rst)."""
     with translated(f"read {image.name}"):
         descriptor = os.open(image, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            head = os.pread(descriptor, 104, 1024)
+            head = os.pread(descriptor, 1024, 1024)
         finally:
             os.close(descriptor)
     if head[56:58] != b"\x53\xef":

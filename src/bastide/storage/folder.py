@@ -1,11 +1,12 @@
 """A storage's folder: how it is made and measured, where a volume lies in it, files on their way in."""
 
 import asyncio
+import contextlib
 import os
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -46,6 +47,7 @@ class Folder:
         self._locks: dict[str, asyncio.Lock] = {}
         self._folders = folders(config.folders)
         self._to_prepare = False
+        self._doomed: list[Path] = []
         self._reflink: bool | None = None
         """Whether files here can share blocks; None until the storage has been asked."""
 
@@ -76,6 +78,17 @@ class Folder:
         except (BastideError, OSError):
             return _NO_SPACE
 
+    @contextlib.asynccontextmanager
+    async def _named(self, kind: type[HostFailure] = HostFailure) -> AsyncIterator[None]:
+        """Failures of the host in here name the storage."""
+        try:
+            yield
+        except kind as failure:
+            name = f"storage '{self.config.storage}'"
+            if name not in str(failure):
+                failure.args = (f"{name}: {failure}",)
+            raise
+
     def _lock(self, name: str) -> asyncio.Lock:
         # A linked clone has two names, with its base and without.
         return self._locks.setdefault("/".join(name.split("/")[-2:]), asyncio.Lock())
@@ -83,6 +96,23 @@ class Folder:
     async def _remove(self, path: Path) -> None:
         """Remove what has been put aside."""
         await filesystems.remove_tree(path)
+
+    async def _drop(self, temporary: Path) -> None:
+        """Remove what has failed to become something; if that fails too, the first failure is the one to be told."""
+        try:
+            await asyncio.shield(self._remove(temporary))
+        except HostFailure:
+            self._doomed.append(temporary)
+
+    async def _clear(self, trash: Iterable[Path]) -> None:
+        """Remove what has been put aside, and what could not be removed before."""
+        left, self._doomed = [*trash, *self._doomed], []
+        try:
+            while left:
+                await self._remove(left[0])
+                del left[0]
+        finally:
+            self._doomed += left
 
     def _where(self, parsed: VolumeName) -> Path:
         self._bounded.check()
@@ -123,7 +153,7 @@ class Folder:
         return trash
 
     def _put(self, temporary: Path, parsed: VolumeName, *, size: int | None = None, below: Below = NOTHING) -> None:
-        """Give a finished volume its place in one step. Raises AlreadyExists; then the source is still there.
+        """Give a finished volume its place in one step. Raises AlreadyExists, HostFailure; then it has none.
 
         `size` is said beside a folder, which has none itself.
         """
@@ -136,13 +166,29 @@ class Folder:
             self._discard_snapshots(target)
             for suffix in (".notes", ".protected"):
                 sidecars.write(target, suffix, None)
-            sidecars.write(target, ".size", str(size) if size else None)
-            sidecars.write(target, SUFFIX, below.to_text())
-            if temporary.is_dir():
-                temporary.rename(target)
-                filesystems.sync_folder(target.parent)
-            else:
-                filesystems.publish_file(temporary, target)
+            try:
+                sidecars.write(target, ".size", str(size) if size else None)
+                sidecars.write(target, SUFFIX, below.to_text())
+                if temporary.is_dir():
+                    temporary.rename(target)
+                    filesystems.sync_folder(target.parent)
+                else:
+                    filesystems.publish_file(temporary, target)
+            except (HostFailure, OSError):
+                self._take_away(temporary, target)
+                raise
+
+    @staticmethod
+    def _take_away(temporary: Path, target: Path) -> None:
+        """Undo `_put` as far as the disk allows."""
+        if not os.path.lexists(temporary):
+            with contextlib.suppress(OSError):
+                target.rename(temporary)
+        for suffix in (".size", SUFFIX) if not os.path.lexists(target) else ():
+            with contextlib.suppress(OSError):
+                sidecars.write(target, suffix, None)
+        with contextlib.suppress(OSError):
+            target.parent.rmdir()
 
     def _passing(self) -> str:
         """A name for a mount that ends before its operation does."""

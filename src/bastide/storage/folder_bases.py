@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from bastide.base.errors import AlreadyExists, InvalidParameter, NotFound, NotSupported
+from bastide.base.errors import AlreadyExists, InvalidParameter, NoSpace, NotFound, NotSupported
 from bastide.host import disk_image, filesystems, idmap, qemu_img, reflink
 from bastide.storage.below import Below
 from bastide.storage.folder_clones import FolderClones
@@ -34,12 +34,13 @@ class FolderBases(FolderClones):
         await self._refuse_base(key)
         target = self._base_path(key, f".{await self._base_form()}")
         temporary = self._passing_file(target.name)
-        try:
+        async with self._named(NoSpace), self._gone_if_it_fails(temporary):
             if target.suffix == ".raw":
                 await filesystems.make_ext4(temporary, size)
                 async with self._passing_mount() as folder:
                     await filesystems.mount_loop(temporary, folder)
                     yield folder
+                    await asyncio.to_thread(filesystems.sync_tree, folder)
                 # It grows with every guest's copy; it is checked here once, so that they need not be.
                 await filesystems.shrink_ext4(temporary)
             else:
@@ -47,9 +48,6 @@ class FolderBases(FolderClones):
                 yield temporary
                 await asyncio.to_thread(filesystems.sync_tree, temporary)
             await self._publish_base(key, temporary, target)
-        except BaseException:
-            await asyncio.shield(self._remove(temporary))
-            raise
 
     async def import_base(
         self, key: str, source: Path, source_format: str, progress: Progress | None = None, *, rate: int = 0
@@ -60,12 +58,17 @@ class FolderBases(FolderClones):
         temporary = self._passing_file(target.name)
         with disk_image.opened(source) as opened:
             await asyncio.to_thread(disk_image.check, opened, source_format)
-            try:
+            async with self._named(), self._gone_if_it_fails(temporary):
                 await qemu_img.convert(opened, source_format, temporary, "raw", progress=progress, rate=rate)
                 await self._publish_base(key, temporary, target)
-            except BaseException:
-                await asyncio.shield(self._remove(temporary))
-                raise
+
+    @contextlib.asynccontextmanager
+    async def _gone_if_it_fails(self, temporary: Path) -> AsyncIterator[None]:
+        try:
+            yield
+        except BaseException:
+            await self._drop(temporary)
+            raise
 
     async def from_base(self, key: str, name: str, size: int) -> None:
         """Make a guest's volume. Raises as the protocol says, NotSupported for a form that cannot be had of it."""
@@ -101,7 +104,7 @@ class FolderBases(FolderClones):
             trash = self._trash(found)
             with filesystems.translated(f"remove the base '{key}'"):
                 await self._bounded.call(lambda: found.rename(trash))
-        await self._remove(trash)
+        await self._clear([trash])
         return True
 
     async def _disk_of(self, found: Path, key: str, parsed: VolumeName, size: int) -> None:
@@ -153,7 +156,11 @@ class FolderBases(FolderClones):
                     temporary.chmod(0o400)
                     await asyncio.to_thread(filesystems.sync_file, temporary)
                 temporary.rename(target)
-                await asyncio.to_thread(filesystems.sync_folder, target.parent)
+                try:
+                    await asyncio.to_thread(filesystems.sync_folder, target.parent)
+                except OSError:
+                    target.rename(temporary)
+                    raise
 
 
 async def _grown(base: Path, target: Path, size: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from bastide.base.errors import AlreadyExists, InvalidParameter, NotSupported, WrongState
-from bastide.host import filesystems, overlay, qemu_img, reflink
+from bastide.host import filesystems, overlay, qemu_img, reflink, trees
 from bastide.host.overlay import Layer
 from bastide.storage import names, sidecars
 from bastide.storage.below import Below
@@ -31,7 +31,7 @@ class FolderClones(FolderSnapshots):
         base = parse_name(names.base_name(name))
         if parsed.format not in _CLONED or parsed.is_base:
             raise InvalidParameter({"volume": f"'{name}' cannot become a base"})
-        async with self._lock(name), self._lock(base.text):
+        async with self._named(), self._lock(name), self._lock(base.text):
             source = await self._bounded.call(lambda: self._where(parsed))
             target = await self._bounded.call(lambda: self._where(base))
             if await self._bounded.call(lambda: os.path.lexists(source)):
@@ -109,10 +109,10 @@ class FolderClones(FolderSnapshots):
             if source.format == parsed.format == "raw" and not known.layered:
                 await reflink.copied(state, temporary, progress, rate=rate)
             elif source.format == parsed.format == "subvol" and not known.layered:
-                await self._copy_folder(state, temporary, size)
+                await self._copy_slowly(state, temporary, size, rate)
             else:
                 at = None if snapshot is None else state
-                await self._copy_files(source, at, parsed, temporary, size)
+                await self._copy_files(source, at, parsed, temporary, size, rate=rate)
         if progress is not None:
             progress(100.0)
 
@@ -131,7 +131,7 @@ class FolderClones(FolderSnapshots):
             yield
 
     async def _copy_files(
-        self, source: VolumeName, at: Path | None, parsed: VolumeName, temporary: Path, size: int
+        self, source: VolumeName, at: Path | None, parsed: VolumeName, temporary: Path, size: int, *, rate: int
     ) -> None:
         """Copy a file system file by file, as all its layers show it."""
         if at is not None and source.format == "raw":
@@ -139,14 +139,23 @@ class FolderClones(FolderSnapshots):
         layers = await self._bounded.call(lambda: self._layers(source, at))
         async with self._shown(layers) as shown:
             if parsed.format == "subvol":
-                await self._copy_folder(shown, temporary, size)
+                await self._copy_slowly(shown, temporary, size, rate)
                 return
             if size <= 0:
                 raise InvalidParameter({"size": "an image needs a size"})
             await filesystems.make_ext4(temporary, size)
             async with self._passing_mount() as target:
                 await filesystems.mount_loop(temporary, target)
-                await filesystems.copy_tree(shown, target)
+                await (trees.copy_folder(shown, target, rate) if rate else filesystems.copy_tree(shown, target))
+                await asyncio.to_thread(filesystems.sync_tree, target)
+
+    async def _copy_slowly(self, source: Path, target: Path, size: int, rate: int) -> None:
+        """Copy a folder, at most so many bytes a second where nothing is shared."""
+        if not rate or self.shares_folders or self._reflink:
+            await self._copy_folder(source, target, size)
+            return
+        await asyncio.to_thread(self._make_subvol, target, size)
+        await trees.copy_folder(source, target, rate)
 
     async def _make_layer(self, parsed: VolumeName, temporary: Path, size: int, known: Below) -> None:
         """Make the top layer of a file system over what is below it."""
@@ -161,7 +170,7 @@ class FolderClones(FolderSnapshots):
         if size <= 0:
             raise InvalidParameter({"size": "an image needs a size"})
         content = self._temporary(parsed)
-        await asyncio.to_thread(content.mkdir)
+        await self._bounded.call(content.mkdir)
         try:
             await self._make_top(content, lower)
             await filesystems.make_ext4(temporary, size, content)

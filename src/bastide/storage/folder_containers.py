@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NotFound, WrongState
+from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NotFound, NotSupported, WrongState
 from bastide.host import filesystems, idmap, overlay, quota, reflink
 from bastide.host.overlay import Layer
 from bastide.storage import below, sidecars
@@ -73,23 +73,29 @@ class FolderContainers(FolderFiles):
             return target
 
     async def deactivate(self, name: str) -> None:
-        """Unmount what `activate` mounted."""
+        """Unmount what `activate` mounted. Raises HostFailure when not all that was written has come to the disk."""
         parsed = self._container_name(name)
-        async with self._lock(name):
-            await self._unmount(parsed)
+        async with self._named(), self._lock(name):
+            image = self._mounted_image(parsed)
+            try:
+                if image is not None:
+                    # What cannot be written at unmount(2) is told to nobody.
+                    await asyncio.to_thread(filesystems.sync_tree, image)
+            finally:
+                await self._unmount(parsed)
 
     async def resize(self, name: str, size: int) -> None:
         """Grow a volume, or shrink one that is not active; may be repeated. Raises InvalidParameter naming `size`."""
         parsed = self._container_name(name)
         current = (await self.info(name)).size
-        async with self._lock(name):
+        async with self._named(), self._lock(name):
             path = await self._bounded.call(lambda: self._where(parsed))
             if size < current:
                 await self._shrink(parsed, path, size, current)
             elif parsed.format == "subvol":
                 await asyncio.to_thread(self._limit_subvol, path, size)
             else:
-                await filesystems.grow_ext4(path, size)
+                await self._grow(parsed, path, size)
 
     async def used(self, name: str) -> int | None:
         """Bytes in use as its guest sees it, or None when only a walk would tell."""
@@ -182,7 +188,7 @@ class FolderContainers(FolderFiles):
 
         Raises NotFound when the base went meanwhile.
         """
-        async with self._lock(parsed.text):
+        async with self._named(), self._lock(parsed.text):
             await self._bounded.call(lambda: self._refuse_taken(parsed))
             temporary = self._temporary(parsed)
             kept = size if parsed.format == "subvol" else None
@@ -191,7 +197,7 @@ class FolderContainers(FolderFiles):
                 async with self._holding(known):
                     await asyncio.to_thread(self._put, temporary, parsed, size=kept, below=known)
             except BaseException:
-                await asyncio.shield(self._remove(temporary))
+                await self._drop(temporary)
                 raise
 
     @contextlib.asynccontextmanager
@@ -206,6 +212,17 @@ class FolderContainers(FolderFiles):
                 if known.key not in await self._bounded.call(lambda: dict(self._bases())):
                     raise NotFound(f"base '{known.key}' does not exist")
             yield
+
+    async def _grow(self, parsed: VolumeName, path: Path, size: int) -> None:
+        """Through the journal of a mounted file system, so that what ends in the middle has harmed nothing."""
+        if self._mounted_image(parsed) is None:
+            with contextlib.suppress(NotSupported):
+                async with self._passing_mount() as target:
+                    await filesystems.mount_loop(path, target)
+                    await filesystems.grow_ext4(path, size)
+                    await asyncio.to_thread(filesystems.sync_tree, target)
+                return
+        await filesystems.grow_ext4(path, size)
 
     async def _shrink(self, parsed: VolumeName, path: Path, size: int, current: int) -> None:
         """Through a copy that takes the volume's place once it is checked."""
@@ -224,7 +241,7 @@ class FolderContainers(FolderFiles):
             await filesystems.shrink_ext4(temporary, size)
             await asyncio.to_thread(_replace, temporary, path)
         except BaseException:
-            await asyncio.shield(self._remove(temporary))
+            await self._drop(temporary)
             raise
 
     def _there(self, parsed: VolumeName) -> Path:

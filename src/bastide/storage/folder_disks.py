@@ -91,7 +91,7 @@ class FolderDisks(Folder):
     async def resize_disk(self, name: str, size: int) -> None:
         """Grow a disk that nothing has open. Raises NotFound, InvalidParameter when it would shrink, NotSupported."""
         parsed = parse_disk_name(name)
-        async with self._lock(name):
+        async with self._named(), self._lock(name):
             path = await self.disk_path(name)
             current = (await self._bounded.call(lambda: disk_image.inspect(path, parsed.format))).virtual_size
             if size < current:
@@ -137,13 +137,13 @@ class FolderDisks(Folder):
         parsed = parse_disk_name(name)
         if parsed.format != "raw":
             raise InvalidParameter({"volume": f"'{name}' is not a raw volume"})
-        async with self._lock(name):
+        async with self._named(), self._lock(name):
             path = await self._bounded.call(lambda: self._where(parsed))
             temporary = self._temporary(parsed)
             try:
                 await asyncio.to_thread(_replace, temporary, path, data)
             except BaseException:
-                await filesystems.remove_tree(temporary)
+                await self._drop(temporary)
                 raise
 
     @property
@@ -153,7 +153,7 @@ class FolderDisks(Folder):
     @contextlib.asynccontextmanager
     async def _new_disk(self, parsed: VolumeName, below: Below = NOTHING) -> AsyncIterator[Path]:
         """A path to make the disk at, which gets its place when the body ends and goes when it fails."""
-        async with self._lock(parsed.text):
+        async with self._named(), self._lock(parsed.text):
             target = await self._bounded.call(lambda: self._where(parsed))
             if await self._bounded.call(target.exists):
                 raise AlreadyExists(f"volume '{self.config.storage}:{parsed.text}' already exists")
@@ -162,7 +162,7 @@ class FolderDisks(Folder):
                 yield temporary
                 await asyncio.to_thread(self._put, temporary, parsed, below=below)
             except BaseException:
-                await filesystems.remove_tree(temporary)
+                await self._drop(temporary)
                 raise
 
 

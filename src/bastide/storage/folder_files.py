@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableSequence, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -38,7 +38,7 @@ class FolderFiles(FolderDisks):
     async def delete(self, name: str) -> None:
         """Remove a volume. Raises WrongState when it is protected or has something mounted in it."""
         parsed = parse_name(name)
-        async with self._lock(name):
+        async with self._named(), self._lock(name):
             path = await self._bounded.call(lambda: self._where(parsed))
             if await self._bounded.call(path.with_name(f"{path.name}.protected").exists):
                 raise WrongState(f"can't remove protected volume '{self.config.storage}:{name}'")
@@ -48,8 +48,11 @@ class FolderFiles(FolderDisks):
                 raise WrongState(f"can't remove volume '{self.config.storage}:{name}': '{clones[0]}' builds on it")
             if inside := await asyncio.to_thread(filesystems.mounts_within, path):
                 raise WrongState(f"can't remove volume '{self.config.storage}:{name}': {inside[0]} is mounted")
-            for trash in await self._bounded.call(lambda: self._discard(parsed, path)):
-                await self._remove(trash)
+            trash: MutableSequence[Path] = []
+            try:
+                await self._bounded.call(lambda: self._discard(parsed, path, trash))
+            finally:
+                await self._clear(trash)
 
     async def clones_of(self, base: str) -> Sequence[str]:
         """The names of the volumes that build on a base."""
@@ -87,7 +90,8 @@ class FolderFiles(FolderDisks):
     async def publish(self, incoming: Path, name: str) -> Volume:
         """Sync a file and give it its name in one step. Raises AlreadyExists."""
         target = await self.file_path(name)
-        await asyncio.to_thread(filesystems.publish_file, incoming, target)
+        async with self._named():
+            await asyncio.to_thread(filesystems.publish_file, incoming, target)
         return await self.info(name)
 
     async def annotate(self, name: str, notes: str | None = None, protected: bool | None = None) -> None:
@@ -104,7 +108,8 @@ class FolderFiles(FolderDisks):
                 if protected is not None:
                     sidecars.write(path, ".protected", "" if protected else None)
 
-        await self._bounded.call(write)
+        async with self._named():
+            await self._bounded.call(write)
 
     def _mount_point(self, parsed: VolumeName) -> Path:
         return self._mounts / parsed.place
@@ -183,15 +188,13 @@ class FolderFiles(FolderDisks):
         limits = quota.usage(path, self._quotas) if self._quotas is not None else None
         return limits[0] if limits else None
 
-    def _discard(self, parsed: VolumeName, path: Path) -> Sequence[Path]:
-        """Put a volume aside, and then all that lies beside it."""
+    def _discard(self, parsed: VolumeName, path: Path, found: MutableSequence[Path]) -> None:
+        """Put a volume aside, and then all that lies beside it; `found` gets where it is then."""
         with filesystems.translated(f"remove {parsed.text}"):
             trash = self._trash(path)
-            found = [trash]
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 path.rename(trash)
-            except FileNotFoundError:
-                found = []
+                found.append(trash)
             guests_own = parsed.content in GUESTS
             if guests_own and (snapshots := self._discard_snapshots(path)) is not None:
                 found.append(snapshots)
@@ -203,7 +206,6 @@ class FolderFiles(FolderDisks):
             if guests_own:
                 with contextlib.suppress(OSError):
                     path.parent.rmdir()  # the guest's last volume
-            return found
 
 
 def _parent(path: Path) -> str | None:

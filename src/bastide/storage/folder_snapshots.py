@@ -28,7 +28,7 @@ class FolderSnapshots(FolderContainers):
         """Keep the volume's present state. Raises AlreadyExists, NoSpace, NotSupported; leaves nothing then."""
         parsed = self._with_snapshots(name)
         check_snapshot_name(snapshot)
-        async with self._lock(name):
+        async with self._named(), self._lock(name):
             path = await self._bounded.call(lambda: self._there(parsed))
             if parsed.format == "qcow2":
                 await qemu_img.snapshot_create(path, snapshot)
@@ -37,14 +37,19 @@ class FolderSnapshots(FolderContainers):
             if await self._bounded.call(lambda: os.path.lexists(kept)):
                 raise AlreadyExists(f"volume '{self.config.storage}:{name}' has a snapshot '{snapshot}' already")
             size = await self._bounded.call(lambda: sidecars.read(path, ".size")) or ""
-            await asyncio.to_thread(_make_folder, kept, size)
-            async with self._still(parsed):
-                await self._keep(parsed, path, kept)
+            try:
+                await asyncio.to_thread(_make_folder, kept, size)
+                async with self._still(parsed):
+                    await self._keep(parsed, path, kept)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    _tidy(kept)
+                raise
 
     async def rollback(self, name: str, snapshot: str) -> None:
         """Give an inactive volume the state that it had, in one step; may be repeated. Raises NotFound."""
         parsed = self._with_snapshots(name)
-        async with self._lock(name):
+        async with self._named(), self._lock(name):
             path = await self._bounded.call(lambda: self._where(parsed))
             if parsed.format == "qcow2":
                 await qemu_img.snapshot_apply(await self._bounded.call(lambda: self._there(parsed)), snapshot)
@@ -61,12 +66,12 @@ class FolderSnapshots(FolderContainers):
                     await reflink.copied(kept, temporary)
                     await asyncio.to_thread(_take_place, temporary, path)
             finally:
-                await asyncio.shield(self._remove(temporary))
+                await self._drop(temporary)
 
     async def delete_snapshot(self, name: str, snapshot: str) -> None:
         """Forget a snapshot; one that is gone already, with its volume or alone, is fine."""
         parsed = self._with_snapshots(name)
-        async with self._lock(name):
+        async with self._named(), self._lock(name):
             path = await self._bounded.call(lambda: self._where(parsed))
             if parsed.format == "qcow2":
                 if await self._bounded.call(path.exists):
@@ -94,15 +99,18 @@ class FolderSnapshots(FolderContainers):
                 await reflink.copied(path, temporary)
             await asyncio.to_thread(_take_place, temporary, kept)
         except BaseException:
-            await asyncio.shield(self._remove(temporary))
+            await self._drop(temporary)
             raise
 
     async def _forget(self, kept: Path) -> None:
         """Remove a snapshot's copy."""
         trash = self._trash(kept)
-        with contextlib.suppress(FileNotFoundError):
-            await asyncio.to_thread(kept.rename, trash)
-            await self._remove(trash)
+        try:
+            await self._bounded.call(lambda: kept.rename(trash))
+        except FileNotFoundError:
+            await self._clear([])
+        else:
+            await self._clear([trash])
 
     async def _copy_folder(self, source: Path, target: Path, size: int) -> None:
         """Copy a folder with its owners and all; `size` limits the copy (0: nothing does). It survives power loss."""

@@ -5,9 +5,11 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from bastide.base.errors import NoSpace
 from bastide.base.ids import VolumeId
 from bastide.base.units import MIB
 from bastide.host import disk_image
+from bastide.host.filesystems import translated
 from bastide.model.guest import Guest
 from bastide.model.vm import VmConfig
 from bastide.operations.rooms import Rooms
@@ -56,11 +58,14 @@ async def save_memory(
     """
     image = await (await rooms.storages.disks(volid.storage)).disk_image(volid.name)
     with disk_image.opened_chain(image, writable=True) as (target,):
-        await rooms.vms.save_memory(guest.vmid, target, at_rest)
+        try:
+            await rooms.vms.save_memory(guest.vmid, target, at_rest)
+        except NoSpace as error:
+            raise NoSpace(f"storage '{volid.storage}': {error}") from error
 
 
 async def sync(rooms: Rooms, volid: VolumeId) -> None:
     """Bring what was written to a volume to the disk."""
     image = await (await rooms.storages.disks(volid.storage)).disk_image(volid.name)
-    with disk_image.opened_chain(image, writable=True) as (target,):
+    with disk_image.opened_chain(image, writable=True) as (target,), translated(f"write '{volid}'"):
         await asyncio.to_thread(os.fsync, target)
