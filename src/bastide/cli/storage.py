@@ -224,6 +224,8 @@ def scan(
         )
     params = {**({key: where} if key else {}), "username": username}
     params["password"] = secret(password_file) if password_file else None
+    if kind == "cifs" and username and not password_file and session.interactive:
+        params["password"] = typer.prompt(f"password of {username}", hide_input=True, err=True)
     rows: list[dict[str, Any]] = session.client().get(f"/nodes/{session.node()}/scan/{kind}", **params)
     if session.json:
         output.emit_json(rows)

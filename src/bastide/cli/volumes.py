@@ -156,13 +156,18 @@ def move(
         raise NotFound(f"disk '{disk}' of {found.shown} does not exist: it has {_disks(config)}")
     if form is not None and found.type != "qemu":
         raise InvalidParameter({"format": f"{found.shown} is a container, whose volumes have no format to choose"})
+    if key is not None and to is None:
+        raise typer.BadParameter("--as goes with --to")
     is_vm = found.type == "qemu"
+    other = session.guest(to) if to is not None else None
+    if other is not None and other.type != found.type:
+        raise InvalidParameter({"to": f"{other.shown} and {found.shown} are of different kinds"})
     params = {
         "disk" if is_vm else "volume": disk,
         "storage": storage,
         "delete": delete or None,
         "format": form,
-        "target-vmid": session.guest(to).vmid if to is not None else None,
+        "target-vmid": other.vmid if other is not None else None,
         "target-disk" if is_vm else "target-volume": (key or disk) if to is not None else None,
     }
     path = f"{found.path}/{'move_disk' if is_vm else 'move_volume'}"

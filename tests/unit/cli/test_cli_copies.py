@@ -179,8 +179,9 @@ def test_moves(run, guests):
     assert run("move", "web", "rootfs", "fast", "--delete").code == 0
     assert guests.posted("POST", f"{CT}/move_volume") == {"volume": "rootfs", "storage": "fast", "delete": "1"}
     guests.task("POST", f"{VM}/move_disk")
-    assert run("move", "db", "scsi0", "--to", "web", "--as", "scsi1").code == 0
-    assert guests.posted("POST", f"{VM}/move_disk") == {"disk": "scsi0", "target-vmid": "100", "target-disk": "scsi1"}
+    guests.guest(103, "db2", kind="qemu")
+    assert run("move", "db", "scsi0", "--to", "db2", "--as", "scsi1").code == 0
+    assert guests.posted("POST", f"{VM}/move_disk") == {"disk": "scsi0", "target-vmid": "103", "target-disk": "scsi1"}
     assert run("move", "db", "scsi0").code == 2
     assert run("move", "db", "scsi9", "fast").code == 3
 
@@ -192,6 +193,13 @@ def test_a_move_tells_where_the_old_volume_is(run, guests):
 
     guests.on("POST", f"{CT}/move_volume", moved)
     assert "bastide set web --delete unused0" in run("move", "web", "rootfs", "fast").err
+
+
+def test_a_volume_stays_with_its_kind(run, guests):
+    ended = run("move", "web", "mp0", "--to", "db")
+    assert (ended.code, "different kinds" in ended.err) == (2, True)
+    assert run("move", "web", "mp0", "fast", "--as", "mp1").code == 2
+    assert not guests.made("POST", f"{CT}/move_volume")
 
 
 # disks of the machine
