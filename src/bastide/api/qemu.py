@@ -58,7 +58,7 @@ class VmCreate(_Options, GuestPath):
     pool: PoolId | None = None
     start: bool | None = None
     archive: Annotated[str | None, Field(max_length=255), NotBuilt()] = None
-    bwlimit: Annotated[int | None, Field(ge=0), NotBuilt()] = None
+    bwlimit: Annotated[int | None, Field(ge=0)] = None
     force: Annotated[bool | None, NotBuilt()] = None
     ha_managed: Annotated[bool | None, Field(alias="ha-managed"), NotBuilt()] = None
     import_working_storage: Annotated[StorageId | None, Field(alias="import-working-storage"), NotBuilt()] = None
@@ -132,7 +132,14 @@ async def create_vm(call: Call, p: VmCreate) -> str:
     options = p.options()
     await qemu_permissions.check_create(Place(call, p.vmid, p.pool), options, storage=p.storage or "local")
     upid = await create.create_vm(
-        call.rooms, call.identity, p.vmid, options, storage=p.storage, pool=p.pool, start=bool(p.start)
+        call.rooms,
+        call.identity,
+        p.vmid,
+        options,
+        storage=p.storage,
+        pool=p.pool,
+        start=bool(p.start),
+        limit=p.bwlimit,
     )
     return str(upid)
 

@@ -76,7 +76,7 @@ async def test_what_is_of_the_other_kind_does_not_exist(api: Api) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"archive": "local:backup/x"}, {"unique": 1}, {"force": 1}, {"live-restore": 1}, {"bwlimit": 5},
+        {"archive": "local:backup/x"}, {"unique": 1}, {"force": 1}, {"live-restore": 1},
         {"ha-managed": 1}, {"usb0": "mapping=stick"}, {"hostpci0": "mapping=card"}, {"virtiofs0": "share"},
     ],
     ids=str,
@@ -88,7 +88,7 @@ async def test_what_is_not_built_says_so(api: Api, options: dict[str, Any]) -> N
 
 
 async def test_off_is_not_asked_for(api: Api) -> None:
-    await make(api, **{"ha-managed": 0, "unique": 0, "live-restore": "false", "bwlimit": 0})
+    await make(api, **{"ha-managed": 0, "unique": 0, "live-restore": "false", "bwlimit": 5})
 
 
 async def test_a_cdrom_by_its_older_name(api: Api) -> None:

@@ -66,14 +66,15 @@ async def test_a_template_and_clones(api: Api) -> None:
         ("clone", {}, 400),
         ("clone", {"newid": 100}, 500),
         ("clone", {"newid": 101, "target": "elsewhere"}, 501),
-        ("clone", {"newid": 101, "bwlimit": 5}, 501),
+        ("clone", {"newid": 101, "bwlimit": -1}, 400),
+        ("clone", {"newid": 101, "bwlimit": 5}, 200),
         ("clone", {"newid": 101, "full": 0}, 400),
         ("clone", {"newid": 101, "name": "a_b"}, 400),
         ("template", {"disk": "scsi99"}, 400),
         ("status/suspend", {"statestorage": "local"}, 400),
     ],
 )
-async def test_what_is_refused(api: Api, path: str, values: dict[str, object], status: int) -> None:
+async def test_what_is_refused_and_taken(api: Api, path: str, values: dict[str, object], status: int) -> None:
     await make(api)
     answer = await call(api.root, "POST", f"{VM}/{path}", **values)
     assert answer.status_code == status, answer.text

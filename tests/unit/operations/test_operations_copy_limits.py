@@ -143,7 +143,9 @@ async def test_a_stopped_vms_move_and_an_import_have_limits(rooms: Rooms) -> Non
     image.write_bytes(bytes(MIB))
     options = VmOptions.parse({"scsi0": f"other:0,import-from={image}"})
     assert await end(rooms, await create_vm(rooms, ROOT, 101, options)) == "OK"
-    assert (await fake(rooms, "other")).rates == [200 * KIB, 700 * KIB]
+    options = VmOptions.parse({"scsi0": f"other:0,import-from={image}"})
+    assert await end(rooms, await create_vm(rooms, ROOT, 102, options, limit=50)) == "OK"
+    assert (await fake(rooms, "other")).rates == [200 * KIB, 700 * KIB, 50 * KIB]
 
 
 async def test_without_a_limit_nothing_is_slowed_down(rooms: Rooms) -> None:

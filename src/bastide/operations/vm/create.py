@@ -36,8 +36,11 @@ async def create_vm(
     pool: str | None = None,
     start: bool = False,
     cloud: CloudInit | None = None,
+    limit: float | None = None,
 ) -> Upid:
     """Make a VM as a task; `storage` is for what its guest's system needs beside the asked disks.
+
+    `limit` in KiB a second is for images that its disks are made of.
 
     What can be refused is refused before the task begins: InvalidParameter, NotFound, AlreadyExists. From then on
     the vmid is taken; whatever fails, or a crash, leaves neither record nor volume.
@@ -65,7 +68,7 @@ async def create_vm(
             undo.push_async_callback(discard, rooms, guest, [disk.volid for disk in disks], task)
             if cloud is not None:
                 await cloudinit.set_data(rooms, vmid, cloud)
-            created = await _fill(rooms, replace(guest, config=config.to_text()), disks, task)
+            created = await _fill(rooms, replace(guest, config=config.to_text()), disks, task, limit)
             if pool is not None:
                 await pools.update_pool(rooms, pool, guests=[vmid])
             if start:
@@ -85,11 +88,11 @@ async def choose_uid(rooms: Rooms, vmid: int) -> int:
     return rooms.vms.choose_uid(vmid, taken)
 
 
-async def _fill(rooms: Rooms, guest: Guest, disks: list[NewDisk], task: Task) -> Guest:
+async def _fill(rooms: Rooms, guest: Guest, disks: list[NewDisk], task: Task, limit: float | None) -> Guest:
     """Make the disks; returns the stored, unlocked record."""
     config = VmConfig.parse(guest.config)
     for disk in disks:
-        made = await make_disk(rooms, disk, config, task)
+        made = await make_disk(rooms, disk, config, task, limit=limit)
         if made is not None:
             config = with_size(config, disk.key, made.size)
     guest = replace(guest, config=config.to_text())

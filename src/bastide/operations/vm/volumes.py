@@ -22,7 +22,6 @@ from bastide.operations.bases import Source, Target, disk_from_base
 from bastide.operations.rooms import Rooms
 from bastide.operations.storages import Wanted, check_fits, copy_rate
 from bastide.operations.volumes import free_numbers, owned_volumes, parse_request
-from bastide.storage.protocol import DiskStorage
 from bastide.tasks.tasks import Task
 
 Purpose = Literal["disk", "efi", "tpm", "cloudinit"]
@@ -198,10 +197,13 @@ async def _check_existing(rooms: Rooms, vmid: int, key: str, volume: Volume) -> 
     return found
 
 
-async def make_disk(rooms: Rooms, disk: NewDisk, config: VmConfig, task: Task | None) -> StoredVolume | None:
+async def make_disk(
+    rooms: Rooms, disk: NewDisk, config: VmConfig, task: Task | None, *, limit: float | None = None
+) -> StoredVolume | None:
     """Make a planned disk; what it is then. The configuration drive is written elsewhere: None.
 
-    Raises AlreadyExists, NoSpace, InvalidParameter for an image that is refused; leaves nothing when it fails.
+    `limit` in KiB a second is for what an image holds, and the storage's own for `restore` holds besides. Raises
+    AlreadyExists, NoSpace, InvalidParameter for an image that is refused; leaves nothing when it fails.
     """
     if disk.purpose == "cloudinit":
         return None
@@ -212,23 +214,24 @@ async def make_disk(rooms: Rooms, disk: NewDisk, config: VmConfig, task: Task | 
     if source is None:
         await storage.allocate_disk(disk.volid.name, disk.size)
     else:
-        await _import(rooms, storage, source, disk.volid, task)
+        rate = await copy_rate(rooms, "restore", {disk.volid.storage}, limit)
+        await _import(rooms, source, disk.volid, task, rate)
     made = await storage.info(disk.volid.name)
     if task is not None:
         task.log(f"{disk.key}: '{disk.volid}', {units.format_size(made.size)}")
     return made
 
 
-async def _import(rooms: Rooms, storage: DiskStorage, source: ImageSource, volid: VolumeId, task: Task | None) -> None:
+async def _import(rooms: Rooms, source: ImageSource, volid: VolumeId, task: Task | None, rate: int) -> None:
     """Make a disk with what an image holds: shared with others of that image where the storage can, else copied."""
     if task is not None:
         task.log(f"importing '{source.path.name}' ({source.form}) as '{volid}'")
-    rate = await copy_rate(rooms, "restore", {volid.storage})
     if source.volid is not None:
         size = (await asyncio.to_thread(disk_image.check, source.path, source.form)).virtual_size
         image = Source(source.volid, source.path, source.form)
         if await disk_from_base(rooms, image, Target(volid, size), task, progress(task), rate=rate):
             return
+    storage = await rooms.storages.disks(volid.storage)
     await storage.import_disk(
         source.image or source.path, source.form, volid.name, progress(task), ours=source.ours, rate=rate
     )
