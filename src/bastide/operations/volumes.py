@@ -36,7 +36,8 @@ def parse_request(text: str) -> tuple[str, int] | None:
     match = _NEW_VOLUME.fullmatch(text)
     if match is None:
         return None
-    return match[1], int(float(match[2]) * units.GIB)
+    # In whole KiB, as Proxmox VE makes them: a disk of part of a sector could never grow.
+    return match[1], int(float(match[2]) * units.MIB) * units.KIB
 
 
 def volume_of(mount: RootFs | MountPoint) -> VolumeId | None:
