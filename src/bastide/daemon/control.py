@@ -372,14 +372,27 @@ def _destroy_guests(client: Client, request: DownRequest) -> list[str]:
             f"{len(rows)} {'guest exists' if len(rows) == 1 else 'guests exist'} "
             f"({names}{' ...' if len(rows) > 5 else ''}): remove with bastide rm first, or add --force to destroy all"
         )
-    for row in rows:
-        failure = f"guest {row['vmid']} cannot be destroyed"
-        vm = row["type"] == "qemu"
+    left = rows
+    while left:
+        kept = [(row, error) for row in left if (error := _try_to_destroy(client, row)) is not None]
+        if len(kept) == len(left):
+            raise kept[0][1]
+        left = [row for row, _ in kept]  # templates, whose linked clones are gone by now
+    return [f"destroyed {row.get('name') or ''} ({row['vmid']})" for row in rows]
+
+
+def _try_to_destroy(client: Client, row: dict[str, Any]) -> BastideError | None:
+    """Destroy a guest; what stands in the way of it, if something does."""
+    failure = f"guest {row['vmid']} cannot be destroyed"
+    vm = row["type"] == "qemu"
+    try:
         if vm and row.get("status") == "running":
             _wait(client, client.post(f"{_branch(row)}/status/stop"), failure)
         # Only a container's method knows `force`.
         _wait(client, client.delete(_branch(row), force=None if vm else True, purge=True), failure)
-    return [f"destroyed {row.get('name') or ''} ({row['vmid']})" for row in rows]
+    except (HostFailure, WrongState) as error:
+        return error
+    return None
 
 
 def _wait(client: Client, upid: str, what: str) -> None:

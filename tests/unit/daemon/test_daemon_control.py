@@ -106,6 +106,33 @@ def test_force_destroys_guests_of_both_kinds_by_the_methods_they_have():
     ]
 
 
+def test_templates_go_after_their_linked_clones():
+    class Client:
+        """100 is a template, 101 a linked clone of it and a template itself, 102 a linked clone of that one."""
+
+        def __init__(self, stuck: bool) -> None:
+            self.there = {100, 101, 102}
+            self.stuck = stuck
+
+        def get(self, path, **_parameters):
+            if path != "/cluster/resources":
+                return {"status": "stopped", "exitstatus": self.end}
+            return [{"vmid": vmid, "type": "lxc", "node": "pve", "status": "stopped"} for vmid in sorted(self.there)]
+
+        def delete(self, path, **_parameters):
+            vmid = int(path.rpartition("/")[2])
+            used = vmid + 1 in self.there or (self.stuck and vmid == 101)
+            self.end = "base volume is still in use by linked clones" if used else "OK"
+            self.there -= set() if used else {vmid}
+            return "UPID:pve:00000001:00000001:00000001:vzdestroy:100:root@pam:"
+
+    client = Client(stuck=False)
+    assert len(control._destroy_guests(client, DownRequest(purge=True, force=True))) == 3
+    assert not client.there
+    with pytest.raises(HostFailure, match="guest 100 cannot be destroyed: base volume"):
+        control._destroy_guests(Client(stuck=True), DownRequest(purge=True, force=True))
+
+
 def test_doctor_tells_how_storages_of_a_running_daemon_share(layout, monkeypatch):
     monkeypatch.setattr("bastide.host.doctor.doctor", lambda _layout: [])
     assert control.doctor(layout) == []
