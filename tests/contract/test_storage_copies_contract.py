@@ -231,7 +231,7 @@ async def test_a_container_becomes_a_base_and_is_cloned(storage: Storage) -> Non
         (104, "clone\n"), (105, "deeper\n"), (106, "deep\n"),
     )}  # fmt: skip
     for copy, (source, taken) in zip(copies, ((second, None), (deep, None), (deep, "one")), strict=True):
-        await storage.copy(source, copy, taken)
+        await storage.copy(source, copy, taken, rate=64 * MIB)
     for volume in (deep, second, other, base):
         await storage.delete(volume)
     assert {entry.volid for entry in await storage.list()} == {f"s1:{copy}" for copy in copies}
@@ -266,7 +266,7 @@ async def test_a_disk_becomes_a_base_and_is_cloned(storage: Storage, tmp_path: P
         with pytest.raises(WrongState, match="builds on it"):
             await storage.delete(second)
         full = storage.disk_name(103, 0, form)
-        await storage.copy(deep, full)
+        await storage.copy(deep, full, rate=64 * MIB)
         # As a disk moves to another storage.
         image, moved = await storage.disk_image(deep), storage.disk_name(104, 0, form)
         await storage.import_disk(image, image.format, moved, ours=True)

@@ -1,12 +1,14 @@
 """File trees from process to process: counted, slowed down, and failing with the cause."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
 import pytest
 
 from bastide.base.errors import HostFailure, NoSpace, NotSupported
+from bastide.host import trees
 from bastide.host.trees import copy_tree
 
 pytestmark = pytest.mark.anyio
@@ -59,3 +61,28 @@ async def test_cancelling_ends_both(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await copying
     assert not any(Path(f"/proc/{mark.read_text().strip()}").exists() for mark in marks)
+
+
+@pytest.mark.system
+async def test_a_folder_is_copied_with_all_that_its_files_have(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "inner").mkdir(parents=True)
+    target.mkdir()
+    (source / "inner/file").write_bytes(os.urandom(1 << 20))
+    os.chown(source / "inner/file", 123456, 7)
+    (source / "inner/file").chmod(0o4711)
+    os.setxattr(source / "inner/file", "trusted.mark", b"kept")
+    os.link(source / "inner/file", source / "twin")
+    (source / "link").symlink_to("/nowhere")
+    os.mkfifo(source / "pipe", 0o600)
+    source.chmod(0o751)
+    began = time.monotonic()
+    await trees.copy_folder(source, target, 2 << 20)
+    assert time.monotonic() - began >= 0.4
+    found = (target / "twin").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777, found.st_nlink) == (123456, 7, 0o4711, 2)
+    assert (target / "inner/file").read_bytes() == (source / "inner/file").read_bytes()
+    assert os.getxattr(target / "inner/file", "trusted.mark") == b"kept"
+    assert os.readlink(target / "link") == "/nowhere"
+    assert (target / "pipe").is_fifo()
+    assert target.stat().st_mode & 0o7777 == 0o751
