@@ -87,7 +87,8 @@ class BlockDisks(Block):
     async def write_file(self, name: str, data: bytes) -> None:
         """Make a small volume with that content, whole or not at all, or write it over one that is there.
 
-        A machine that has it open sees the new content, as there is no second device to change over to.
+        A machine that has it open sees the new content, as there is no second device to change over to. What a crash
+        leaves half written is written anew before the machine starts.
         """
         parsed = self._disk_name(name)
         size = self._rounded(max(len(data), 1))
