@@ -1,5 +1,7 @@
 """Volumes as options name them."""
 
+from decimal import Decimal
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,12 +10,12 @@ from bastide.operations.volumes import parse_request
 
 
 @given(st.decimals(0, 100_000, places=6))
-def test_a_new_volume_is_of_whole_kib_and_nearly_as_asked(gib: object) -> None:
-    found = parse_request(f"local:{gib}")
+def test_a_new_volume_is_of_whole_kib_and_nearly_as_asked(gib: Decimal) -> None:
+    found = parse_request(f"local:{gib:f}")
     assert found is not None
     storage, size = found
     assert (storage, size % units.KIB) == ("local", 0)
-    assert 0 <= float(str(gib)) * units.GIB - size <= units.KIB
+    assert 0 <= float(gib) * units.GIB - size <= units.KIB
 
 
 def test_what_is_there_is_no_request() -> None:
