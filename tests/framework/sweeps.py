@@ -143,7 +143,10 @@ def killed_after(host: Host, delay: float, begin: Callable[[], str]) -> str | No
 
 
 def look_whole(host: Host) -> None:
-    """No task runs, no guest is locked, no snapshot is half taken, and each volume is named by its guest."""
+    """No task runs, no guest is locked, no snapshot is half taken, each volume is named by its guest.
+
+    No container is frozen, and the volumes of those that do not run are not mounted.
+    """
     active = host.get(f"/nodes/{host.node}/tasks", source="active")
     assert not [row for row in active if "endtime" not in row], active
     named: set[str] = set()
@@ -158,6 +161,12 @@ def look_whole(host: Host) -> None:
     there = {row["volid"] for row in _volumes(host)}
     assert there <= named, f"volumes that nothing names: {there - named}"
     assert named <= there, f"volumes that are not there: {named - there}"
+    frozen = [trace for trace in _groups(host) if trace.startswith("frozen")]
+    assert not frozen, frozen
+    deadline = time.monotonic() + _SETTLED * PATIENCE
+    while mounted := [*_mounted_in_vain(host)]:
+        assert time.monotonic() < deadline, f"mounted, and nobody runs there: {mounted}"
+        time.sleep(0.1)
 
 
 def settled(host: Host, wanted: frozenset[str] | None = None) -> frozenset[str]:
@@ -192,6 +201,16 @@ def _volumes(host: Host) -> Iterator[dict[str, Any]]:
         for row in host.get(f"/nodes/{host.node}/storage/{storage['storage']}/content"):
             if row["content"] in ("images", "rootdir"):
                 yield row
+
+
+def _mounted_in_vain(host: Host) -> Iterator[str]:
+    """Volumes that are mounted though their container does not run, and what was mounted for a moment."""
+    running = {str(row["vmid"]) for row in host.get(f"/nodes/{host.node}/lxc") if row["status"] == "running"}
+    place = f"{host.root}/run/mounts/"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        target = line.split()[4]
+        if target.startswith(place) and target.removeprefix(place).split("/")[1] not in running:
+            yield target
 
 
 def _storage_folders(host: Host) -> Iterator[Path]:
