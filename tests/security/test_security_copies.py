@@ -1,9 +1,11 @@
 """Attacks by way of storages, snapshots, clones and templates: what a person with some rights gets hold of.
 
-Attack classes 9, 11, 13 and 14: forbidden things carried by another route, names that end a line or an option, and
-others' volumes.
+Attack classes 9, 11, 13, 14 and 28: forbidden things carried by another route, names that end a line or an option,
+others' volumes, and many requests at once.
 """
 
+import asyncio
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -223,3 +225,39 @@ async def test_no_value_becomes_an_option_of_a_mount(
     secrets = api.services.rooms.layout.state / "secrets/storage"
     assert not secrets.exists() or list(secrets.iterdir()) == []
     await api.services.rooms.tasks.shutdown()
+
+
+@pytest.mark.parametrize("kind", [CT, VM])
+async def test_many_at_once_leave_what_they_say_and_no_more(api: Api, kind: str) -> None:
+    """Clones to the same vmid, snapshots, sizes and moves in any order: each ends, and what is deleted is gone."""
+    vmid = 100 if kind == CT else 200
+    where = str(api.services.rooms.layout.state.parent / "other")
+    await api.data("POST", "/storage", storage="other", type="dir", path=where, content="images,rootdir")
+    before = await volumes(api) | {row["volid"] for row in await api.data("GET", "/nodes/pve/storage/other/content")}
+    move = ("move_volume", {"volume": "rootfs"}) if kind == CT else ("move_disk", {"disk": "scsi0"})
+    disk = "rootfs" if kind == CT else "scsi0"
+    wishes: list[tuple[str, str, dict[str, Any]]] = [
+        *(("POST", "clone", {"newid": 300 + number % 5, "full": 1}) for number in range(12)),
+        *(("POST", "snapshot", {"snapname": f"at{number % 3}"}) for number in range(6)),
+        *(("PUT", "resize", {"disk": disk, "size": "+1M"}) for _ in range(6)),
+        *(("POST", move[0], {**move[1], "storage": storage, "delete": 1}) for storage in ("other", "local") * 3),
+        *(("POST", f"snapshot/at{number}/rollback", {}) for number in range(3)),
+    ]
+    random.Random(5).shuffle(wishes)
+    answers = await asyncio.gather(*(call(api.root, method, f"{kind}/{vmid}/{path}", **values)
+                                     for method, path, values in wishes))  # fmt: skip
+    ended = [await api.wait(answer.json()["data"]) for answer in answers if answer.status_code == 200]
+    assert "OK" in ended
+    assert {answer.status_code for answer in answers} <= {200, 400, 500}
+    made = [row["vmid"] for row in await api.data("GET", kind) if row["vmid"] >= 300]
+    assert len(made) == len(set(made)) > 0
+    for row in await api.data("GET", f"{kind}/{vmid}/snapshot"):
+        if row["name"] != "current":
+            assert await api.wait(await api.data("DELETE", f"{kind}/{vmid}/snapshot/{row['name']}")) == "OK"
+    for clone in made:
+        assert await api.wait(await api.data("DELETE", f"{kind}/{clone}")) == "OK"
+    assert not [row for row in await api.data("GET", kind) if row.get("lock")]
+    left = await volumes(api) | {row["volid"] for row in await api.data("GET", "/nodes/pve/storage/other/content")}
+    config = await api.data("GET", f"{kind}/{vmid}/config")
+    own = str(config[disk]).partition(",")[0]
+    assert left - {own} == before - {volid for volid in before if f"/vm-{vmid}-" in volid}
