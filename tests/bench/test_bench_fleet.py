@@ -1,5 +1,6 @@
 """What thirty containers cost, and ten thousand records."""
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -107,7 +108,7 @@ def test_ten_thousand_records(host: Host, report: Report) -> None:
     """`/cluster/resources` with 10,000 stored guests while the running ones are sampled."""
     host.stop()
     record = {"kind": "lxc", "node": host.node, "pending": {}, "removed": [], "first_id": None}
-    with sqlite3.connect(host.root / "state/bastide.db") as store:
+    with contextlib.closing(sqlite3.connect(host.root / "state/bastide.db")) as store, store:
         revision = store.execute("select max(revision) from entry").fetchone()[0]
         store.executemany(
             "insert into entry (key, value, revision) values (?, ?, ?)",
@@ -128,6 +129,6 @@ def test_ten_thousand_records(host: Host, report: Report) -> None:
     report.add("/cluster/resources with 10,000 guests, 95th percentile", f"{p95:.0f} ms", "", f"{p95:.0f} ms",
                "under 150 ms", met=p95 < 150)  # fmt: skip
     host.stop()
-    with sqlite3.connect(host.root / "state/bastide.db") as store:
+    with contextlib.closing(sqlite3.connect(host.root / "state/bastide.db")) as store, store:
         store.execute("delete from entry where key like 'guest/5%'")
     host.start()

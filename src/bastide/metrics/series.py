@@ -211,6 +211,8 @@ def _column(field: str, cf: Consolidation) -> str:
 def _open(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=10, check_same_thread=False, isolation_level=None)
     try:
+        # Nobody else has it open; as in state/sqlite.py, no mapped file whose writing could kill the process.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
         # A minute of figures may be lost with the power; the file stays whole.
         connection.execute("PRAGMA synchronous = NORMAL")

@@ -226,6 +226,9 @@ def _make_private(path: Path) -> None:
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Check the file, set how it is written, and upgrade its schema."""
+    # Nobody else has the file open. Without this, SQLite shares the log's index as a mapped file (-shm), and writing to
+    # that kills the process where the file system has no room left to copy a block (btrfs).
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()

@@ -53,6 +53,7 @@ def test_every_level_is_filled_from_the_one_below(series: Series) -> None:
 def test_the_file_stops_growing_after_a_round(series: Series, tmp_path: Path) -> None:
     for minute in range(2 * LEVELS[0].slots):
         series.record(EPOCH + 60 * minute, [("guest", "100", {"cpu": 0.5})])
+    series.close()
     with sqlite3.connect(tmp_path / "metrics.db") as look:
         (rows,) = look.execute("SELECT count(*) FROM guest_0").fetchone()
     look.close()
