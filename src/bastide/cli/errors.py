@@ -16,6 +16,7 @@
 `exec` and `console` end with the exit code of the command in the guest when it ran.
 """
 
+import re
 import sys
 
 from bastide.base.errors import (
@@ -70,12 +71,20 @@ def lines(error: BastideError, root_option: str = "") -> list[str]:
     return [*told, *_advice(error, root_option)]
 
 
+_DISABLED = re.compile(r"storage '([^']+)' is disabled$")
+_STORAGE = re.compile(r"storage '[^']*' does not exist$")
+
+
 def _advice(error: BastideError, root_option: str) -> list[str]:
     text = str(error)
     if isinstance(error, Unreachable) and text.startswith("no daemon answers at /"):
         return [f"start it with: bastide up{root_option}"]
     if isinstance(error, Locked):
         return [f"a task works on it: bastide task ls{root_option}"]
+    if found := _DISABLED.search(text):
+        return [f"use it again with: bastide storage set{root_option} {found[1]} --delete disable"]
+    if isinstance(error, NotFound) and _STORAGE.match(text):
+        return [f"those that do: bastide storage ls{root_option}"]
     if isinstance(error, AuthenticationFailed) and "certificate" not in text:
         return ["check BASTIDE_TOKEN: user@realm!name=secret"]
     return []

@@ -270,7 +270,7 @@ def _check_seen(session: Session, storage: str) -> None:
         options = session.client().get(f"/storage/{segment(storage)}")
         change = f"bastide storage set{session.root_option} {storage} --delete"
         if options.get("disable"):
-            raise WrongState(f"storage '{storage}' is disabled; use it again with: {change} disable")
+            raise WrongState(f"storage '{storage}' is disabled")
         raise WrongState(
             f"storage '{storage}' is for other nodes: {options.get('nodes')}; for all with: {change} nodes"
         )

@@ -92,3 +92,19 @@ def test_task_log_follows_to_a_failure(run, daemon):
     assert (ended.code, ended.out) == (1, "one\ntwo\n")
     assert "unexpected end" in ended.err
     assert run("task", "log", "not-a-upid").code == 2
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "advice"),
+    [
+        ("storage 'nas' is disabled", 6, "bastide storage set nas --delete disable"),
+        ("storage 'nas' does not exist", 3, "bastide storage ls"),
+        ("volume 'nas:1' does not exist", 3, ""),
+    ],
+)
+def test_what_to_do_about_a_storage(run, daemon, refusal, message, code, advice):
+    daemon.on("GET", "/x", refusal(500, message))
+    ended = run("api", "get", "/x")
+    assert ended.code == code
+    assert ended.err.count("\n") == (2 if advice else 1)
+    assert advice in ended.err
