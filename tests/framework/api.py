@@ -10,8 +10,8 @@ from bastide.access.access import Access
 from bastide.api.app import create_app
 from bastide.api.auth import LOCAL
 from bastide.api.services import Services
-from bastide.storage.registry import DRIVERS, Driver
-from framework.rooms import fake_rooms
+from bastide.storage.registry import Driver
+from framework.rooms import PLAIN_STORAGES, fake_rooms
 
 
 class Api:
@@ -24,7 +24,7 @@ class Api:
         self.root = _client(_marked(self.app))
 
     @classmethod
-    async def make(cls, folder: Path, drivers: Mapping[str, Driver] = DRIVERS) -> "Api":
+    async def make(cls, folder: Path, drivers: Mapping[str, Driver] = PLAIN_STORAGES) -> "Api":
         """A fresh one; `folder` holds its storage, of these drivers."""
         rooms = await fake_rooms(folder, drivers)
         access = Access(
