@@ -155,3 +155,14 @@ async def test_without_a_limit_nothing_is_slowed_down(rooms: Rooms) -> None:
     wanted: Any = clone.Wanted(102, limit=0.25)
     assert await end(rooms, await clone.clone_vm(rooms, ROOT, 100, wanted)) == "OK"
     assert (await fake(rooms, "local")).rates == [0, KIB // 4]
+
+
+async def test_a_copy_on_whole_extents_says_its_size(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = await fake(rooms, "other")
+    real, extent = other._new_disk, 100 * MIB
+    monkeypatch.setattr(other, "_new_disk", lambda name, size: real(name, -(-size // extent) * extent))
+    assert await end(rooms, await clone.clone_vm(rooms, ROOT, 100, clone.Wanted(101, storage="other"))) == "OK"
+    assert await end(rooms, await move.move_disk(rooms, ROOT, 100, move.Move("scsi0", storage="other"))) == "OK"
+    for vmid in (100, 101):
+        config = (await rooms.guests.get(vmid)).config
+        assert config["scsi0"] == f"other:{vmid}/vm-{vmid}-disk-{int(vmid == 100)}.raw,size=200M"

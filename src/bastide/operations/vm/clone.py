@@ -21,7 +21,7 @@ from bastide.operations.vm.create import choose_uid, discard
 from bastide.operations.vm.identity import RENEWED_INSIDE, with_new_identity
 from bastide.operations.vm.snapshot import Taking, check_new, prepare
 from bastide.operations.vm.template import is_base
-from bastide.operations.vm.volumes import Disk, cloudinit_drive, disks_of, progress
+from bastide.operations.vm.volumes import Disk, cloudinit_drive, disks_of, progress, with_size
 from bastide.operations.volumes import free_numbers
 from bastide.storage.protocol import CloneStorage
 from bastide.tasks.locks import HeldLock
@@ -219,6 +219,10 @@ async def _fill(rooms: Rooms, source: Guest, plan: _Plan, wanted: Wanted, work: 
             work.task.log(f"{copy.disk.key}: '{copy.disk.volid}' as '{copy.target}'")
             rate = await copy_rate(rooms, "clone", {copy.disk.volid.storage, copy.target.storage}, wanted.limit)
             await _make(rooms, copy, snapshot, work.task, rate)
+            # Devices come in whole extents.
+            size = (await (await rooms.storages.get(copy.target.storage)).info(copy.target.name)).size
+            sized = with_size(VmConfig.parse(plan.config), copy.disk.key, size).to_text()
+            plan.config[copy.disk.key] = sized[copy.disk.key]
 
 
 async def _make(rooms: Rooms, copy: _Copy, snapshot: str | None, task: Task, rate: int) -> None:

@@ -25,7 +25,7 @@ from bastide.operations.pending import keep_unused
 from bastide.operations.rooms import Rooms
 from bastide.operations.storages import Wanted, check_fits, copy_rate
 from bastide.operations.vm.plan import planned_disk, vm_plan
-from bastide.operations.vm.volumes import progress
+from bastide.operations.vm.volumes import progress, with_size
 from bastide.operations.volumes import delete_volumes, free_numbers, owned_volumes, volumes_of
 from bastide.tasks.locks import HeldLock
 from bastide.tasks.tasks import Task
@@ -196,6 +196,11 @@ async def _move_stopped(rooms: Rooms, work: _Work, owner: Guest, key: str) -> No
         image = await (await rooms.storages.disks(work.old.storage)).disk_image(work.old.name)
         storage = await rooms.storages.disks(work.new.storage)
         await storage.import_disk(image, image.format, work.new.name, progress(task), ours=True, rate=work.rate)
+        if not work.key.startswith("unused"):
+            # Devices come in whole extents.
+            size = (await storage.info(work.new.name)).size
+            config = with_size(VmConfig.parse(guest.config), work.key, size).to_text()
+            guest = guest.with_config({**guest.config, work.key: config[work.key]})
         text = _text(guest, work.key, key, work.new)
         if owner.vmid != guest.vmid:
             # Between the two the disk is there twice, and nothing is lost.
