@@ -32,7 +32,7 @@ def test_create_survives_kill_nine_at_many_points(own_host: Host) -> None:
 
     sweep = Sweep(host, lambda: goes_on(host, bystander, pid))
     sweep.over(creation(host, "lxc", vmid, begin), POINTS)
-    assert sweep.report() == POINTS
+    assert sweep.report() >= POINTS
     last = host.create(start=True)
     assert host.wait_booted(last) == "running"
 
@@ -56,7 +56,7 @@ def test_create_of_a_vm_survives_kill_nine_at_many_points(own_host: Host, tmp_pa
 
     sweep = Sweep(host, lambda: goes_on(host, bystander, pid))
     sweep.over(creation(host, "qemu", vmid, begin), VM_POINTS)
-    assert sweep.report() == VM_POINTS
+    assert sweep.report() >= VM_POINTS
 
 
 def goes_on(host: Host, vmid: int, pid: int) -> None:

@@ -157,6 +157,7 @@ def stage(built: Stage) -> Iterator[Stage]:
     """A stage with nobody on it but the bystander."""
     others = {*built.rows()}
     yield built
+    built.sweep.report()
     # What was made last may be a clone of what was made first.
     for vmid in sorted({*built.rows()} - others, reverse=True):
         built.remove(vmid)
