@@ -21,16 +21,16 @@ READS = ("/version", "/storage", "/cluster/resources", "/cluster/tasks", "/nodes
 @pytest.fixture(params=["ext4", "btrfs"])
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """A host that lies on a small disk."""
-    with tempfile.TemporaryDirectory(prefix="bst-", dir="/var/tmp") as place:
-        with mounted(request.param, Path(place), 160 * MIB) as folder:
-            root = folder / "h"
-            root.mkdir()
-            made = Host(root, number=8)
-            try:
-                made.start()
-                yield made
-            finally:
-                made.dispose()
+    temporary = tempfile.TemporaryDirectory(prefix="bst-", dir="/var/tmp")
+    with temporary as place, mounted(request.param, Path(place), 160 * MIB) as folder:
+        root = folder / "h"
+        root.mkdir()
+        made = Host(root, number=8)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.dispose()
 
 
 def _write_until_refused(host: Host, vmid: int) -> ApiFailure:
