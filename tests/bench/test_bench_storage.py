@@ -44,12 +44,27 @@ class Ground:
     folder: Path
     host: Host
     plain: PlainLxc
+    template: str
     made: list[int] = field(default_factory=list)
 
     def create(self, *, start: bool = False) -> int:
         """A container of 2 GiB from the template."""
-        self.made.append(self.host.create(start=start, hostname="bench", rootfs=f"{self.kind}:2"))
-        return self.made[-1]
+        vmid = self.host.new_vmid()
+        self.made.append(vmid)
+        options = {
+            "ostemplate": self.template,
+            "hostname": "bench",
+            "unprivileged": 1,
+            "memory": 512,
+            "net0": f"name=eth0,bridge={self.host.bridge},ip=dhcp,ip6=auto",
+            "rootfs": f"{self.kind}:2",
+        }
+        self.wait(self.host.post(f"/nodes/{self.host.node}/lxc", vmid=vmid, start=int(start), **options))
+        return vmid
+
+    def wait(self, upid: object) -> None:
+        """Wait for the end of a task, without its log, as `lxc` waits for an operation of LXD's."""
+        wait_end(self.host, str(upid))
 
     def remove(self, vmid: int) -> None:
         """Delete one with force."""
@@ -69,6 +84,14 @@ class Ground:
         return (found.f_blocks - found.f_bfree) * found.f_frsize
 
 
+def wait_end(host: Host, upid: str) -> None:
+    """Wait for the end of a task by the method that tells it when it comes."""
+    news = host.get(f"/bastide/tasks/{upid}")
+    while news["status"] != "stopped":
+        news = host.get(f"/bastide/tasks/{upid}")
+    assert news["exitstatus"] == "OK", news
+
+
 @contextmanager
 def _ground(kind: str, host: Host) -> Iterator[Ground]:
     place = Path(tempfile.mkdtemp(prefix=f"bench-{kind}-", dir="/var/tmp"))
@@ -82,7 +105,7 @@ def _ground(kind: str, host: Host) -> Iterator[Ground]:
         storage_type = "btrfs" if kind == "btrfs" else "dir"
         host.post("/storage", storage=kind, type=storage_type, path=str(folder / "ours"), content="rootdir,images")
         undo.callback(host.delete, f"/storage/{kind}")
-        ground = Ground(kind, folder, host, plain)
+        ground = Ground(kind, folder, host, plain, host.template())
         undo.callback(_remove_all, ground)
         # The base is made with the first container.
         ground.remove(ground.create())
@@ -166,10 +189,10 @@ def test_container_snapshot_rollback_clone(grounds: dict[str, Ground], report: R
     for number in range(ROUNDS):
         name = f"s{number}"
         path = host.path(vmid, "/snapshot")
-        figures["snapshot"] += milliseconds(lambda path=path, name=name: host.wait(host.post(path, snapname=name)), 1)
+        figures["snapshot"] += milliseconds(lambda path=path, name=name: ground.wait(host.post(path, snapname=name)), 1)
         path = host.path(vmid, f"/snapshot/{name}/rollback")
-        figures["restore"] += milliseconds(lambda path=path: host.wait(host.post(path)), 1)
-        figures["copy"] += milliseconds(lambda: host.wait(ground.clone(vmid, hostname="copy")), 1)
+        figures["restore"] += milliseconds(lambda path=path: ground.wait(host.post(path)), 1)
+        figures["copy"] += milliseconds(lambda: ground.wait(ground.clone(vmid, hostname="copy")), 1)
         ground.remove(ground.made[-1])
         host.wait(host.delete(host.path(vmid, f"/snapshot/{name}")))
     ground.remove(vmid)
@@ -221,10 +244,10 @@ def test_five_copies_of_one_environment(grounds: dict[str, Ground], report: Repo
         upids = [ground.clone(source, hostname=f"copy{number}", full=0) for number in range(count)]
         made = ground.made[-count:]
         for upid in upids:
-            host.wait(upid)
+            ground.wait(upid)
         upids = [str(host.post(host.path(vmid, "/status/start"))) for vmid in made]
         for upid in upids:
-            host.wait(upid)
+            ground.wait(upid)
         for vmid in made:
             host.wait_address(vmid)
 
@@ -236,7 +259,7 @@ def test_five_copies_of_one_environment(grounds: dict[str, Ground], report: Repo
                 ground.remove(vmid)
     ground.remove(source)
     one, five = median(figures[1]), median(figures[5])
-    report.add(f"{kind}: five linked clones made, started, addressed; by hand: one of them", f"{five:.0f} ms",
+    report.add(f"{kind}: five linked clones made, started, addressed, against one", f"{five:.0f} ms",
                f"{one:.0f} ms", f"{five / one:.2f} times", "under 2 times", met=five < 2 * one)  # fmt: skip
 
 
@@ -250,7 +273,11 @@ def test_disks_of_vms(host: Host, report: Report) -> None:
     made: list[int] = []
 
     def create() -> None:
-        made.append(host.create_vm(scsi0="local:0,import-from=local:import/bench.raw"))
+        vmid = host.new_vmid()
+        made.append(vmid)
+        host._vms.add(vmid)
+        wait_end(host, host.post(f"/nodes/{host.node}/qemu", vmid=vmid, name=f"vm{vmid}", memory=64,
+                                 scsi0="local:0,import-from=local:import/bench.raw"))  # fmt: skip
 
     try:
         first = milliseconds(create, 1)[0]
@@ -264,7 +291,7 @@ def test_disks_of_vms(host: Host, report: Report) -> None:
             upid = host.post(host.path(made[0], "/clone"), newid=vmid, full=0)
             made.append(vmid)
             host._vms.add(vmid)
-            host.wait(upid)
+            wait_end(host, upid)
 
         taken = median(milliseconds(clone, ROUNDS))
         report.add("linked clone of a VM", f"{taken:.0f} ms", "", f"{taken:.0f} ms", "under 200 ms", met=taken < 200)
