@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
@@ -175,7 +176,7 @@ class FolderClones(FolderSnapshots):
             await self._make_top(content, lower)
             await filesystems.make_ext4(temporary, size, content)
         finally:
-            await asyncio.shield(filesystems.remove_tree(content))
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, content))  # four folders, and nothing in them
 
     async def _make_top(self, folder: Path, lower: list[Layer]) -> None:
         # Only the root's attributes are wanted, which the uppermost layer below has.
