@@ -219,12 +219,14 @@ class FakeLvm(FakeTools):
             self.copy(self._path(origin), self._path(name))
             return ""
         thin = given.get("--thinpool", [""])[0]
+        if thin and "--setautoactivation" in given:
+            raise ToolFailed("Option --setautoactivation is unsupported with thins.", 3)
         size = int(given["--virtualsize" if thin else "--size"][0].removesuffix("b"))
         if size % 512:
             raise ToolFailed(f"Size is not a multiple of 512. Try using {size // 512 * 512}.", 3)
         if not thin and size > self._free():
             raise ToolFailed(f'Volume group "vg" has insufficient free space (1 extents): {size // _EXTENT} required.')
-        attributes = {"attributes": "Vwi-a-tz--", "data_percent": "50.00"} if thin else {}
+        attributes = {"attributes": "Vwi---tz-k", "data_percent": "50.00"} if thin else {}
         self._add(name, size, pool_lv=thin, lv_tags=tags, **attributes)
         self.make(self._path(name), self.volumes[name]["lv_size"])
         return ""

@@ -114,10 +114,12 @@ class Lvm:
 
     async def create(self, name: str, size: int, tags: Iterable[str] = (), pool: str | None = None) -> None:
         """Make a volume of at least `size` bytes, in a thin pool if one is named. Raises AlreadyExists, NoSpace."""
-        kind = ["--size", f"{size}b", "--wipesignatures", "y"]
+        # It is activated when it is used, and not by the host's boot, which would look into what guests wrote. LVM
+        # 2.03.16 has the one option for volumes that are not thin alone, the other for those that are.
+        kind = ["--size", f"{size}b", "--wipesignatures", "y", "--setautoactivation", "n"]
         if pool is not None:
-            kind = ["--type", "thin", "--thinpool", pool, "--virtualsize", f"{size}b"]
-        await self._change("lvcreate", *kind, *_MAKING, *_tags(tags), "--name", check_name(name), self.group)
+            kind = ["--type", "thin", "--thinpool", pool, "--virtualsize", f"{size}b", "--setactivationskip", "y"]
+        await self._change("lvcreate", *kind, "--yes", *_tags(tags), "--name", check_name(name), self.group)
 
     async def snapshot(self, origin: str, name: str, tags: Iterable[str] = (), *, read_only: bool = False) -> None:
         """Make a thin snapshot of a thin volume. Raises AlreadyExists, NoSpace, NotFound."""
@@ -202,11 +204,6 @@ class Lvm:
         if " in use" in text or " is used by " in text:
             return WrongState(str(error).rpartition(": ")[2])
         return error
-
-
-# A volume is activated when it is used, and not by the host's boot, which would look into what guests wrote. For
-# snapshots LVM has another option.
-_MAKING = ("--setautoactivation", "n", "--yes")
 
 
 def _tags(tags: Iterable[str]) -> list[str]:
