@@ -99,7 +99,12 @@ async def snapshot_create(path: Path, name: str) -> None:
     """Keep the state of a qcow2 image that nothing has open, inside it. Raises AlreadyExists, NoSpace, HostFailure."""
     if name in await snapshot_list(path):
         raise AlreadyExists(f"the image has a snapshot '{name}' already")
-    await _snapshot(path, "-c", name)
+    try:
+        await _snapshot(path, "-c", name)
+    except HostFailure:
+        with contextlib.suppress(HostFailure):
+            await snapshot_delete(path, name)
+        raise
 
 
 async def snapshot_apply(path: Path, name: str) -> None:

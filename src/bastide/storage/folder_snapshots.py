@@ -42,6 +42,7 @@ class FolderSnapshots(FolderContainers):
                 async with self._still(parsed):
                     await self._keep(parsed, path, kept)
             except BaseException:
+                await self._drop(kept)
                 with contextlib.suppress(OSError):
                     _tidy(kept)
                 raise
