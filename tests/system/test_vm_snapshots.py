@@ -20,7 +20,7 @@ from bastide.model.vm import VmOptions
 from bastide.operations.recover import recover
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm import hibernate, power, snapshot
-from bastide.operations.vm.clone import Wanted, clone_vm
+from bastide.operations.vm.clone import Clone, clone_vm
 from bastide.operations.vm.create import create_vm
 from bastide.operations.vm.template import make_template
 from framework.rooms import fake_rooms
@@ -131,7 +131,7 @@ def test_clones_are_machines_of_their_own(live: Callable[[Story], None]) -> None
         rooms = await rooms_of(bench)
         await create(bench, rooms)
         assert await say(rooms, "iiw") == 2
-        await done(rooms, await clone_vm(rooms, ROOT, VMID, Wanted(COPY)))
+        await done(rooms, await clone_vm(rooms, ROOT, VMID, Clone(COPY)))
         assert await say(rooms, "iw") == 3
         await done(rooms, await power.start(rooms, ROOT, COPY))
         assert await say(rooms, "r", COPY) == 2
@@ -139,7 +139,7 @@ def test_clones_are_machines_of_their_own(live: Callable[[Story], None]) -> None
         await done(rooms, await power.stop(rooms, ROOT, COPY))
         await done(rooms, await make_template(rooms, ROOT, COPY))
         for vmid in (COPY + 1, COPY + 2):
-            await done(rooms, await clone_vm(rooms, ROOT, COPY, Wanted(vmid)))
+            await done(rooms, await clone_vm(rooms, ROOT, COPY, Clone(vmid)))
             await done(rooms, await power.start(rooms, ROOT, vmid))
             assert await say(rooms, "r", vmid) == 2
             uuids.add(await rooms.vms.monitor(vmid, "info uuid"))

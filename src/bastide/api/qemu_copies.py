@@ -60,8 +60,8 @@ async def clone_vm(call: Call, p: Clone) -> str:
     if p.target not in (None, call.rooms.node):
         raise MethodNotImplemented(f"parameter 'target' not implemented: '{p.target}' is not this node")
     await _check_reach(call, await call.rooms.guests.get(p.vmid, "qemu"), p)
-    wanted = clone.Wanted(
-        vmid=p.newid,
+    wish = clone.Clone(
+        newid=p.newid,
         name=p.name,
         description=p.description,
         full=p.full,
@@ -71,7 +71,7 @@ async def clone_vm(call: Call, p: Clone) -> str:
         pool=p.pool,
         limit=p.bwlimit,
     )
-    return str(await clone.clone_vm(call.rooms, call.identity, p.vmid, wanted))
+    return str(await clone.clone_vm(call.rooms, call.identity, p.vmid, wish))
 
 
 @branch.post("/template", MakeTemplate, check=("perm", "/vms/{vmid}", ("VM.Allocate",)))

@@ -93,7 +93,7 @@ async def snapshot_to_tight(rooms: Rooms) -> Upid:
         resize_on_tight,
         suspend_to_tight,
         snapshot_to_tight,
-        lambda rooms: clone.clone_vm(rooms, ROOT, 100, clone.Wanted(101, storage="tight")),
+        lambda rooms: clone.clone_vm(rooms, ROOT, 100, clone.Clone(101, storage="tight")),
         lambda rooms: move.move_disk(rooms, ROOT, 100, move.Move("scsi0", storage="tight")),
         lambda rooms: disks.resize_disk(rooms, ROOT, 100, "scsi0", "200G"),
         lambda rooms: resize_volume(rooms, ROOT, 200, "mp0", "200G"),
@@ -126,8 +126,8 @@ async def test_a_clone_keeps_to_the_smallest_limit(rooms: Rooms, asked: int | No
     await limit(rooms, "local", "default=500,clone=400,move=1")
     await limit(rooms, "other", "default=300,restore=1")
     for act in (
-        clone.clone_vm(rooms, ROOT, 100, clone.Wanted(101, storage="other", limit=asked)),
-        clone.clone_vm(rooms, ROOT, 100, clone.Wanted(102, limit=asked)),
+        clone.clone_vm(rooms, ROOT, 100, clone.Clone(101, storage="other", limit=asked)),
+        clone.clone_vm(rooms, ROOT, 100, clone.Clone(102, limit=asked)),
         ct_clone.clone_container(rooms, ROOT, 200, ct_clone.Clone(201, limit=asked)),
     ):
         assert await end(rooms, await act) == "OK"
@@ -150,9 +150,9 @@ async def test_a_stopped_vms_move_and_an_import_have_limits(rooms: Rooms) -> Non
 
 async def test_without_a_limit_nothing_is_slowed_down(rooms: Rooms) -> None:
     await limit(rooms, "local", "default=500,clone=0")
-    assert await end(rooms, await clone.clone_vm(rooms, ROOT, 100, clone.Wanted(101))) == "OK"
+    assert await end(rooms, await clone.clone_vm(rooms, ROOT, 100, clone.Clone(101))) == "OK"
     assert (await fake(rooms, "local")).rates == [0]
-    wanted: Any = clone.Wanted(102, limit=0.25)
+    wanted: Any = clone.Clone(102, limit=0.25)
     assert await end(rooms, await clone.clone_vm(rooms, ROOT, 100, wanted)) == "OK"
     assert (await fake(rooms, "local")).rates == [0, KIB // 4]
 
@@ -161,7 +161,7 @@ async def test_a_copy_on_whole_extents_says_its_size(rooms: Rooms, monkeypatch: 
     other = await fake(rooms, "other")
     real, extent = other._new_disk, 100 * MIB
     monkeypatch.setattr(other, "_new_disk", lambda name, size: real(name, -(-size // extent) * extent))
-    assert await end(rooms, await clone.clone_vm(rooms, ROOT, 100, clone.Wanted(101, storage="other"))) == "OK"
+    assert await end(rooms, await clone.clone_vm(rooms, ROOT, 100, clone.Clone(101, storage="other"))) == "OK"
     assert await end(rooms, await move.move_disk(rooms, ROOT, 100, move.Move("scsi0", storage="other"))) == "OK"
     for vmid in (100, 101):
         config = (await rooms.guests.get(vmid)).config

@@ -91,7 +91,7 @@ async def test_copies_go_beside_orphans(rooms: Rooms) -> None:
         move.move_disk(rooms, ROOT, 100, move.Move("scsi0", storage="other")),
         ct_move.move_volume(rooms, ROOT, 200, ct_move.Move("mp0", storage="other")),
         ct_clone.clone_container(rooms, ROOT, 200, ct_clone.Clone(201)),
-        clone.clone_vm(rooms, ROOT, 100, clone.Wanted(101, storage="local")),
+        clone.clone_vm(rooms, ROOT, 100, clone.Clone(101, storage="local")),
     ):
         assert await end(rooms, await act) == "OK"
     found = {volume.volid for storage in (local, other) for volume in await storage.list()}

@@ -105,7 +105,7 @@ async def test_linked_clones_and_their_bases_are_named(rooms: Rooms) -> None:
     for act in (
         lambda: create_vm(rooms, ROOT, 101, options),
         lambda: template.make_template(rooms, ROOT, 101),
-        lambda: clone.clone_vm(rooms, ROOT, 101, clone.Wanted(102)),
+        lambda: clone.clone_vm(rooms, ROOT, 101, clone.Clone(102)),
     ):
         assert (await rooms.tasks.wait(await act())).exitstatus == "OK"
     assert await rescan(rooms, "me") == []

@@ -26,7 +26,7 @@ from bastide.operations.destroy import destroy_guest
 from bastide.operations.recover import recover
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm import cloudinit, power, snapshot
-from bastide.operations.vm.clone import Wanted, clone_vm
+from bastide.operations.vm.clone import Clone, clone_vm
 from bastide.operations.vm.cloudinit import CloudInit
 from bastide.operations.vm.create import create_vm
 from bastide.operations.vm.template import make_template
@@ -63,7 +63,7 @@ async def create(world: World, vmid: int = 100, *, start: bool = False, **values
 
 async def clone(world: World, vmid: int = 101, *, rooms: Rooms | None = None, **wanted: Any) -> str:
     rooms = rooms or world.rooms
-    return await end(rooms, await clone_vm(rooms, ROOT, 100, Wanted(vmid, **wanted)))
+    return await end(rooms, await clone_vm(rooms, ROOT, 100, Clone(vmid, **wanted)))
 
 
 async def template(world: World, vmid: int = 100, disk: str | None = None, *, rooms: Rooms | None = None) -> str:
@@ -136,7 +136,7 @@ async def test_a_full_clone_elsewhere_and_in_another_format(world: World, tmp_pa
     assert await clone(world, storage="other", form="qcow2") == "OK"
     assert (await config(world)).scsi[0].file == "other:101/vm-101-disk-0.qcow2"
     with pytest.raises(InvalidParameter, match="vmdk"):
-        await clone_vm(world.rooms, ROOT, 100, Wanted(102, form="vmdk"))
+        await clone_vm(world.rooms, ROOT, 100, Clone(102, form="vmdk"))
 
 
 async def test_a_clone_of_a_snapshot(world: World) -> None:
@@ -151,7 +151,7 @@ async def test_a_clone_of_a_snapshot(world: World) -> None:
     assert (copy.memory_mib, copy.parent) == (512, None)
     assert (await world.rooms.guests.get(101)).snapshots == {}
     with pytest.raises(NotFound):
-        await clone_vm(world.rooms, ROOT, 100, Wanted(102, snapshot="never"))
+        await clone_vm(world.rooms, ROOT, 100, Clone(102, snapshot="never"))
 
 
 async def test_a_running_vm_is_copied_as_it_is_at_one_moment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +185,7 @@ async def test_a_template_and_its_linked_clones(world: World) -> None:
     with pytest.raises(WrongState, match="is a template already"):
         await make_template(world.rooms, ROOT, 100)
     for vmid in (101, 102):
-        assert await end(world.rooms, await clone_vm(world.rooms, ROOT, 100, Wanted(vmid))) == "OK"
+        assert await end(world.rooms, await clone_vm(world.rooms, ROOT, 100, Clone(vmid))) == "OK"
         copy = await config(world, vmid)
         assert copy.scsi[0].file == f"local:100/base-100-disk-0.qcow2/{vmid}/vm-{vmid}-disk-0.qcow2"
         assert copy.tpmstate0 is not None
@@ -193,7 +193,7 @@ async def test_a_template_and_its_linked_clones(world: World) -> None:
         assert copy.template is None
         assert await end(world.rooms, await power.start(world.rooms, ROOT, vmid)) == "OK"
     assert "in use by linked clones" in await end(world.rooms, await destroy_guest(world.rooms, ROOT, 100))
-    assert await end(world.rooms, await clone_vm(world.rooms, ROOT, 100, Wanted(103, full=True))) == "OK"
+    assert await end(world.rooms, await clone_vm(world.rooms, ROOT, 100, Clone(103, full=True))) == "OK"
     assert (await config(world, 103)).scsi[0].file == "local:103/vm-103-disk-0.qcow2"
 
 
@@ -205,7 +205,7 @@ async def test_one_disk_of_a_template(world: World) -> None:
         True, "local:100/vm-100-disk-0.raw", "local:100/base-100-disk-1.raw",
     )  # fmt: skip
     with pytest.raises(NotSupported, match="scsi0"):
-        await clone_vm(world.rooms, ROOT, 100, Wanted(101))
+        await clone_vm(world.rooms, ROOT, 100, Clone(101))
     assert await template(world) == "OK"
     assert await clone(world) == "OK"
 
@@ -229,13 +229,13 @@ async def test_what_no_template_can_be_made_of(world: World) -> None:
 async def test_what_is_refused_at_once(world: World) -> None:
     await create(world)
     with pytest.raises(InvalidParameter, match="is no template"):
-        await clone_vm(world.rooms, ROOT, 100, Wanted(101, full=False))
+        await clone_vm(world.rooms, ROOT, 100, Clone(101, full=False))
     with pytest.raises(AlreadyExists):
-        await clone_vm(world.rooms, ROOT, 100, Wanted(100))
+        await clone_vm(world.rooms, ROOT, 100, Clone(100))
     with pytest.raises(NotFound):
-        await clone_vm(world.rooms, ROOT, 100, Wanted(101, pool="none"))
+        await clone_vm(world.rooms, ROOT, 100, Clone(101, pool="none"))
     assert await template(world) == "OK"
-    for wanted in (Wanted(101, storage="local"), Wanted(101, form="raw")):
+    for wanted in (Clone(101, storage="local"), Clone(101, form="raw")):
         with pytest.raises(InvalidParameter, match="not allowed for linked clones"):
             await clone_vm(world.rooms, ROOT, 100, wanted)
     await nothing_left(world)

@@ -15,7 +15,7 @@ from bastide.model.vm import VmConfig, VmOptions
 from bastide.operations.destroy import destroy_guest
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm import power, snapshot
-from bastide.operations.vm.clone import Wanted, clone_vm
+from bastide.operations.vm.clone import Clone, clone_vm
 from bastide.operations.vm.create import create_vm
 from bastide.operations.vm.template import make_template
 from framework.rooms import fake_rooms
@@ -82,9 +82,9 @@ async def test_back_and_forth(rooms: Rooms, tmp_path: Path, form: str) -> None:
     for byte, name in ((2, "two"), (3, "three"), (2, "two")):
         await done(rooms, await snapshot.roll_back(rooms, ROOT, 100, name))
         assert await first(rooms, 100) == byte
-    await done(rooms, await clone_vm(rooms, ROOT, 100, Wanted(101, snapshot="three")))
+    await done(rooms, await clone_vm(rooms, ROOT, 100, Clone(101, snapshot="three")))
     assert await first(rooms, 101) == 3
-    await done(rooms, await clone_vm(rooms, ROOT, 100, Wanted(102, snapshot="three", storage="other", form="raw")))
+    await done(rooms, await clone_vm(rooms, ROOT, 100, Clone(102, snapshot="three", storage="other", form="raw")))
     assert await first(rooms, 102) == 3
     for name in ("two", "three"):
         await done(rooms, await snapshot.delete_snapshot(rooms, ROOT, 100, name))
@@ -101,7 +101,7 @@ async def test_a_template_and_what_is_made_of_it(rooms: Rooms, tmp_path: Path, f
     await write(rooms, 100, 2)
     await done(rooms, await make_template(rooms, ROOT, 100))
     for vmid in (101, 102):
-        await done(rooms, await clone_vm(rooms, ROOT, 100, Wanted(vmid)))
+        await done(rooms, await clone_vm(rooms, ROOT, 100, Clone(vmid)))
         assert await first(rooms, vmid) == 2
     await write(rooms, 101, 3)
     assert [await first(rooms, vmid) for vmid in (100, 101, 102)] == [2, 3, 2]
@@ -110,9 +110,9 @@ async def test_a_template_and_what_is_made_of_it(rooms: Rooms, tmp_path: Path, f
     await done(rooms, await snapshot.roll_back(rooms, ROOT, 101, "three"))
     assert await first(rooms, 101) == 3
     # Of a linked clone: with all it builds on, here and elsewhere.
-    await done(rooms, await clone_vm(rooms, ROOT, 101, Wanted(103)))
-    await done(rooms, await clone_vm(rooms, ROOT, 101, Wanted(104, storage="other", snapshot="three")))
-    await done(rooms, await clone_vm(rooms, ROOT, 100, Wanted(105, full=True, storage="other", form="qcow2")))
+    await done(rooms, await clone_vm(rooms, ROOT, 101, Clone(103)))
+    await done(rooms, await clone_vm(rooms, ROOT, 101, Clone(104, storage="other", snapshot="three")))
+    await done(rooms, await clone_vm(rooms, ROOT, 100, Clone(105, full=True, storage="other", form="qcow2")))
     for vmid, byte in ((103, 3), (104, 3), (105, 2)):
         assert await first(rooms, vmid) == byte
         assert (await image(rooms, vmid)).backing is None
@@ -124,7 +124,7 @@ async def test_a_template_and_what_is_made_of_it(rooms: Rooms, tmp_path: Path, f
     assert await first(rooms, 107) == 3
     # A template of a clone, and of that one a clone.
     await done(rooms, await make_template(rooms, ROOT, 102))
-    await done(rooms, await clone_vm(rooms, ROOT, 102, Wanted(106)))
+    await done(rooms, await clone_vm(rooms, ROOT, 102, Clone(106)))
     assert await first(rooms, 106) == 2
     refused = await rooms.tasks.wait(await destroy_guest(rooms, ROOT, 100))
     assert "in use by linked clones" in str(refused.exitstatus)
