@@ -264,7 +264,8 @@ async def _fail_once(
     if not place.failed:  # a full disk lets names be changed, and the kernel writes in other pieces each time
         assert outcome == "done"
     if outcome != "done":
-        assert full == (error == errno.ENOSPC), outcome
+        # What was lost between the tools is found by the check at the end, which does not know why.
+        assert full == (error == errno.ENOSPC) or "e2fsck failed" in outcome, outcome
         assert any(word in outcome for word in (os.strerror(error), "full", "e2fsck failed")), outcome
         assert "storage 's1'" in outcome or act.name in ("publish", "make-base-of-container"), outcome
     if times == ALL:

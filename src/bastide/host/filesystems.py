@@ -150,7 +150,8 @@ async def check_ext4(image: Path, *, whole: bool = True) -> None:
     argv = ["e2fsck", *(["-f"] if whole else []), decision, "--", str(image)]
     checked = await run(argv, deadline=_TOOL_DEADLINE, check=False)
     if checked.code not in (0, 1, 2):
-        raise RunError(argv, checked.code, checked.stderr or checked.text)
+        told = [line for line in (checked.stderr or checked.text).splitlines() if "(i.e., " not in line]
+        raise RunError(argv, checked.code, "\n".join(told))
 
 
 async def shrink_ext4(image: Path, size: int | None = None) -> int:
