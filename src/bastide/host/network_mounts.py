@@ -111,23 +111,28 @@ async def mount(argv: Sequence[str]) -> None:
         raise
 
 
-async def unmount(target: Path) -> None:
+async def unmount(target: Path, *, away: bool = False) -> None:
     """Unmount a folder within seconds. Raises WrongState while it is in use.
 
-    One whose server is away is taken out of the tree at once and goes when the last one that waits for it has gone.
+    One whose server is `away`, or found to be, is taken out of the tree at once and goes when the last one that waits
+    for it has gone.
     """
     try:
         await run(["umount", "--no-canonicalize", "--", str(target)], deadline=_UNMOUNT_DEADLINE)
-    except DeadlineExceeded:
+    except (DeadlineExceeded, RunError) as error:
+        if isinstance(error, RunError) and not (away and "busy" in error.stderr):
+            return _explain(target, error)
         # Not by the file system's own umount.nfs or the like, which asks the server.
         options = ["--no-canonicalize", "--internal-only", "--lazy"]
         await run(["umount", *options, "--", str(target)], deadline=_UNMOUNT_DEADLINE)
-    except RunError as error:
-        if mounted(target) is None:
-            return
-        if "busy" in error.stderr:
-            raise WrongState(f"{target} is in use on this host") from error
-        raise
+
+
+def _explain(target: Path, error: RunError) -> None:
+    if mounted(target) is None:
+        return
+    if "busy" in error.stderr:
+        raise WrongState(f"{target} is in use on this host") from error
+    raise error
 
 
 async def tidy(folder: Path, known: frozenset[str]) -> None:

@@ -56,7 +56,8 @@ class MountedStorage(FolderStorage):
         """Unmount it. Raises WrongState while it is in use."""
         async with self._attaching:
             if self._is_mounted():
-                await network_mounts.unmount(self._path)
+                # What looks into it for us and waits for its server is no use of it.
+                await network_mounts.unmount(self._path, away=self._bounded.hangs)
 
     async def _attach(self) -> None:
         if self.config.disable:

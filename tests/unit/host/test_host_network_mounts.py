@@ -67,6 +67,11 @@ async def test_a_server_that_is_away_does_not_keep_its_mount(monkeypatch: pytest
     await mounts.unmount(tmp_path)
     assert "--lazy" not in seen[0]
     assert "--lazy" in seen[1]
+    # Our own look that hangs in it makes it busy.
+    busy = RunError(["umount"], 32, "umount.nfs4: /x: device is busy")
+    seen = _answers(monkeypatch, busy, None)
+    await mounts.unmount(tmp_path, away=True)
+    assert {"--lazy", "--internal-only"} <= set(seen[1])
 
 
 @pytest.mark.anyio
