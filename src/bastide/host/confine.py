@@ -1,6 +1,6 @@
 """A helper process that confines a command to one folder and one range of ids.
 
-`idmap.py` starts it as `python -I -S -c ... TARGET FIRST COUNT ARGV...`. The command runs as root of a user namespace
+`idmap.py` starts it as `python -I -S -c ... DAEMON TARGET FIRST COUNT ARGV...`. The command runs as root of a user namespace
 with the ids FIRST .. FIRST+COUNT-1, in a root of its own that holds nothing but the host's programs, read-only, and
 TARGET at `/target`. Whatever it is fed with, it cannot touch another file of the host, make a device node or gain a
 right there.
@@ -47,9 +47,9 @@ def user_namespace(first: int, count: int) -> int:
         os.waitpid(pid, 0)
 
 
-def run(target: str, first: int, count: int, argv: list[str]) -> None:
-    """Run a command confined to `target`; does not return when the command could be started."""
-    parent = os.getppid()
+def run(parent: int, target: str, first: int, count: int, argv: list[str]) -> None:
+    """Run a command confined to `target` that ends with the process `parent`; returns only by an error."""
+    _end_with(parent)
     namespace = user_namespace(first, count)
     tree = syscalls.open_tree(target)
     if first:
@@ -65,12 +65,16 @@ def run(target: str, first: int, count: int, argv: list[str]) -> None:
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     syscalls.set_no_new_privileges()
-    # Without its daemon the command would go on writing into a volume that recovery removes.
+    _end_with(parent)  # again: changing the user takes it away
+    os.umask(0o022)
+    os.execve(argv[0], argv, {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})  # noqa: S606
+
+
+def _end_with(parent: int) -> None:
+    """Without its daemon the command would go on writing into a volume that recovery removes."""
     syscalls.die_with_parent()
     if os.getppid() != parent:
         raise OSError(errno.ESRCH, "the daemon has ended")
-    os.umask(0o022)
-    os.execve(argv[0], argv, {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})  # noqa: S606
 
 
 def _map_owners(tree: int, namespace: int, first: int) -> None:
@@ -112,9 +116,9 @@ def new_root(place: str, trees: Mapping[str, int]) -> None:
 
 def main() -> None:
     """Do what the arguments say; a failure is one line on standard error and the exit code 125."""
-    target, first, count, *argv = sys.argv[1:]
+    parent, target, first, count, *argv = sys.argv[1:]
     try:
-        run(target, int(first), int(count), argv)
+        run(int(parent), target, int(first), int(count), argv)
     except (OSError, ValueError) as error:
         print(f"cannot confine a command to {target}: {error}", file=sys.stderr)
         sys.exit(125)

@@ -19,8 +19,12 @@ _HELPER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from bastide.host.co
 
 
 def confined(target: Path, first: int, count: int, argv: Sequence[str]) -> list[str]:
-    """The argument list that runs `argv` (an absolute program) as root of an id range, with `target` at `/target`."""
-    return [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, str(target), str(first), str(count), *argv]
+    """The argument list that runs `argv` (an absolute program) as root of an id range, with `target` at `/target`.
+
+    It ends with the process that called this, its parent.
+    """
+    place = (str(os.getpid()), str(target), str(first), str(count))
+    return [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, *place, *argv]
 
 
 @asynccontextmanager
