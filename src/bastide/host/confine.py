@@ -1,9 +1,9 @@
 """A helper process that confines a command to one folder and one range of ids.
 
-`idmap.py` starts it as `python -I -S -c ... DAEMON TARGET FIRST COUNT ARGV...`. The command runs as root of a user namespace
-with the ids FIRST .. FIRST+COUNT-1, in a root of its own that holds nothing but the host's programs, read-only, and
-TARGET at `/target`. Whatever it is fed with, it cannot touch another file of the host, make a device node or gain a
-right there.
+`idmap.py` starts it as `python -I -S -c ... DAEMON TARGET FIRST COUNT ARGV...`. The command runs as root of a user
+namespace with the ids FIRST .. FIRST+COUNT-1, in a root of its own that holds nothing but the host's programs,
+read-only, and TARGET at `/target`. Whatever it is fed with, it cannot touch another file of the host, make a device
+node or gain a right there. It ends with the process DAEMON.
 
 Sources: user_namespaces(7), mount_setattr(2), pivot_root(2).
 """
