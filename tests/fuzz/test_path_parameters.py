@@ -25,7 +25,7 @@ TEMPLATE = "local:vztmpl/debian-12-test_1_amd64.tar.gz"
 GOOD = {
     "node": "pve", "vmid": "100", "storage": "local", "upid": "UPID:pve:00000001:00000001:00000001:x:100:root@pam:",
     "poolid": "p", "userid": "root@pam", "tokenid": "t", "roleid": "PVEAdmin", "realm": "pve", "groupid": "g",
-    "iface": "lo", "volume": "local:iso/x.iso", "guest": "web",
+    "iface": "lo", "volume": "local:iso/x.iso", "guest": "web", "name": "not-there", "snapname": "one",
 }  # fmt: skip
 HOSTILE = [
     "..", ".", "../..", "../../etc/passwd", "/etc/passwd", "//etc", "..%2f..", "%2e%2e%2f", "..\\..", "a/../../b",

@@ -34,7 +34,7 @@ def test_a_container_is_measured(host: Host, measured: Comparison) -> None:
     assert set(measured.ct.figures) == set(TITLES)
     figures = {name: figure.median for name, figure in measured.ct.figures.items()}
     assert 2**20 < figures["memory"] < 2**30
-    assert 20 * 2**20 < figures["disk"] < 2**30
+    assert 2**18 < figures["disk"] < 2**30  # its own part; the base is shared
     assert figures["cpu_single"] > 1
     assert 0 < figures["net_latency"] < 1
     assert (measured.vm, measured.ct.emulated) == (None, False)

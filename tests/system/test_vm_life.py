@@ -175,11 +175,12 @@ def test_a_full_storage_pauses_the_guest_until_there_is_room(host: Host, debian:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(small)], check=True)
     try:
         host.post("/storage", storage="small", type="dir", path=str(small), content="images")
-        host.put(host.path(debian, "/config"), scsi1="small:1,serial=SMALL")
+        host.put(host.path(debian, "/config"), scsi1="small:0.03125,serial=SMALL")
+        (small / "others").write_bytes(bytes(24 << 20))
         wait_for("the disk appears", lambda: "SMALL" in disks_inside(host, debian))
         name = run(host, debian, "sh", "-c", "lsblk -ndo NAME,SERIAL | awk '/SMALL/ {print $1}'").strip()
         run(
-            host, debian, "systemd-run", "dd", "if=/dev/urandom", f"of=/dev/{name}", "bs=1M", "count=80", "oflag=direct"
+            host, debian, "systemd-run", "dd", "if=/dev/urandom", f"of=/dev/{name}", "bs=1M", "count=32", "oflag=direct"
         )
         wait_for("the guest is paused", lambda: current(host, debian)["qmpstatus"] == "io-error", 60)
         assert current(host, debian)["error"]

@@ -17,7 +17,7 @@ from bastide.operations.rooms import Rooms
 from bastide.operations.storages import Wanted, check_fits
 from bastide.storage.registry import Storages
 
-_NEW_VOLUME = re.compile(r"([A-Za-z][A-Za-z0-9._-]*):(\d{1,7}(?:\.\d{1,3})?)", re.ASCII)
+_NEW_VOLUME = re.compile(r"([A-Za-z][A-Za-z0-9._-]*):(\d{1,7}(?:\.\d{1,9})?)", re.ASCII)
 _VOLUME_KEY = re.compile(r"rootfs|efidisk0|tpmstate0|vmstate|(mp|unused|ide|sata|scsi|virtio)\d+", re.ASCII)
 _OWNER = re.compile(r"(?:vm|base|subvol|basevol)-(\d+)-", re.ASCII)
 _DISK_NUMBER = re.compile(r"-disk-(\d+)")

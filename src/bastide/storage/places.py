@@ -7,7 +7,7 @@ folders nor ours can be one, however the path is written and whatever links lie 
 import os
 from pathlib import Path
 
-from bastide.base.errors import InvalidParameter
+from bastide.base.errors import DeadlineExceeded, HostFailure, InvalidParameter
 from bastide.base.layout import Layout
 from bastide.host.bounded import Bounded
 
@@ -26,8 +26,10 @@ async def check_folder(path: str, layout: Layout) -> None:
             given, ours, free = await Bounded(f"the folder '{path}'").call(
                 lambda: (_real(given), [*map(_real, ours)], [*map(_real, free)])
             )
-        except OSError as error:
-            raise InvalidParameter({"path": f"this folder can't be a storage: {error.strerror}"}) from None
+        except DeadlineExceeded:
+            raise
+        except HostFailure as error:
+            raise InvalidParameter({"path": f"this folder can't be a storage: {error}"}) from None
     if _is_taken(given, ours, free):
         raise InvalidParameter({"path": f"'{given}' can't be a storage: it is the system's or Bastide's own"})
 

@@ -266,7 +266,8 @@ async def test_whatever_fails_leaves_nothing(world: World, fault: str, memory: b
     volumes, before = await world.volumes(), await config(world)
     place = world.storage.faults if fault in ("snapshot", "allocate_disk") else world.vms.fail_next
     place[fault] = NoSpace("full")  # type: ignore[index]
-    assert await take(world, memory=memory) == "full"
+    where = "storage 'local': " if fault == "save_memory" else ""
+    assert await take(world, memory=memory) == f"{where}full"
     assert await config(world) == before
     assert (await world.rooms.guests.get(100)).snapshots == {}
     assert await world.volumes() == volumes
@@ -467,7 +468,8 @@ async def test_a_vm_that_cannot_sleep_runs_on(world: World, fault: str) -> None:
     await create(world, start=True)
     before, volumes = await config(world), await world.volumes()
     (world.vms.fail_next if fault == "save_memory" else world.storage.faults)[fault] = NoSpace("full")  # type: ignore[index]
-    assert await suspend(world) == "full"
+    where = "storage 'local': " if fault == "save_memory" else ""
+    assert await suspend(world) == f"{where}full"
     assert (await config(world), await world.volumes()) == (before, volumes)
     assert world.vms.state(100) is GuestState.RUNNING
 

@@ -240,7 +240,9 @@ async def main():
         number += 1
         name = storage.volume_name(200 + number, 0, {size})
         await storage.from_base({key!r}, name, {size})
-        (await storage.activate(name) / "file").write_text("guest")
+        root = await storage.activate(name)
+        (root / "new").write_text("guest")
+        (root / "new").replace(root / "file")  # in one step: a kill may come at any
         await storage.snapshot(name, "one")
         await storage.deactivate(name)
         await storage.rollback(name, "one")

@@ -57,10 +57,22 @@ async def save_memory(
     `at_rest` is called at the point of the memory: what the disks hold then goes with it.
     """
     image = await (await rooms.storages.disks(volid.storage)).disk_image(volid.name)
+    others: list[BaseException] = []
+
+    async def rest() -> None:
+        try:
+            if at_rest is not None:
+                await at_rest()
+        except BaseException as error:
+            others.append(error)
+            raise
+
     with disk_image.opened_chain(image, writable=True) as (target,):
         try:
-            await rooms.vms.save_memory(guest.vmid, target, at_rest)
+            await rooms.vms.save_memory(guest.vmid, target, rest)
         except NoSpace as error:
+            if error in others:  # which is about the disks
+                raise
             raise NoSpace(f"storage '{volid.storage}': {error}") from error
 
 
