@@ -348,6 +348,12 @@ class Host:
             time.sleep(0.05)
         raise AssertionError(f"guest {vmid} has no address")
 
+    def files(self, *without: str) -> Iterator[Path]:
+        """What lies below its root, without bases, which come and go, and the folders of these names."""
+        for folder, folders, files in os.walk(self.root):
+            yield from (Path(folder, name) for name in (*folders, *files))
+            folders[:] = [name for name in folders if name not in {".base", *without}]
+
     # the command line
 
     def cli(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:

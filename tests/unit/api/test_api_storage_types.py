@@ -27,7 +27,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         if seen["fails"]:
             raise HostFailure(seen["fails"])
 
-    async def unmount(target: Path) -> None:
+    async def unmount(target: Path, *, away: bool = False) -> None:
         seen["mounts"].append(["umount", str(target)])
 
     monkeypatch.setattr(network_mounts, "mount", mount)
