@@ -101,8 +101,8 @@ def group_argvs(name: str, path: str) -> list[list[str]]:
 
 def pool_argv(group: str, name: str) -> list[str]:
     """The command that makes a thin pool; LVM takes its metadata and their spare from the same space."""
-    kind = ["--type", "thin-pool", "--extents", "100%FREE"]
-    return ["lvcreate", *_CONFIG, "--yes", "--wipesignatures", "y", *kind, "--name", name, "--", group]
+    # LVM wipes a pool's metadata by itself, and refuses --wipesignatures for it.
+    return ["lvcreate", *_CONFIG, "--yes", "--type", "thin-pool", "--extents", "100%FREE", "--name", name, "--", group]
 
 
 def removal_argvs(group: VolumeGroup) -> list[list[str]]:
