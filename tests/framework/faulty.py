@@ -11,19 +11,16 @@ import contextlib
 import errno
 import mmap
 import os
-import signal
 import stat
 import struct
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from framework.fuse import served
 from framework.hanging import PassingOn
-from framework.patience import PATIENCE
 
 _CONTROL = struct.Struct("=qqqq")  # changes until one fails (below 0: none), how many fail, errno, changes so far
 ALL = 1 << 60
@@ -46,26 +43,8 @@ class Faulty:
     def mounted(cls, root: Path) -> Iterator["Faulty"]:
         """One that works; it works again and is gone in the end."""
         place = cls(root)
-        place.folder.mkdir()
-        place.behind.mkdir()
-        argv = [sys.executable, __file__, str(place.behind), str(place.folder), str(root / "control")]
-        where = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-        server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True, env=where)
-        try:
-            deadline = time.monotonic() + 20 * PATIENCE
-            while not os.path.ismount(place.folder):
-                if server.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError("no FUSE file system")
-                time.sleep(0.02)
+        with served(__file__, place.behind, place.folder, root / "control", place.work):
             yield place
-        finally:
-            place.work()
-            subprocess.run(["umount", "--lazy", place.folder], check=False, stderr=subprocess.DEVNULL)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(timeout=5)
-            if server.poll() is None:
-                os.killpg(server.pid, signal.SIGKILL)
-                server.wait()
 
     def fail(self, after: int, error: int, times: int = ALL) -> None:
         """After that many changes from now on, let `times` of them fail with `error`.

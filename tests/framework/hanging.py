@@ -8,15 +8,13 @@ with Hanging.mounted(tmp_path) as place:
 
 import contextlib
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from framework.patience import PATIENCE
+from framework.fuse import served
 
 
 class Hanging:
@@ -32,30 +30,8 @@ class Hanging:
     def mounted(cls, root: Path) -> Iterator["Hanging"]:
         """One that answers; it answers again and is gone in the end, so that nothing waits for it."""
         place = cls(root)
-        place.folder.mkdir()
-        place.behind.mkdir()
-        argv = [sys.executable, __file__, str(place.behind), str(place.folder), str(place._flag)]
-        where = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-        server = subprocess.Popen(
-            argv, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True, env=where
-        )
-        try:
-            deadline = time.monotonic() + 20 * PATIENCE
-            while not os.path.ismount(place.folder):
-                if server.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"no FUSE file system: {server.stderr.read() if server.stderr else ''!r}")
-                time.sleep(0.02)
+        with served(__file__, place.behind, place.folder, place._flag, place.answer):
             yield place
-        finally:
-            place.answer()
-            subprocess.run(["umount", "--lazy", place.folder], check=False, stderr=subprocess.DEVNULL)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(timeout=5)
-            if server.poll() is None:
-                os.killpg(server.pid, signal.SIGKILL)
-                server.wait()
-            if server.stderr is not None:
-                server.stderr.close()
 
     def hang(self) -> None:
         """Answer nothing from now on, neither new questions nor those that wait."""

@@ -15,16 +15,13 @@ import contextlib
 import os
 import pickle
 import random
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from framework.patience import PATIENCE
+from framework.fuse import served
 
 SECTOR = 512
 
@@ -57,26 +54,9 @@ class Recorded:
     def mounted(cls, root: Path) -> Iterator["Recorded"]:
         """An empty one, gone in the end."""
         place = cls(root)
-        place.folder.mkdir()
-        place.behind.mkdir()
         place._trace.touch()
-        argv = [sys.executable, __file__, str(place.behind), str(place.folder), str(place._trace)]
-        where = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-        server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True, env=where)
-        try:
-            deadline = time.monotonic() + 20 * PATIENCE
-            while not os.path.ismount(place.folder):
-                if server.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError("no FUSE file system")
-                time.sleep(0.02)
+        with served(__file__, place.behind, place.folder, place._trace, lambda: None):
             yield place
-        finally:
-            subprocess.run(["umount", "--lazy", place.folder], check=False, stderr=subprocess.DEVNULL)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(timeout=5)
-            if server.poll() is None:
-                os.killpg(server.pid, signal.SIGKILL)
-                server.wait()
 
     @property
     def length(self) -> int:
