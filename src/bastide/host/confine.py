@@ -10,7 +10,6 @@ Sources: user_namespaces(7), mount_setattr(2), pivot_root(2).
 
 import errno
 import os
-import signal
 import stat
 import sys
 from collections.abc import Mapping
@@ -26,15 +25,18 @@ _NO_MAPPING = (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP)
 def user_namespace(first: int, count: int) -> int:
     """A descriptor of a new user namespace whose ids 0.. are `first`.. outside."""
     ready, tell = os.pipe()
+    ended, keep = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
+            os.close(keep)
             syscalls.unshare(syscalls.CLONE_NEWUSER)
             os.write(tell, b"1")
-            signal.pause()
+            os.read(ended, 1)  # until this process's parent has closed its end, also by being killed
         finally:
             os._exit(1)
     os.close(tell)
+    os.close(ended)
     try:
         if os.read(ready, 1) != b"1":
             raise OSError(errno.EPERM, "this kernel allows no user namespaces")
@@ -43,7 +45,7 @@ def user_namespace(first: int, count: int) -> int:
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(ready)
-        os.kill(pid, signal.SIGKILL)
+        os.close(keep)
         os.waitpid(pid, 0)
 
 
