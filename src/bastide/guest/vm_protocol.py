@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from bastide.guest.protocol import Inspection, Look
+from bastide.model.backup import DiskExport
 from bastide.model.storage import DiskImage
 from bastide.model.vm import VmConfig
 from bastide.model.vm_disks import Volume
@@ -229,6 +230,27 @@ class VmMirrors(Protocol):
         """The token of the copy that a drive uses, None when it uses the image that it was started with."""
 
 
+class VmBackups(Protocol):
+    """A running VM's disks as they are at one moment, to be read while the guest goes on."""
+
+    async def begin_backup(
+        self, vmid: int, fleeces: Mapping[str, int], *, resume: bool = False
+    ) -> Mapping[str, DiskExport]:
+        """Hold the present state of these drives; {key: what to read it from}.
+
+        `fleeces` gives an empty file for each drive, as an open descriptor for reading and writing: what the guest
+        overwrites goes there first. A fleece that is full ends the backup and never the guest. All drives are of one
+        moment; the guest stands still for it (well under a second), and a paused one goes on if `resume`. Raises
+        HostFailure, NotSupported, and then nothing is left of it. A drive of which there is a backup already: WrongState.
+        """
+
+    async def backup_failed(self, vmid: int) -> str | None:
+        """Why the state is not to be had any more, None as long as it is whole."""
+
+    async def end_backup(self, vmid: int) -> None:
+        """Let go of the states, also of what a daemon that died held; without any it is fine. The guest is untouched."""
+
+
 class VmAgent(Protocol):
     """The guest's agent (QEMU's guest agent protocol)."""
 
@@ -268,7 +290,7 @@ class VmConsole(Protocol):
         """Run a command of QEMU's human monitor and return what it prints."""
 
 
-class VmEngine(VmLifecycle, Inspection, VmHotChange, VmSnapshots, VmMirrors, VmAgent, VmConsole, Protocol):
+class VmEngine(VmLifecycle, Inspection, VmHotChange, VmSnapshots, VmMirrors, VmBackups, VmAgent, VmConsole, Protocol):
     """All that a VM engine does."""
 
     @property

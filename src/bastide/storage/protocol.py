@@ -3,12 +3,14 @@
 A plugin is one file beside this one, known to `registry.py` alone. Callers ask `capabilities`, never the type.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+from bastide.host.pipeline import Stage
+from bastide.model.backup import DiskExport, Tree
 from bastide.model.storage import (
     Content,
     DiskFormat,
@@ -35,7 +37,8 @@ class Capabilities:
     means a guest shares its base, in words, None when it is copied; `layered`: whether what a container gets of a base
     is an overlay, on which overlayfs in the guest cannot stand again;
     `latest_only`: whether only the newest snapshot of a volume can be rolled back to;
-    `thin`: whether a volume takes space only for what is written; `shrinks`: whether a container's volume can shrink.
+    `thin`: whether a volume takes space only for what is written; `shrinks`: whether a container's volume can shrink;
+    `archives`: whether it is an ArchiveStorage, so that backups are no files in it.
     """
 
     contents: frozenset[str]
@@ -52,6 +55,7 @@ class Capabilities:
     thin: bool = True
     shrinks: bool = False
     latest_only: bool = False
+    archives: bool = False
 
 
 class Storage(Protocol):
@@ -204,6 +208,12 @@ class SnapshotStorage(Storage, Protocol):
     async def snapshots(self, name: str) -> Sequence[str]:
         """The snapshots of a volume, oldest first. Raises NotFound."""
 
+    def reading_snapshot(self, name: str, snapshot: str, first_id: int = 0) -> AbstractAsyncContextManager[Path]:
+        """While entered, a folder that shows a container's volume as it was at a snapshot, to be read only.
+
+        Owners are as `activate` has them. Nothing is copied where the storage can do without. Raises NotFound.
+        """
+
 
 class CloneStorage(Storage, Protocol):
     """A storage that makes volumes which hold only what differs from a base; see `capabilities.clones`."""
@@ -273,3 +283,54 @@ class BaseStorage(Storage, Protocol):
 
     async def drop_base(self, key: str) -> bool:
         """Remove a base; whether it is gone: one that volumes build on stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """How a backup is written into an ArchiveStorage.
+
+    `exclude` are Proxmox VE's `exclude-path` patterns: shell globs, from the guest's root on if they begin with `/`, at
+    any depth else. `rate` in bytes a second, 0 for no limit. `log` gets lines for the task's log.
+    """
+
+    exclude: Sequence[str] = ()
+    rate: int = 0
+    log: Callable[[str], None] = lambda _line: None
+
+
+@runtime_checkable
+class ArchiveStorage(Storage, Protocol):
+    """A storage that keeps backups in a store of its own: see `capabilities.archives`.
+
+    Names are `backup/vzdump-lxc-100-2026_11_23-01_02_03`. `files` are small files kept with the data: the guest's
+    configuration under its name in Proxmox VE (`pct.conf`, `qemu-server.conf`).
+    """
+
+    async def save_tree(self, name: str, tree: Tree, files: Mapping[str, bytes], saving: Saving) -> None:
+        """Keep a container's file system; it appears whole or not at all. Raises AlreadyExists, NoSpace, HostFailure."""
+
+    async def save_disks(
+        self, name: str, disks: Sequence[DiskExport], files: Mapping[str, bytes], saving: Saving
+    ) -> None:
+        """Keep a VM's disks; they appear whole or not at all. Raises AlreadyExists, NoSpace, HostFailure."""
+
+    async def read_file(self, name: str, file: str) -> bytes:
+        """One of `files`. Raises NotFound, HostFailure."""
+
+    def reading_tree(self, name: str, paths: Sequence[str] = ()) -> AbstractAsyncContextManager[Stage]:
+        """While entered, the process that writes the files as a tar stream: all, or those at and below `paths`.
+
+        Paths and members are relative to the guest's root (`etc/hostname`). Raises NotFound.
+        """
+
+    def reading_disks(self, name: str) -> AbstractAsyncContextManager[Mapping[str, Path]]:
+        """While entered, files that hold what each disk (`scsi0`) held, to be read at any place. Raises NotFound."""
+
+    async def annotate(self, name: str, notes: str | None = None, protected: bool | None = None) -> None:
+        """Set a backup's notes (empty: none) and whether it may be removed; None leaves as is. Raises NotFound."""
+
+    async def verify(self, name: str) -> None:
+        """Read everything and compare its checksums. Raises HostFailure that says what is damaged, NotFound."""
+
+    async def export_key(self) -> str:
+        """The key without which nothing can be read, as text to be kept elsewhere. Raises NotSupported without one."""

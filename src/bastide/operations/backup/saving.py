@@ -1,0 +1,37 @@
+"""What one guest's backup is made with, and where it goes: the joint between its kind's story and the storage."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bastide.model.backup import BackupMode, DiskExport, Tree
+from bastide.model.guest import Guest
+from bastide.tasks.locks import HeldLock
+from bastide.tasks.tasks import Task
+
+
+class Sink(Protocol):
+    """Where a backup goes. Each may be called once, and the backup has its name when `publish` has ended."""
+
+    async def save_tree(self, tree: Tree, config: str) -> None:
+        """Write a container's file system and its configuration (Proxmox VE's text form). Raises NoSpace, HostFailure."""
+
+    async def save_disks(self, disks: Sequence[DiskExport], config: str) -> None:
+        """Write a VM's disks and its configuration (Proxmox VE's text form). Raises NoSpace, HostFailure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup being made of one guest, whose lock `held` belongs to `task`.
+
+    `fleecing` is the storage where a running VM's overwritten blocks are kept meanwhile, None for a place of the host's;
+    `stopwait` in seconds is how long the guest may take to shut down.
+    """
+
+    guest: Guest
+    mode: BackupMode
+    sink: Sink
+    held: HeldLock
+    task: Task
+    fleecing: str | None = None
+    stopwait: float = 600.0
