@@ -241,14 +241,14 @@ class VmBackups(Protocol):
         `fleeces` gives an empty file for each drive, as an open descriptor for reading and writing: what the guest
         overwrites goes there first. A fleece that is full ends the backup and never the guest. All drives are of one
         moment; the guest stands still for it (well under a second), and a paused one goes on if `resume`. Raises
-        HostFailure, NotSupported, and then nothing is left of it. A drive of which there is a backup already: WrongState.
+        HostFailure, NotSupported, WrongState for a drive of which there is a backup already; nothing is left then.
         """
 
     async def backup_failed(self, vmid: int) -> str | None:
         """Why the state is not to be had any more, None as long as it is whole."""
 
     async def end_backup(self, vmid: int) -> None:
-        """Let go of the states, also of what a daemon that died held; without any it is fine. The guest is untouched."""
+        """Let go of the states, also of what a daemon that died held; without any it is fine. The guest goes on."""
 
 
 class VmAgent(Protocol):

@@ -14,7 +14,7 @@ class Sink(Protocol):
     """Where a backup goes. Each may be called once, and the backup has its name when `publish` has ended."""
 
     async def save_tree(self, tree: Tree, config: str) -> None:
-        """Write a container's file system and its configuration (Proxmox VE's text form). Raises NoSpace, HostFailure."""
+        """Write a container's file system and its configuration (Proxmox VE's text). Raises NoSpace, HostFailure."""
 
     async def save_disks(self, disks: Sequence[DiskExport], config: str) -> None:
         """Write a VM's disks and its configuration (Proxmox VE's text form). Raises NoSpace, HostFailure."""
@@ -24,7 +24,7 @@ class Sink(Protocol):
 class Backup:
     """A backup being made of one guest, whose lock `held` belongs to `task`.
 
-    `fleecing` is the storage where a running VM's overwritten blocks are kept meanwhile, None for a place of the host's;
+    `fleecing` is the storage where a running VM's overwritten blocks are kept, None for a place of the host's;
     `stopwait` in seconds is how long the guest may take to shut down.
     """
 
