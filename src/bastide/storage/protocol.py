@@ -307,7 +307,7 @@ class ArchiveStorage(Storage, Protocol):
     """
 
     async def save_tree(self, name: str, tree: Tree, files: Mapping[str, bytes], saving: Saving) -> None:
-        """Keep a container's file system; it is there whole or not at all. Raises AlreadyExists, NoSpace, HostFailure."""
+        """Keep a container's file system; there whole or not at all. Raises AlreadyExists, NoSpace, HostFailure."""
 
     async def save_disks(
         self, name: str, disks: Sequence[DiskExport], files: Mapping[str, bytes], saving: Saving
