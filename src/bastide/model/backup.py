@@ -82,10 +82,11 @@ class Tree:
 class DiskExport:
     """A VM's disk at one moment, to be read: `key` is its option (`scsi0`), `size` in bytes.
 
-    `socket` is a UNIX socket that speaks NBD with one export, whose name is empty. It answers where holes and zeros are
+    `socket` is a UNIX socket that speaks NBD, `export` the name to ask it for. It answers where holes and zeros are
     (`base:allocation`).
     """
 
     key: str
     socket: Path
     size: int
+    export: str = ""
