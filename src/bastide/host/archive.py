@@ -16,7 +16,7 @@ from pathlib import Path
 from bastide.base.errors import HostFailure, NoSpace
 from bastide.base.units import GIB, MIB
 from bastide.host.filesystems import translated
-from bastide.host.run import kill_group, spawn
+from bastide.host.run import kill_group, last_words, spawn
 
 _MAGIC: tuple[tuple[bytes, str, tuple[str, ...]], ...] = (
     (b"\x28\xb5\x2f\xfd", "zst", ("zstd", "-q", "-d", "-c")),
@@ -26,7 +26,6 @@ _MAGIC: tuple[tuple[bytes, str, tuple[str, ...]], ...] = (
     (b"\x89LZO\x00\r\n\x1a", "lzo", ("lzop", "-q", "-d", "-c")),
 )
 _PIPE_SIZE = MIB
-_STDERR_LIMIT = 64 * 1024
 _WATCH_INTERVAL = 0.1
 
 
@@ -98,8 +97,8 @@ async def stream_archive(
 
 async def _pump(source: Process, sink: Process, name: str, allowed: int, log: Callable[[str], None] | None) -> None:
     async with asyncio.TaskGroup() as group:
-        errors = group.create_task(_last_of(source))
-        messages = group.create_task(_last_of(sink))
+        errors = group.create_task(last_words(source))
+        messages = group.create_task(last_words(sink))
         exceeded = asyncio.Event()
         watching = group.create_task(_watch(source, sink, allowed, exceeded))
         await source.wait()
@@ -135,14 +134,6 @@ def _written(pid: int) -> int:
             if line.startswith("wchar:"):
                 return int(line.partition(":")[2])
     return 0
-
-
-async def _last_of(process: Process) -> str:
-    kept = b""
-    assert process.stderr is not None  # noqa: S101 - every caller asks for it
-    while part := await process.stderr.read(_STDERR_LIMIT):
-        kept = (kept + part)[-_STDERR_LIMIT:]
-    return kept.decode(errors="replace")
 
 
 def _explain(name: str, code: int, text: str) -> HostFailure:

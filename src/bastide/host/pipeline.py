@@ -15,10 +15,9 @@ from dataclasses import dataclass
 
 from bastide.base.errors import HostFailure, NoSpace
 from bastide.base.units import MIB
-from bastide.host.run import kill_group, spawn
+from bastide.host.run import kill_group, last_words, spawn
 
 _PIPE_SIZE = MIB
-_LAST_WORDS = 64 * 1024
 _FULL = ("No space left on device", "Disk quota exceeded", ": Wrote only ")
 
 
@@ -78,7 +77,7 @@ async def run_pipeline(
         ours.pop_all()
     moving = asyncio.create_task(asyncio.to_thread(_move, source, sink, limit, progress))
     try:
-        said = await asyncio.gather(*(_last_of(process) for process in processes))
+        said = await asyncio.gather(*(last_words(process) for process in processes))
         codes = [await process.wait() for process in processes]
     finally:
         await asyncio.shield(_end(processes))
@@ -112,14 +111,6 @@ def _move(source: int, sink: int, limit: float | None, progress: Callable[[int],
         os.close(source)
         os.close(sink)
     return total
-
-
-async def _last_of(process: Process) -> str:
-    kept = b""
-    assert process.stderr is not None  # noqa: S101 - every stage has one
-    while part := await process.stderr.read(_LAST_WORDS):
-        kept = (kept + part)[-_LAST_WORDS:]
-    return kept.decode(errors="replace")
 
 
 async def _end(processes: Sequence[Process]) -> None:

@@ -29,7 +29,7 @@ from bastide.base.units import GIB, MIB
 from bastide.host import disk_image
 from bastide.host.filesystems import translated
 from bastide.host.qcow2 import empty_overlay
-from bastide.host.run import kill_group, spawn
+from bastide.host.run import kill_group, last_words, spawn
 from bastide.host.sandbox import Bounds, sandboxed
 from bastide.model.storage import DiskImage
 
@@ -41,7 +41,6 @@ _PROGRAM = "/usr/bin/qemu-img"
 _PERCENT = re.compile(rb"\((\d{1,3}(?:\.\d+)?)/100%\)")
 _DEADLINE = 24 * 3600.0
 _WATCH_INTERVAL = 0.1
-_STDERR_LIMIT = 64 * 1024
 _SECONDS = 600  # of processor time, beside what the size asks for
 _BYTES_A_SECOND = 10 * MIB
 _RESIZABLE = ("raw", "qcow2")
@@ -297,7 +296,7 @@ async def _run(
     full = asyncio.Event()
     try:
         async with asyncio.timeout(_DEADLINE), asyncio.TaskGroup() as group:
-            errors = group.create_task(_collect(process))
+            errors = group.create_task(last_words(process))
             group.create_task(_follow(process, progress))
             watching = group.create_task(_watch(process, files[-1][0], full))
             code = await process.wait()
@@ -315,14 +314,6 @@ def _explain(argv: Sequence[str], code: int, text: str, *, full: bool) -> HostFa
     if full or "No space left on device" in text or "Disk quota exceeded" in text:
         return NoSpace("the storage is full: the disk image does not fit")
     return RunError([Path(argv[0]).name, argv[1]], code, text)
-
-
-async def _collect(process: Process) -> str:
-    kept = b""
-    assert process.stderr is not None  # noqa: S101 - asked for above
-    while part := await process.stderr.read(_STDERR_LIMIT):
-        kept = (kept + part)[-_STDERR_LIMIT:]
-    return kept.decode(errors="replace")
 
 
 async def _follow(process: Process, progress: Progress | None) -> None:

@@ -154,6 +154,16 @@ async def finished(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+async def last_words(process: Process) -> str:
+    """What a process that `spawn` started with a pipe as stderr says until its end; of much, the end of it."""
+    kept = b""
+    if process.stderr is None:
+        raise ValueError("its standard error is no pipe")
+    while part := await process.stderr.read(_STDERR_LIMIT):
+        kept = (kept + part)[-_STDERR_LIMIT:]
+    return kept.decode(errors="replace")
+
+
 async def kill_group(process: Process) -> None:
     """Kill a process that `spawn` started, with everything it started, and reap it."""
     with contextlib.suppress(ProcessLookupError):
