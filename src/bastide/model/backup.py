@@ -1,4 +1,7 @@
-"""Backups: what they are called, and the shapes in which guests' data goes into them and comes out."""
+"""Backups: what they are called, and the shapes in which guests' data goes into them and comes out.
+
+`backup_options.py` has what a backup can be asked to be.
+"""
 
 import re
 import time

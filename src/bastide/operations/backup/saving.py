@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from bastide.model.backup import BackupMode, DiskExport, Tree
@@ -25,7 +26,8 @@ class Backup:
     """A backup being made of one guest, whose lock `held` belongs to `task`.
 
     `fleecing` is the storage where a running VM's overwritten blocks are kept, None for a place of the host's;
-    `stopwait` in seconds is how long the guest may take to shut down.
+    `stopwait` in seconds is how long the guest may take to shut down. `tmpdir` is where root@pam wants the first copy
+    of a container that is suspended, None for a place of the host's.
     """
 
     guest: Guest
@@ -35,3 +37,4 @@ class Backup:
     task: Task
     fleecing: str | None = None
     stopwait: float = 600.0
+    tmpdir: Path | None = None
