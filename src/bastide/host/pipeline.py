@@ -10,8 +10,9 @@ import os
 import signal
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bastide.base.errors import HostFailure, NoSpace
 from bastide.base.units import MIB
@@ -36,9 +37,10 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """How many bytes passed between the first stage and the second, and the last words of each stage's stderr."""
+    """How many bytes passed between the first stage and the second; each stage's exit code, and its last words."""
 
     total: int
+    codes: Sequence[int]
     said: Sequence[str]
 
 
@@ -49,11 +51,13 @@ async def run_pipeline(
     stdout: int = DEVNULL,
     limit: float | None = None,
     progress: Callable[[int], None] | None = None,
+    partial: bool = False,
 ) -> Flow:
     """Run two stages or more to their ends, from the descriptor `stdin` to the descriptor `stdout`.
 
-    `limit` is in bytes a second; `progress` gets the bytes so far, from another thread. Raises NoSpace, or HostFailure
-    in the words of the stage that is the cause. Cancelling kills all of them.
+    `limit` is in bytes a second; `progress` gets the bytes so far, from another thread. With `partial` the last stage
+    may end well before it has read everything. Raises NoSpace, or HostFailure in the words of the stage that is the
+    cause. Cancelling kills all of them.
     """
     processes: list[Process] = []
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
@@ -82,8 +86,34 @@ async def run_pipeline(
     finally:
         await asyncio.shield(_end(processes))
         total = await moving
-    _check(stages, codes, said)
-    return Flow(total, said)
+    _check(stages, codes, said, partial=partial)
+    return Flow(total, codes, said)
+
+
+async def streamed(
+    stages: Sequence[Stage], *, stdin: int = DEVNULL, ended: Callable[[Flow], None] = lambda _flow: None
+) -> AsyncIterator[bytes]:
+    """What the last of the stages writes, part by part; at last raises as `run_pipeline` does, or what `ended` does."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    stream = asyncio.StreamReader(limit=_PIPE_SIZE)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, "rb"))
+    running = asyncio.create_task(_closing(run_pipeline(stages, stdin=stdin, stdout=writing, partial=True), writing))
+    try:
+        while part := await stream.read(_PIPE_SIZE):
+            yield part
+        ended(await running)
+    finally:
+        transport.close()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def _closing(work: Coroutine[Any, Any, Flow], descriptor: int) -> Flow:
+    try:
+        return await work
+    finally:
+        os.close(descriptor)
 
 
 def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
@@ -119,12 +149,14 @@ async def _end(processes: Sequence[Process]) -> None:
             await kill_group(process)
 
 
-def _check(stages: Sequence[Stage], codes: Sequence[int], said: Sequence[str]) -> None:
+def _check(stages: Sequence[Stage], codes: Sequence[int], said: Sequence[str], *, partial: bool) -> None:
     """Raise what the first stage says that failed by itself: one that lost its reader says at most that."""
     failed = [number for number, stage in enumerate(stages) if codes[number] not in stage.fine]
     if not failed:
         return
     causes = [number for number in failed if codes[number] != -signal.SIGPIPE and "Broken pipe" not in said[number]]
+    if partial and not causes:
+        return
     cause = (causes or failed)[0]
     if any(words in said[cause] for words in _FULL):
         raise NoSpace(f"the volume is full: the files could not be {stages[cause].doing}")
