@@ -13,6 +13,7 @@ from bastide.base.layout import Layout
 from bastide.guest.fake import FakeEngine
 from bastide.guest.lxc.engine import LxcEngine
 from bastide.guest.protocol import Command, ContainerEngine, ContainerPlan, IdMap
+from bastide.model.backup import Tree
 from bastide.model.container import ContainerConfig
 from bastide.model.guest import GuestState
 from framework.roots import busybox_tar, remove_tree
@@ -38,7 +39,7 @@ async def lxc(folder: Path) -> tuple[LxcEngine, ContainerPlan]:
     idmap = engine.choose_ids(VMID, [])
     root = folder / "root"
     root.mkdir()
-    async with engine.unpacking(root, idmap) as argv:
+    async with engine.unpacking(Tree(root), idmap) as argv:
         await asyncio.to_thread(subprocess.run, argv, input=busybox_tar(), check=True)
     return engine, ContainerPlan(VMID, ContainerConfig.parse({"memory": 64}), root, [], {}, idmap)
 

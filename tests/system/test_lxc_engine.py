@@ -19,6 +19,7 @@ from bastide.base.layout import Layout
 from bastide.guest.lxc.engine import LxcEngine
 from bastide.guest.protocol import Command, ContainerPlan, Mount, Terminal
 from bastide.host import pty
+from bastide.model.backup import Tree
 from bastide.model.container import ContainerConfig, MountPoint, NetworkInterface
 from bastide.model.guest import GuestState
 from framework.groups import groups_of
@@ -50,7 +51,7 @@ class Bench:
         root.mkdir()
         idmap = self.engine.choose_ids(self.vmid, self.taken)
         self.taken.append(idmap.first)
-        async with self.engine.unpacking(root, idmap) as argv:
+        async with self.engine.unpacking(Tree(root), idmap) as argv:
             content = await asyncio.to_thread(archive.read_bytes) if isinstance(archive, Path) else archive
             code, said = await fed(argv, content)
         assert code == 0, said
@@ -477,7 +478,7 @@ def test_archives_cannot_leave_the_root(live: Any, tmp_path: Path) -> None:
             root = bench.folder / name.replace(" ", "-")
             root.mkdir()
             idmap = bench.engine.choose_ids(1, [])
-            async with bench.engine.unpacking(root, idmap) as argv:
+            async with bench.engine.unpacking(Tree(root), idmap) as argv:
                 code, said = await fed(argv, evil_tar(*members))
             nodes = [path for path in root.rglob("*") if path.is_char_device() or path.is_block_device()]
             assert nodes == [], (name, said)

@@ -5,17 +5,23 @@ It keeps what a real engine would ask the kernel, and fails on demand: `fail_nex
 
 import asyncio
 import contextlib
+import io
 import os
+import shutil
+import tarfile
+import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bastide.base.errors import BastideError, WrongState
 from bastide.guest.protocol import Command, ContainerPlan, IdMap, Mount, Terminal
 from bastide.host import run
+from bastide.host.pipeline import Stage
+from bastide.model.backup import Tree
 from bastide.model.container import ContainerConfig
 from bastide.model.guest import Address, GuestState, Usage
 
@@ -37,6 +43,7 @@ class FakeEngine:
         self.limits: dict[int, ContainerConfig] = {}
         self.stale: set[int] = set()
         self.seeds: dict[int, dict[str, str]] = {}
+        self.excluded: list[str] = []
 
     def _maybe_fail(self, action: str) -> None:
         error = self.fail_next.pop(action, None)
@@ -181,10 +188,39 @@ class FakeEngine:
         return IdMap(max([65536, *(first + 65536 for first in taken)]))
 
     @asynccontextmanager
-    async def unpacking(self, target: Path, idmap: IdMap) -> AsyncIterator[Sequence[str]]:
-        """See Preparation."""
+    async def unpacking(self, tree: Tree, idmap: IdMap) -> AsyncIterator[Sequence[str]]:
+        """See Preparation. What belongs into volumes is moved there in the end."""
         self._maybe_fail("unpack")
-        yield ["tar", "-x", "-f", "-", "-C", str(target), "--no-same-owner", "--exclude=./dev/*"]
+        yield ["tar", "-x", "-f", "-", "-C", str(tree.root), "--no-same-owner", "--exclude=./dev/*",
+               "--exclude=./etc/vzdump"]  # fmt: skip
+        for place, folder in sorted(tree.mounts.items(), reverse=True):
+            inside = tree.root / place.lstrip("/")
+            inside.mkdir(parents=True, exist_ok=True)
+            for entry in inside.iterdir():
+                shutil.move(entry, folder)
+
+    @contextmanager
+    def packing(
+        self, tree: Tree, idmap: IdMap, files: Mapping[str, bytes], exclude: Sequence[str] = ()
+    ) -> Iterator[Stage]:
+        """See Preparation. The stream is made in memory; patterns are only kept in `excluded`."""
+        self._maybe_fail("packing")
+        self.excluded = list(exclude)
+        with tempfile.TemporaryFile() as file:
+            with tarfile.open(fileobj=file, mode="w") as archive:
+                for name, content in files.items():
+                    member = tarfile.TarInfo(f"./etc/vzdump/{name}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+                for place, folder in [("", tree.root), *tree.mounts.items()]:
+                    archive.add(folder, f".{place}")
+            file.flush()
+            yield Stage(["cat", f"/proc/self/fd/{file.fileno()}"], "read", pass_fds=[file.fileno()])
+
+    def following(self, source: Tree, target: Path, idmap: IdMap, exclude: Sequence[str] = ()) -> Sequence[str]:
+        """See Preparation. The root alone."""
+        self._maybe_fail("following")
+        return ["cp", "-r", "--", f"{source.root}/.", str(target)]
 
     def copying(
         self, source: Path, source_ids: IdMap, target: Path, target_ids: IdMap

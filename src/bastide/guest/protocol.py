@@ -2,11 +2,13 @@
 
 from asyncio.subprocess import Process
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from bastide.host.pipeline import Stage
+from bastide.model.backup import Tree
 from bastide.model.container import ContainerConfig, MountPoint
 from bastide.model.guest import Address, GuestState, Usage
 
@@ -169,10 +171,27 @@ class Preparation(Protocol):
         Raises HostFailure when the host has none left.
         """
 
-    def unpacking(self, target: Path, idmap: IdMap) -> AbstractAsyncContextManager[Sequence[str]]:
-        """While entered, the command that unpacks a tar stream from its standard input into `target`.
+    def unpacking(self, tree: Tree, idmap: IdMap) -> AbstractAsyncContextManager[Sequence[str]]:
+        """While entered, the command that unpacks a tar stream from its standard input into a tree.
 
-        The command is confined to the id range and the target: no member can reach anything else of the host.
+        The command is confined to the id range and the tree: no member can reach anything else of the host. Folders
+        that volumes are mounted at are made. A backup's `./etc/vzdump` is left out.
+        """
+
+    def packing(
+        self, tree: Tree, idmap: IdMap, files: Mapping[str, bytes], exclude: Sequence[str] = ()
+    ) -> AbstractContextManager[Stage]:
+        """While entered, the process that writes a backup's tar stream: `files` in `./etc/vzdump`, then the tree.
+
+        It is confined to the id range and the tree, and changes nothing; the folders that volumes are mounted at must
+        be there. `exclude` are Proxmox VE's `exclude-path` patterns: shell globs, from the guest's root on if they
+        begin with `/`, at any depth else. Raises InvalidParameter naming `exclude-path`.
+        """
+
+    def following(self, source: Tree, target: Path, idmap: IdMap, exclude: Sequence[str] = ()) -> Sequence[str]:
+        """The command that makes a folder's files like a tree's, writing what differs alone, confined to both.
+
+        Its exit code is 24 when files vanished meanwhile (rsync(1)).
         """
 
     def copying(

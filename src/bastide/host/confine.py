@@ -1,18 +1,21 @@
-"""A helper process that confines a command to one folder and one range of ids.
+"""A helper process that confines a command to a guest's file tree and one range of ids.
 
-`idmap.py` starts it as `python -I -S -c ... DAEMON TARGET FIRST COUNT ARGV...`. The command runs as root of a user
-namespace with the ids FIRST .. FIRST+COUNT-1, in a root of its own that holds nothing but the host's programs,
-read-only, and TARGET at `/target`. Whatever it is fed with, it cannot touch another file of the host, make a device
-node or gain a right there. It ends with the process DAEMON.
+`idmap.py` starts it as `python -I -S -c ... DAEMON WORK ARGV...`, WORK being a `Work` as JSON. The command runs as root
+of a user namespace with the ids `first` .. `first + count - 1`, in a root of its own that holds nothing but the host's
+programs, read-only, and the trees. A tree's further folders are mounted by their places in it, which are found with
+RESOLVE_IN_ROOT: no link of a guest's leads out of it. Whatever the command is fed with, it cannot touch another file of
+the host, make a device node or gain a right there. It ends with the process DAEMON.
 
-Sources: user_namespaces(7), mount_setattr(2), pivot_root(2).
+Sources: user_namespaces(7), mount_setattr(2), openat2(2), pivot_root(2).
 """
 
 import errno
+import json
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bastide.host import syscalls
@@ -20,6 +23,40 @@ from bastide.host import syscalls
 _PROGRAMS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 # What mount_setattr says when the file system, or a mount below it, knows no mapped owners.
 _NO_MAPPING = (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP)
+_RESOLVE = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A tree that the command sees at `/NAME`: a folder, and others by their places in it, those above first.
+
+    What is not `writable` is mounted read-only, and its places have to be there; else missing folders are made.
+    """
+
+    name: str
+    folder: str
+    mounts: Sequence[tuple[str, str]] = ()
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The range of ids, the trees, and `prefix`: a descriptor of what to write to standard output at first."""
+
+    first: int
+    count: int
+    trees: Sequence[Shown]
+    prefix: int | None = None
+
+    def to_json(self) -> str:
+        """The form that the helper reads."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Work":
+        """Read `to_json`."""
+        raw = json.loads(text)
+        return cls(raw["first"], raw["count"], [Shown(**item) for item in raw["trees"]], raw["prefix"])
 
 
 def user_namespace(first: int, count: int) -> int:
@@ -49,26 +86,34 @@ def user_namespace(first: int, count: int) -> int:
         os.waitpid(pid, 0)
 
 
-def run(parent: int, target: str, first: int, count: int, argv: list[str]) -> None:
-    """Run a command confined to `target` that ends with the process `parent`; returns only by an error."""
+def run(parent: int, work: Work, argv: list[str]) -> None:
+    """Run a command confined to its trees that ends with the process `parent`; returns only by an error."""
     _end_with(parent)
-    namespace = user_namespace(first, count)
-    tree = syscalls.open_tree(target)
-    if first:
-        _map_owners(tree, namespace, first)
+    namespace = user_namespace(work.first, work.count)
+    roots = {shown.name: _opened(shown.folder, namespace, work.first, shown) for shown in work.trees}
+    further = {
+        (shown.name, place): _opened(folder, namespace, work.first, shown)
+        for shown in work.trees
+        for place, folder in shown.mounts
+    }
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
-    new_root("/tmp", {"target": tree})  # noqa: S108 - a mount point in this process's own namespace; nothing is written to it
+    new_root("/tmp", roots)  # noqa: S108 - a mount point in this process's own namespace; nothing is written to it
+    for shown in work.trees:
+        for place, _ in shown.mounts:
+            _attach(further[shown.name, place], f"/tmp/{shown.name}", place, work.first if shown.writable else None)  # noqa: S108
     syscalls.pivot_into("/tmp")  # noqa: S108
     syscalls.setns(namespace, syscalls.CLONE_NEWUSER)
-    os.close(namespace)
-    os.close(tree)
+    for descriptor in (namespace, *roots.values(), *further.values()):
+        os.close(descriptor)
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     syscalls.set_no_new_privileges()
     _end_with(parent)  # again: changing the user takes it away
     os.umask(0o022)
+    if work.prefix is not None:
+        _write_first(work.prefix)
     os.execve(argv[0], argv, {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})  # noqa: S606
 
 
@@ -79,15 +124,60 @@ def _end_with(parent: int) -> None:
         raise OSError(errno.ESRCH, "the daemon has ended")
 
 
-def _map_owners(tree: int, namespace: int, first: int) -> None:
-    """Show the target with mapped owners, or give its root to the map's first id where the kernel cannot."""
+def _opened(folder: str, namespace: int, first: int, shown: Shown) -> int:
+    """A detached mount of a folder, its owners mapped, or its root given to the map's first id where that cannot be."""
+    tree = syscalls.open_tree(folder)
     try:
-        if os.fstat(tree).st_uid != first:
+        if first and os.fstat(tree).st_uid != first:
             syscalls.mount_setattr(tree, user_namespace=namespace)
     except OSError as error:
-        if error.errno not in _NO_MAPPING:
+        if error.errno not in _NO_MAPPING or not shown.writable:
             raise
         os.chown(tree, first, first)
+    if not shown.writable:
+        syscalls.mount_setattr(tree, set_flags=syscalls.MOUNT_ATTR_RDONLY)
+    return tree
+
+
+def _attach(tree: int, root: str, place: str, owner: int | None) -> None:
+    """Mount a tree at its place in a root; folders that lack are made for `owner`, unless that is None."""
+    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if owner is not None:
+            _make_folders(top, place, owner)
+        folder = syscalls.openat2(top, place.strip("/"), os.O_PATH | os.O_DIRECTORY, resolve=_RESOLVE)
+    except OSError as error:
+        raise OSError(error.errno, f"the folder '{place}' that a volume is mounted at: {error.strerror}") from None
+    finally:
+        os.close(top)
+    try:
+        syscalls.move_mount(tree, "", directory=folder)
+    finally:
+        os.close(folder)
+
+
+def _make_folders(top: int, place: str, owner: int) -> None:
+    above = os.dup(top)
+    path = ""
+    for name in place.strip("/").split("/"):
+        path = f"{path}/{name}".lstrip("/")
+        try:
+            folder = syscalls.openat2(top, path, os.O_PATH | os.O_DIRECTORY, resolve=_RESOLVE)
+        except FileNotFoundError:
+            with syscalls.acting_as(owner):
+                os.mkdir(name, 0o755, dir_fd=above)
+            folder = syscalls.openat2(top, path, os.O_PATH | os.O_DIRECTORY, resolve=_RESOLVE)
+        os.close(above)
+        above = folder
+    os.close(above)
+
+
+def _write_first(descriptor: int) -> None:
+    """Copy a descriptor's content to standard output, from its beginning whatever was read of it."""
+    offset = 0
+    while part := os.pread(descriptor, 65536, offset):
+        offset += os.write(1, part)
+    os.close(descriptor)
 
 
 def new_root(place: str, trees: Mapping[str, int]) -> None:
@@ -118,9 +208,9 @@ def new_root(place: str, trees: Mapping[str, int]) -> None:
 
 def main() -> None:
     """Do what the arguments say; a failure is one line on standard error and the exit code 125."""
-    parent, target, first, count, *argv = sys.argv[1:]
+    parent, text, *argv = sys.argv[1:]
     try:
-        run(int(parent), target, int(first), int(count), argv)
+        run(int(parent), Work.from_json(text), argv)
     except (OSError, ValueError) as error:
-        print(f"cannot confine a command to {target}: {error}", file=sys.stderr)
+        print(f"cannot confine a command: {error}", file=sys.stderr)
         sys.exit(125)

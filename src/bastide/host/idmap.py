@@ -12,19 +12,41 @@ from pathlib import Path
 
 from bastide.base.errors import HostFailure, NotSupported
 from bastide.host import confine, run, syscalls
+from bastide.model.backup import Tree
 
 _SOURCE = str(Path(confine.__file__).parents[2])
 _MOUNTS_AT_ONE_PLACE = 64
 _HELPER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from bastide.host.confine import main; main()"
 
 
-def confined(target: Path, first: int, count: int, argv: Sequence[str]) -> list[str]:
+def confined(
+    target: Tree,
+    count: int,
+    argv: Sequence[str],
+    *,
+    writable: bool,
+    source: Tree | None = None,
+    prefix: int | None = None,
+) -> list[str]:
     """The argument list that runs `argv` (an absolute program) as root of an id range, with `target` at `/target`.
 
-    It ends with the process that called this, its parent.
+    The range has `count` ids from `target.first_id` on. A tree that is not `writable` is shown read-only, and the
+    folders that its volumes are mounted at must be there; else those that lack are made. `source` is a second tree, of
+    the same ids, at `/source`, read-only. `prefix` is an inherited descriptor whose content is written to standard
+    output before the program runs. It ends with the process that called this, its parent.
     """
-    place = (str(os.getpid()), str(target), str(first), str(count))
-    return [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, *place, *argv]
+    trees = [_shown("target", target, writable=writable)]
+    if source is not None:
+        trees.append(_shown("source", source))
+    work = confine.Work(target.first_id, count, trees, prefix)
+    return [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, str(os.getpid()), work.to_json(), *argv]
+
+
+def _shown(name: str, tree: Tree, *, writable: bool = False) -> confine.Shown:
+    mounts = sorted(
+        ((place, str(folder)) for place, folder in tree.mounts.items()), key=lambda item: item[0].split("/")
+    )
+    return confine.Shown(name, str(tree.root), mounts, writable)
 
 
 @asynccontextmanager

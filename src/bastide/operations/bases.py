@@ -19,6 +19,7 @@ from bastide.base.ids import VolumeId
 from bastide.base.units import MIB
 from bastide.guest.protocol import IdMap
 from bastide.host.archive import Limits, stream_archive
+from bastide.model.backup import Tree
 from bastide.operations.rooms import Rooms
 from bastide.state.store import Entry
 from bastide.storage.protocol import BaseStorage, FileStorage, Progress, Storage
@@ -234,7 +235,7 @@ class _Share:
         engine = self.rooms.containers
         async with self.storage.making_base(key, size) as folder:
             owner = folder.stat().st_uid
-            async with engine.unpacking(folder, ids) as argv:
+            async with engine.unpacking(Tree(folder), ids) as argv:
                 await stream_archive(self.source.path, argv, log=self._log)
             if folder.stat().st_uid != owner:
                 raise NotSupported("the kernel cannot show its file system with mapped owners")

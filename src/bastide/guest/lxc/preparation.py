@@ -1,53 +1,55 @@
 """Files of a stopped container: unpacking its template and making it a guest of its own."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from bastide.guest.lxc import packing
 from bastide.guest.lxc.distro import credentials, detect, identity, seed, setup
 from bastide.guest.protocol import ContainerPlan, IdMap
 from bastide.host import idmap as mapping
+from bastide.host.pipeline import Stage
 from bastide.host.rootdir import RootDir
-
-_TAR = (
-    "/usr/bin/tar", "--extract", "--file=-", "--directory=/target", "--numeric-owner", "--same-owner",
-    "--preserve-permissions", "--xattrs", "--xattrs-include=security.capability", "--xattrs-include=user.*",
-    "--warning=no-timestamp", "--warning=no-xattr-write", "--anchored", "--exclude=./dev/*", "--exclude=dev/*",
-)  # fmt: skip
-
-_COPIED = (
-    "--numeric-owner", "--acls", "--xattrs", "--xattrs-include=security.capability", "--xattrs-include=user.*",
-    "--anchored", "--exclude=./dev/*", "--exclude=./lost+found",
-)  # fmt: skip
-_PACK = (
-    "/usr/bin/tar", "--create", "--file=-", "--directory=/target", "--one-file-system", "--sparse", *_COPIED,
-    "--warning=no-file-ignored", ".",
-)  # fmt: skip
-_UNPACK = (
-    "/usr/bin/tar", "--extract", "--file=-", "--directory=/target", "--same-owner", "--preserve-permissions", *_COPIED,
-    "--warning=no-timestamp",
-)  # fmt: skip
+from bastide.model.backup import Tree
 
 
 class Preparation:
     """The `Preparation` part of the engine."""
 
     @asynccontextmanager
-    async def unpacking(self, target: Path, idmap: IdMap) -> AsyncIterator[Sequence[str]]:
-        """While entered, the command that unpacks a tar stream from its standard input into `target`.
+    async def unpacking(self, tree: Tree, idmap: IdMap) -> AsyncIterator[Sequence[str]]:
+        """While entered, the command that unpacks a tar stream from its standard input into a tree.
 
-        tar runs as root of the guest's id range and sees the target and the host's programs, nothing else: a member
+        tar runs as root of the guest's id range and sees the tree and the host's programs, nothing else: a member
         that is a link, an absolute name or `..` can lead nowhere, and no device node can be made. The nodes in /dev
         that every template has are left out; LXC makes the guest's own. `idmap.first` 0 is a privileged guest.
         """
-        yield mapping.confined(target, idmap.first, idmap.count, _TAR)
+        yield mapping.confined(_within(tree, idmap), idmap.count, packing.UNPACK, writable=True)
+
+    @contextmanager
+    def packing(
+        self, tree: Tree, idmap: IdMap, files: Mapping[str, bytes], exclude: Sequence[str] = ()
+    ) -> Iterator[Stage]:
+        """While entered, the process that writes a tree as a tar stream, confined like the one of `unpacking`."""
+        argv = packing.pack(tree.mounts, exclude)
+        with packing.opened(packing.members(files)) as prefix:
+            confined = mapping.confined(_within(tree, idmap), idmap.count, argv, writable=False, prefix=prefix)
+            yield Stage(confined, "read", fine=packing.FINE, pass_fds=[prefix])
 
     def copying(
         self, source: Path, source_ids: IdMap, target: Path, target_ids: IdMap
     ) -> tuple[Sequence[str], Sequence[str]]:
         """The commands that copy a file tree, each confined like the one of `unpacking`."""
-        pack = mapping.confined(source, source_ids.first, source_ids.count, _PACK)
-        return pack, mapping.confined(target, target_ids.first, target_ids.count, _UNPACK)
+        read = mapping.confined(Tree(source, source_ids.first), source_ids.count, packing.COPY_OUT, writable=False)
+        write = mapping.confined(Tree(target, target_ids.first), target_ids.count, packing.COPY_IN, writable=True)
+        return read, write
+
+    def following(self, source: Tree, target: Path, idmap: IdMap, exclude: Sequence[str] = ()) -> Sequence[str]:
+        """The command that makes a folder like a tree by rsync(1), confined to both."""
+        argv = packing.follow(source.mounts, exclude)
+        within = _within(source, idmap)
+        return mapping.confined(Tree(target, idmap.first), idmap.count, argv, writable=True, source=within)
 
     def detect(self, rootfs: Path) -> tuple[str, str]:
         """Distribution family and architecture of a root file system."""
@@ -73,3 +75,7 @@ class Preparation:
         """Leave texts where cloud-init in the guest finds them."""
         with RootDir(plan.rootfs) as root:
             seed.write_seed(root, texts)
+
+
+def _within(tree: Tree, idmap: IdMap) -> Tree:
+    return replace(tree, first_id=idmap.first)

@@ -10,6 +10,7 @@ from bastide.guest.protocol import ContainerPlan, IdMap
 from bastide.host.archive import stream_archive
 from bastide.host.password import hash_password
 from bastide.model.access import Identity
+from bastide.model.backup import Tree
 from bastide.model.container import ContainerConfig, ContainerOptions, RootFs
 from bastide.model.guest import Guest
 from bastide.model.record import Scalar
@@ -173,7 +174,7 @@ async def _make_root(rooms: Rooms, guest: Guest, new: NewContainer, volid: str, 
     folder = await activate(rooms, volid, guest.first_id)
     if origin is None:
         task.log(f"extracting archive '{new.template.path.name}'")
-        async with rooms.containers.unpacking(folder, ids) as argv:
+        async with rooms.containers.unpacking(Tree(folder), ids) as argv:
             await stream_archive(new.template.path, argv, log=task.log)
     return await asyncio.to_thread(rooms.containers.detect, folder)
 
