@@ -32,7 +32,7 @@ async def destroy_guest(
         async with rooms.locks.hold(vmid, task.upid, "destroy"):
             guest = await rooms.guests.get(vmid)
             _refuse(rooms, guest, force=force)
-            await _refuse_base(rooms, guest)
+            await refuse_base(rooms, guest)
             if rooms.engine(guest).state(vmid) is not GuestState.STOPPED:
                 await rooms.engine(guest).stop(vmid)
             guest = await rooms.guests.update(replace(guest, config={**guest.config, "lock": "destroyed"}))
@@ -63,7 +63,7 @@ async def erase(rooms: Rooms, guest: Guest, task: Task | None) -> None:
     await rooms.guests.delete(guest.vmid)
 
 
-async def _refuse_base(rooms: Rooms, guest: Guest) -> None:
+async def refuse_base(rooms: Rooms, guest: Guest) -> None:
     """Raise WrongState when linked clones build on a volume of the guest: half of it would be gone otherwise."""
     for volid in volumes_of(guest) if guest.is_template else ():
         storage = await rooms.storages.get(volid.storage)
