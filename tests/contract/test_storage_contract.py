@@ -1,6 +1,7 @@
 """What every storage does, whatever it keeps its volumes in."""
 
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,25 @@ async def test_a_protected_volume_stays_and_notes_are_kept(storage: Made) -> Non
     await storage.delete(name)
     with pytest.raises(NotFound):
         await storage.annotate(name, notes="x")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("kind", "form"), [("lxc", "tar.zst"), ("lxc", "tgz"), ("lxc", "tar"), ("qemu", "vma.lzo"), ("qemu", "vma")]
+)
+async def test_a_backup_is_what_its_name_says_and_its_log_goes_with_it(storage: Made, kind: str, form: str) -> None:
+    await storage.prepare()
+    name = f"backup/vzdump-{kind}-100-2026_01_02-03_04_05.{form}"
+    await _publish(storage, name)
+    await storage.keep_log(name, "INFO: done\n")
+    volume = await storage.info(name)
+    assert (volume.format, volume.subtype, volume.vmid) == (form, kind, 100)
+    assert volume.ctime == time.mktime((2026, 1, 2, 3, 4, 5, 0, 0, -1))
+    log = (await storage.file_path(name)).parent / f"vzdump-{kind}-100-2026_01_02-03_04_05.log"
+    assert log.read_text() == "INFO: done\n"
+    assert [volume.volid for volume in await storage.list()] == [f"{storage.config.storage}:{name}"]
+    await storage.delete(name)
+    assert not log.exists()
 
 
 @pytest.mark.anyio

@@ -21,7 +21,8 @@ from bastide.model.types import StorageId, VolumeIdText, is_dns_name, split_list
 
 Content = Literal["images", "rootdir", "vztmpl", "iso", "backup", "snippets", "import", "none"]
 VolumeFormat = Literal[
-    "raw", "qcow2", "subvol", "vmdk", "vdi", "vhdx", "iso", "txz", "tgz", "tzst", "tbz", "snippet"
+    "raw", "qcow2", "subvol", "vmdk", "vdi", "vhdx", "iso", "txz", "tgz", "tzst", "tbz", "snippet",
+    "tar", "tar.gz", "tar.lzo", "tar.zst", "vma", "vma.gz", "vma.lzo", "vma.zst",
 ]  # fmt: skip
 DiskFormat = Literal["raw", "qcow2", "vmdk"]
 """What a VM's disk can be."""
@@ -346,7 +347,10 @@ class StorageUsage:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A volume on a storage, in bytes and seconds since the epoch. `parent` is the base of a linked clone."""
+    """A volume on a storage, in bytes and seconds since the epoch. `parent` is the base of a linked clone.
+
+    `subtype` is the kind of guest that a backup is of, where its name tells.
+    """
 
     volid: str
     content: Content
@@ -358,6 +362,7 @@ class Volume:
     notes: str | None = None
     protected: bool = False
     parent: str | None = None
+    subtype: Literal["lxc", "qemu"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

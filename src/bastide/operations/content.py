@@ -68,7 +68,9 @@ async def volume_info(rooms: Rooms, volid: str) -> dict[str, Scalar]:
     """One volume with its path; a disk image's size is what a guest would see. Raises NotFound, InvalidParameter."""
     storage, name = await rooms.storages.resolve(volid)
     volume = await storage.info(name)
-    if volume.format == "subvol" or volume.content in FILES:
+    if storage.capabilities.archives:
+        path = Path(name)
+    elif volume.format == "subvol" or volume.content in FILES:
         path = await cast(FileStorage, storage).file_path(name)
     else:
         path = await cast(DiskStorage, storage).disk_path(name)
@@ -348,6 +350,7 @@ def _shown(volume: Volume, content: Content) -> dict[str, Scalar]:
         "ctime": volume.ctime,
         "vmid": volume.vmid,
         "parent": volume.parent,
+        "subtype": volume.subtype,
         "notes": volume.notes,
         "protected": 1 if volume.protected else None,
     }

@@ -104,6 +104,8 @@ class FakeStorage:
             _remove(self._kept(name, snapshot))
         self.active_volumes.discard(name)
         _remove(path)
+        if (log := names.log_path(path)) is not None:
+            log.unlink(missing_ok=True)
 
     def path(self, name: str) -> Path:
         """Where a volume's content lies. Raises InvalidParameter."""
@@ -140,6 +142,12 @@ class FakeStorage:
             notes=volume.notes if notes is None else notes or None,
             protected=volume.protected if protected is None else protected,
         )
+
+    async def keep_log(self, name: str, log: str) -> None:
+        """Put the log of a backup beside it."""
+        path = names.log_path(self.path(name))
+        if path is not None:
+            path.write_text(log)
 
     def volume_name(self, vmid: int, number: int, size: int) -> str:
         """`100/vm-100-disk-0.subvol`, whatever the size."""
@@ -425,13 +433,15 @@ class FakeStorage:
             raise fault
 
     def _keep(self, parsed: VolumeName, size: int) -> Volume:
+        backup = names.backup_name(parsed.text)
         volume = Volume(
             volid=f"{self.config.storage}:{parsed.text}",
             content=parsed.content,
             format=parsed.format,
             size=size,
-            ctime=int(time.time()),
+            ctime=backup.time if backup else int(time.time()),
             vmid=parsed.vmid,
+            subtype=backup.kind if backup else None,
         )
         self._volumes[parsed.text] = volume
         return volume

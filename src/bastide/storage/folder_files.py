@@ -13,7 +13,7 @@ from bastide.host import filesystems, overlay, quota, reflink
 from bastide.model.storage import Content, Volume
 from bastide.storage import below, sidecars
 from bastide.storage.folder_disks import FolderDisks, disk_size
-from bastide.storage.names import SIDECARS, VolumeName, parse_name
+from bastide.storage.names import SIDECARS, VolumeName, backup_name, log_path, parse_name
 
 GUESTS = frozenset({"images", "rootdir"})
 """Contents that are guests' disks and file systems."""
@@ -111,6 +111,13 @@ class FolderFiles(FolderDisks):
         async with self._named():
             await self._bounded.call(write)
 
+    async def keep_log(self, name: str, log: str) -> None:
+        """Put the log of how a backup was made beside it."""
+        path = log_path(await self.file_path(name))
+        if path is not None:
+            async with self._named():
+                await self._bounded.call(lambda: filesystems.replace_text(path, log))
+
     def _mount_point(self, parsed: VolumeName) -> Path:
         return self._mounts / parsed.place
 
@@ -160,6 +167,7 @@ class FolderFiles(FolderDisks):
         if parsed.base is not None and parsed.base != parent:
             return None
         size, used = self._sizes(parsed, path, status)
+        backup = backup_name(parsed.text)
         name = parsed.place if parent is None or parsed.is_base else f"{parent}/{parsed.place}"
         return Volume(
             volid=f"{self.config.storage}:{name}",
@@ -167,11 +175,12 @@ class FolderFiles(FolderDisks):
             format=parsed.format,
             size=size,
             used=used,
-            ctime=int(status.st_mtime if parsed.format != "subvol" else status.st_ctime),
+            ctime=backup.time if backup else int(status.st_mtime if parsed.format != "subvol" else status.st_ctime),
             vmid=parsed.vmid,
             notes=sidecars.read(path, ".notes"),
             protected=sidecars.read(path, ".protected") is not None,
             parent=None if parent is None else f"{self.config.storage}:{parent}",
+            subtype=backup.kind if backup else None,
         )
 
     def _sizes(self, parsed: VolumeName, path: Path, status: os.stat_result) -> tuple[int, int | None]:
@@ -200,6 +209,8 @@ class FolderFiles(FolderDisks):
                 found.append(snapshots)
             for suffix in SIDECARS:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
+            if parsed.content == "backup" and (log := log_path(path)) is not None:
+                log.unlink(missing_ok=True)
             if path.parent.is_dir():
                 # Its record goes next: a volume that comes back after a loss of power would be nobody's.
                 filesystems.sync_folder(path.parent)

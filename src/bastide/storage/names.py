@@ -9,8 +9,10 @@ import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from bastide.base.errors import InvalidParameter
+from bastide.model.backup import BackupName
 from bastide.model.storage import Content, DiskFormat, VolumeFormat
 
 FOLDERS: dict[Content, str] = {
@@ -28,9 +30,14 @@ FILE_CONTENTS: frozenset[Content] = frozenset({"vztmpl", "iso", "backup", "snipp
 """Contents that are plain files with a name of their own."""
 
 _TARBALLS: dict[str, VolumeFormat] = {".tar.gz": "tgz", ".tar.xz": "txz", ".tar.zst": "tzst", ".tar.bz2": "tbz"}
+_BACKUPS: dict[str, VolumeFormat] = {
+    ".tar.gz": "tar.gz", ".tar.lzo": "tar.lzo", ".tar.zst": "tar.zst", ".tar": "tar", ".tgz": "tgz",
+    ".vma.gz": "vma.gz", ".vma.lzo": "vma.lzo", ".vma.zst": "vma.zst", ".vma": "vma",
+    ".tar.xz": "txz", ".tar.bz2": "tbz",
+}  # fmt: skip
 _SUFFIXES: dict[Content, dict[str, VolumeFormat]] = {
     "vztmpl": _TARBALLS,
-    "backup": _TARBALLS,
+    "backup": _BACKUPS,
     "iso": {".iso": "iso", ".img": "iso"},
     "import": {".qcow2": "qcow2", ".raw": "raw", ".img": "raw", ".vmdk": "vmdk", ".vdi": "vdi", ".vhdx": "vhdx"},
 }
@@ -96,6 +103,20 @@ def file_format(content: Content, file: str) -> VolumeFormat | None:
         if file.endswith(suffix) and len(file) > len(suffix):
             return form
     return None
+
+
+def backup_name(name: str) -> BackupName | None:
+    """What the name of a backup tells; None for another volume's, and for a backup that has been renamed."""
+    try:
+        return BackupName.parse(name) if name.startswith("backup/") else None
+    except InvalidParameter:
+        return None
+
+
+def log_path(archive: Path) -> Path | None:
+    """Where the log of a backup lies, None beside one that has been renamed."""
+    known = backup_name(f"backup/{archive.name}")
+    return archive.with_name(f"{known.stem}.log") if known is not None else None
 
 
 def disk_name(vmid: int, label: int | str, form: DiskFormat) -> str:

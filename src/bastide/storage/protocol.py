@@ -113,6 +113,9 @@ class FileStorage(Storage, Protocol):
     async def annotate(self, name: str, notes: str | None = None, protected: bool | None = None) -> None:
         """Set a volume's notes (empty: none) and whether it may be removed; None leaves as is. Raises NotFound."""
 
+    async def keep_log(self, name: str, log: str) -> None:
+        """Put the log of how a backup was made beside it: `vzdump-lxc-100-2026_11_23-01_02_03.log`; it goes with it."""
+
 
 class ContainerStorage(Storage, Protocol):
     """A storage that holds containers' file systems."""

@@ -11,7 +11,7 @@ from bastide.storage.names import SIDECARS
 LIMIT = 64 * 1024
 """Bytes that are read of one."""
 
-_UNFINISHED = re.compile(rf"\..+(?:{'|'.join(map(re.escape, SIDECARS))})\.(\d+)\.tmp", re.ASCII)
+_UNFINISHED = re.compile(rf"\..+(?:{'|'.join(map(re.escape, (*SIDECARS, '.log')))})\.(\d+)\.tmp", re.ASCII)
 
 
 def read(path: Path, suffix: str) -> str | None:
