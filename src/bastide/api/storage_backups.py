@@ -1,6 +1,6 @@
-"""What backups on a storage will offer, and imports from elsewhere: known to clients, and not built (501)."""
+"""Backups on a storage: retention. Files out of them and imports are known to clients, and not built (501)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -9,6 +9,7 @@ from bastide.api.routing import Branch, Call
 from bastide.base.errors import MethodNotImplemented
 from bastide.model.storage import PruneBackups
 from bastide.model.types import Vmid
+from bastide.operations.backup import prune
 
 _SEE = ("perm", "/storage/{storage}", ("Datastore.Audit", "Datastore.AllocateSpace"), "any", 1)
 _PULL = (
@@ -26,19 +27,6 @@ class Prune(StoragePath):
     prune_backups: Annotated[PruneBackups | None, Field(alias="prune-backups")] = None
     type: Literal["qemu", "lxc"] | None = None
     vmid: Vmid | None = None
-
-
-class InBackup(StoragePath):
-    """A place in a backup, its path in base64."""
-
-    volume: Annotated[str, Field(min_length=1, max_length=512)]
-    filepath: Annotated[str, Field(min_length=1, max_length=8192)]
-
-
-class FromBackup(InBackup):
-    """A file or folder of a backup."""
-
-    tar: bool | None = None
 
 
 class ImportSource(StoragePath):
@@ -59,27 +47,34 @@ def _unbuilt(method: str, p: StoragePath, what: str) -> MethodNotImplemented:
 
 
 @branch.get("/{storage}/prunebackups", Prune, check=_SEE)
-async def preview_prune(_call: Call, p: Prune) -> None:
-    """Tell which backups would go: not built."""
-    raise _unbuilt("GET", p, "prunebackups")
+async def preview_prune(call: Call, p: Prune) -> list[dict[str, Any]]:
+    """Tell what pruning would do with each backup: `mark` is keep, remove, protected or renamed."""
+    rows = await prune.preview(call.rooms, p.storage, p.prune_backups, vmid=p.vmid, kind=p.type)
+    return [
+        {
+            "volid": row.volid,
+            "ctime": row.ctime,
+            "mark": row.mark,
+            "type": row.kind or "unknown",
+            **({} if row.vmid is None else {"vmid": row.vmid}),
+        }
+        for row in rows
+    ]
 
 
 @branch.delete("/{storage}/prunebackups", Prune, user="all")
-async def prune(_call: Call, p: Prune) -> None:
-    """Remove old backups: not built."""
-    raise _unbuilt("DELETE", p, "prunebackups")
+async def prune_backups(call: Call, p: Prune) -> str:
+    """Remove backups that the rules do not keep, as a task.
 
-
-@branch.get("/{storage}/file-restore/list", InBackup, user="all")
-async def list_in_backup(_call: Call, p: InBackup) -> None:
-    """List a folder of a backup: not built."""
-    raise _unbuilt("GET", p, "file-restore/list")
-
-
-@branch.get("/{storage}/file-restore/download", FromBackup, user="all")
-async def download_from_backup(_call: Call, p: FromBackup) -> None:
-    """Fetch a file of a backup: not built."""
-    raise _unbuilt("GET", p, "file-restore/download")
+    Needs Datastore.Allocate on the storage; for a single guest Datastore.AllocateSpace and VM.Backup will do.
+    """
+    path = f"/storage/{p.storage}"
+    if p.vmid is None or not await call.may(path, "Datastore.AllocateSpace"):
+        await call.require(path, "Datastore.Allocate")
+    elif not await call.may(path, "Datastore.Allocate"):
+        await call.require(f"/vms/{p.vmid}", "VM.Backup")
+    upid = await prune.start_prune(call.rooms, call.identity, p.storage, p.prune_backups, vmid=p.vmid, kind=p.type)
+    return str(upid)
 
 
 @branch.get("/{storage}/import-metadata", ImportSource, user="all")

@@ -184,6 +184,14 @@ def timezone() -> str:
         return "UTC"
 
 
+def zone() -> ZoneInfo:
+    """The machine's time zone, UTC where it is not known."""
+    try:
+        return ZoneInfo(timezone())
+    except (ZoneInfoNotFoundError, ValueError):
+        return ZoneInfo("UTC")
+
+
 def is_timezone(zone: str) -> bool:
     """Whether the machine knows a zone of that name."""
     if not re.fullmatch(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}", zone, re.ASCII):
