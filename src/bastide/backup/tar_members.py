@@ -31,7 +31,7 @@ _TYPES = {
     tarfile.FIFOTYPE: "p",
 }
 _CHUNK = 1 << 20
-_FIRST_ZIP_YEAR = 1980
+_FIRST_OF_ZIP = (1980, 1, 1, 0, 0, 0)
 _LINK = 0o120777 << 16
 
 
@@ -111,10 +111,8 @@ def write_zip(archive: tarfile.TarFile, members: Iterator[tuple[str, tarfile.Tar
             if not name:
                 continue
             shown = name.encode(errors="surrogateescape").decode(errors="replace")
-            when = time.localtime(member.mtime)
-            info = zipfile.ZipInfo(shown + ("/" if member.isdir() else ""), when[:6])
-            if when.tm_year < _FIRST_ZIP_YEAR:
-                info.date_time = (_FIRST_ZIP_YEAR, 1, 1, 0, 0, 0)
+            when = max(time.localtime(member.mtime)[:6], _FIRST_OF_ZIP)
+            info = zipfile.ZipInfo(shown + ("/" if member.isdir() else ""), when)
             info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, (member.mode & 0o777) << 16
             source = archive.extractfile(member) if member.isreg() else None
             if source is not None:

@@ -47,6 +47,7 @@ async def run_daemon(layout: Layout, asked: Asked) -> None:
             await _serve(house)
     finally:
         await house.rooms.tasks.shutdown()
+        await house.rooms.views.close()
         await house.rooms.network.stop(purge=False)
         if layout.root is not None and not (layout.state / "bastide.db").exists():
             await _leave_nothing(house)

@@ -11,6 +11,7 @@ from bastide.model.guest import Guest, GuestState
 from bastide.model.vm import VmConfig
 from bastide.operations import snapshots
 from bastide.operations.architect import compare_guests
+from bastide.operations.backup import disks as backup_disks
 from bastide.operations.ct import snapshot as ct_snapshot
 from bastide.operations.ct import stillness as ct_stillness
 from bastide.operations.ct import template as ct_template
@@ -38,7 +39,7 @@ async def recover(rooms: Rooms) -> None:
     * VMs whose disks were being moved keep the images that they use;
     * guests that had begun to run are connected to the network, and volumes of those that had not are released;
     * snapshots that were being taken are undone, deletions and rollbacks and the making of templates carried on;
-    * guests that were only there to be measured are removed;
+    * guests that were only there to be measured are removed, and what was unpacked of a backup to be looked into;
     * volumes that an interrupted task had made and no guest uses are removed;
     * all locks are released. Running guests keep running.
     """
@@ -59,6 +60,7 @@ async def recover(rooms: Rooms) -> None:
     await vm_template.finish(rooms)
     for guest in await compare_guests.left(rooms):
         await _remove(rooms, guest)
+    await backup_disks.tidy(rooms)
     await _connect(rooms)
     await _release(rooms)
     await _free_journaled(rooms)

@@ -12,6 +12,7 @@ from bastide.guest.vm_protocol import VmEngine
 from bastide.metrics.sampler import Sampler
 from bastide.model.guest import Guest
 from bastide.network.protocol import Network
+from bastide.operations.backup.views import Views
 from bastide.state.store import Store
 from bastide.storage.registry import Storages
 from bastide.tasks.locks import GuestLocks
@@ -23,6 +24,7 @@ class Rooms:
     """The rooms that operations join.
 
     `making` holds the locks of bases, by their places in the store: each is made or removed by one task at a time.
+    `views` are the disks of backups that are being looked into.
     """
 
     node: str
@@ -37,6 +39,7 @@ class Rooms:
     sampler: Sampler
     access: Access
     making: dict[str, asyncio.Lock] = field(default_factory=dict)
+    views: Views = field(default_factory=Views)
 
     @property
     def containers(self) -> ContainerEngine:

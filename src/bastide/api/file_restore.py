@@ -1,0 +1,92 @@
+"""Single files out of backups: a folder's list, and the download of a file or a folder."""
+
+import base64
+import binascii
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from pydantic import Field
+from starlette.responses import StreamingResponse
+
+from bastide.api.fields import StoragePath
+from bastide.api.guest_permissions import check_volume
+from bastide.api.routing import Branch, Call
+from bastide.base.errors import InvalidParameter
+from bastide.base.ids import VolumeId
+from bastide.operations.backup import files
+from bastide.operations.backup.archives import Archive, open_archive
+
+branch = Branch("/nodes/{node}/storage")
+
+
+class InBackup(StoragePath):
+    """A place in a backup, its path in base64: `/` is the beginning."""
+
+    volume: Annotated[str, Field(min_length=1, max_length=512)]
+    filepath: Annotated[str, Field(min_length=1, max_length=8192)]
+
+
+class FromBackup(InBackup):
+    """A file or folder of a backup; a folder is packed as ZIP, with `tar` as a tar stream."""
+
+    tar: bool = False
+
+
+@branch.get("/{storage}/file-restore/list", InBackup, user="all")
+async def list_in_backup(call: Call, p: InBackup) -> list[dict[str, Any]]:
+    """A folder of a backup; of a VM the first level is the file systems of its disks."""
+    archive = await _archive(call, p)
+    return [
+        {
+            "filepath": base64.b64encode(entry.path.encode()).decode(),
+            "text": entry.name,
+            "type": entry.type,
+            "leaf": entry.type not in ("d", "v"),
+        }
+        | {key: value for key, value in (("size", entry.size), ("mtime", entry.mtime)) if value is not None}
+        for entry in await files.list_folder(call.rooms, archive, _path(p))
+    ]
+
+
+@branch.get("/{storage}/file-restore/download", FromBackup, user="all")
+async def download_from_backup(call: Call, p: FromBackup) -> StreamingResponse:
+    """Fetch a file or a folder of a backup."""
+    archive = await _archive(call, p)
+    found = await files.fetch(call.rooms, archive, _path(p), "tar" if p.tar else "zip")
+    # A stranger's file is never shown in the browser as if it were this host's page.
+    headers = {
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(found.name, safe='')}",
+        "x-content-type-options": "nosniff",
+    }
+    headers |= {} if found.size is None else {"content-length": str(found.size)}
+    return StreamingResponse(_closing(found.parts), media_type=found.media_type, headers=headers)
+
+
+async def _closing(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The parts; whoever goes away early ends what makes them."""
+    try:
+        async for part in parts:
+            yield part
+    finally:
+        close = getattr(parts, "aclose", None)
+        if close is not None:
+            with contextlib.suppress(RuntimeError):
+                await close()
+
+
+async def _archive(call: Call, p: InBackup) -> Archive:
+    """The backup that is meant, with or without its storage before it. Raises PermissionDenied, NotFound."""
+    volid = p.volume if ":" in p.volume else f"{p.storage}:{p.volume}"
+    if VolumeId.parse(volid).storage != p.storage:
+        raise InvalidParameter({"volume": f"'{volid[:200]}' is not on storage '{p.storage}'"})
+    await check_volume(call, volid)
+    return await open_archive(call.rooms, volid)
+
+
+def _path(p: InBackup) -> str:
+    try:
+        return base64.b64decode(p.filepath, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise InvalidParameter({"filepath": "it has to be a path in base64"}) from None

@@ -1,0 +1,167 @@
+"""Single files out of backups: of a container's archive, and of the disks in a VM's."""
+
+import io
+import os
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bastide.base.errors import HostFailure, InvalidParameter, NotFound
+from bastide.model.backup import BackupName
+from bastide.operations.backup import files
+from bastide.operations.backup.archives import Archive, FileArchive, open_archive
+from bastide.operations.rooms import Rooms
+from framework.rooms import fake_rooms
+
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.geteuid() != 0, reason="the sandbox is made by root")]
+
+_NAME = "vzdump-lxc-100-2026_11_23-01_02_03.tar.zst"
+_SECRET = b"what is written here is nobody's business\n" * 1000
+
+
+@pytest.fixture
+async def rooms(tmp_path: Path) -> AsyncIterator[Rooms]:
+    made = await fake_rooms(tmp_path)
+    yield made
+    await made.views.close()
+
+
+@pytest.fixture
+async def container(rooms: Rooms, tmp_path: Path) -> Archive:
+    """The archive of a container with a few files."""
+    return await open_archive(rooms, str(_packed(tmp_path)))
+
+
+def _packed(tmp_path: Path) -> Path:
+    tree = tmp_path / "tree"
+    (tree / "etc").mkdir(parents=True)
+    (tree / "etc/hostname").write_bytes(b"one\n")
+    os.link(tree / "etc/hostname", tree / "etc/zz-same")
+    (tree / "srv").mkdir()
+    (tree / "srv/secret").write_bytes(_SECRET)
+    (tree / "srv/with space ü").write_bytes(b"1")
+    target = tmp_path / _NAME
+    subprocess.run(["tar", "-C", tree, "--zstd", "-cf", target, "."], check=True)
+    return target
+
+
+async def _fetched(rooms: Rooms, archive: Archive, path: str, pack: files.Pack = "tar") -> tuple[str, bytes]:
+    found = await files.fetch(rooms, archive, path, pack)
+    return found.name, b"".join([part async for part in found.parts])
+
+
+async def test_a_containers_folders_are_listed(rooms: Rooms, container: Archive) -> None:
+    assert [(e.path, e.type) for e in await files.list_folder(rooms, container, "/")] == [("/etc", "d"), ("/srv", "d")]
+    found = await files.list_folder(rooms, container, "srv/")
+    assert [(entry.path, entry.size) for entry in found] == [("/srv/secret", len(_SECRET)), ("/srv/with space ü", 1)]
+    with pytest.raises(NotFound, match="no '/nowhere' in this backup"):
+        await files.list_folder(rooms, container, "/nowhere")
+
+
+async def test_a_containers_files_come_out_one_by_one_or_as_an_archive(rooms: Rooms, container: Archive) -> None:
+    assert await _fetched(rooms, container, "/srv/secret") == ("secret", _SECRET)
+    assert await _fetched(rooms, container, "/etc/zz-same") == ("zz-same", b"one\n")
+    name, packed = await _fetched(rooms, container, "/srv")
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        assert (name, sorted(archive.getnames())) == ("srv.tar", [".", "secret", "with space ü"])
+    name, packed = await _fetched(rooms, container, "/srv", "zip")
+    with zipfile.ZipFile(io.BytesIO(packed)) as made:
+        assert (name, made.read("secret")) == ("srv.zip", _SECRET)
+
+
+@pytest.mark.parametrize("path", ["/none", "/srv/secret/deeper"])
+async def test_what_is_not_in_a_backup_is_told_before_anything_is_sent(
+    rooms: Rooms, container: Archive, path: str
+) -> None:
+    with pytest.raises(NotFound, match="in this backup"):
+        await files.fetch(rooms, container, path, "zip")
+
+
+async def test_a_way_out_of_the_backup_is_refused(rooms: Rooms, container: Archive) -> None:
+    for path in ("/../etc/passwd", "etc/../../x", "/a\nb"):
+        with pytest.raises(InvalidParameter, match="not a plain path"):
+            await files.fetch(rooms, container, path, "tar")
+
+
+async def test_a_truncated_archive_is_an_error(rooms: Rooms, container: Archive, tmp_path: Path) -> None:
+    assert isinstance(container, FileArchive)
+    whole = container.path.read_bytes()
+    container.path.write_bytes(whole[: len(whole) - 20])
+    with pytest.raises(HostFailure):
+        await files.list_folder(rooms, container, "/")
+
+
+@dataclass
+class _Disks:
+    """A VM's archive whose disks can be read at any place."""
+
+    images: Mapping[str, Path]
+    volid: str = "local:backup/vzdump-qemu-101-2026_11_23-01_02_03"
+    name: BackupName = field(default_factory=lambda: BackupName("qemu", 101, 0))
+    size: int = 0
+    random_access: bool = True
+    opened: int = 0
+
+    async def config(self) -> str:
+        return ""
+
+    def stream(self, paths: object = ()) -> AbstractAsyncContextManager[tuple[object, int | None]]:
+        raise AssertionError("not a stream")
+
+    @asynccontextmanager
+    async def disks(self) -> AsyncIterator[Mapping[str, Path]]:
+        self.opened += 1
+        yield self.images
+
+
+def _disk(path: Path, files: Mapping[str, bytes], *, partitioned: bool) -> Path:
+    """A raw disk with an ext4 file system that holds files, in its second partition or all over it."""
+    tree = path.with_suffix(".tree")
+    for name, content in files.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(content)
+    system = path.with_suffix(".ext4")
+    with system.open("wb") as file:
+        file.truncate(16 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-d", tree, system], check=True)
+    if not partitioned:
+        return system
+    with path.open("wb") as file:
+        file.truncate(32 << 20)
+    layout = b"label: gpt\nsize=2M\nsize=16M\n"
+    subprocess.run(["sfdisk", "-q", path], input=layout, check=True, capture_output=True)
+    with path.open("r+b") as file:
+        file.seek(3 << 20)
+        file.write(system.read_bytes())
+    return path
+
+
+async def test_files_come_out_of_a_vms_disks(rooms: Rooms, tmp_path: Path) -> None:
+    disks = {
+        "scsi0": _disk(tmp_path / "one.raw", {"etc/hostname": b"vm\n", "srv/secret": _SECRET}, partitioned=True),
+        "virtio1": _disk(tmp_path / "two.raw", {"data/ü 1": b"2"}, partitioned=False),
+    }
+    archive = _Disks(disks)
+    assert [(e.path, e.type) for e in await files.list_folder(rooms, archive, "/")] == [
+        ("/scsi0-part2", "v"),
+        ("/virtio1", "v"),
+    ]
+    found = {e.path: (e.type, e.size) for e in await files.list_folder(rooms, archive, "/scsi0-part2/srv")}
+    assert found == {"/scsi0-part2/srv/secret": ("f", len(_SECRET))}
+    assert await _fetched(rooms, archive, "/scsi0-part2/srv/secret") == ("secret", _SECRET)
+    assert await _fetched(rooms, archive, "/virtio1/data/ü 1") == ("ü 1", b"2")
+    assert archive.opened == 1, "each look opened the disks anew"
+    with pytest.raises(NotFound, match="there is no file system '/sda'"):
+        await files.list_folder(rooms, archive, "/sda")
+    with pytest.raises(NotFound, match="no folder"):
+        await files.list_folder(rooms, archive, "/virtio1/none")
+    with pytest.raises(NotFound, match="no '/etc/none'"):
+        await files.fetch(rooms, archive, "/scsi0-part2/etc/none", "tar")
+    with pytest.raises(InvalidParameter, match="single files"):
+        await files.fetch(rooms, archive, "/scsi0-part2/etc", "tar")
