@@ -6,13 +6,11 @@ call names the formats; nothing is probed.
 
 import asyncio
 import contextlib
-import json
 import os
 import re
 import stat
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -26,8 +24,9 @@ from bastide.base.errors import (
     RunError,
 )
 from bastide.base.units import GIB, MIB
-from bastide.host import disk_image
+from bastide.host import disk_image, image_sources
 from bastide.host.filesystems import translated
+from bastide.host.image_sources import Source, opened_source
 from bastide.host.qcow2 import empty_overlay
 from bastide.host.run import kill_group, last_words, spawn
 from bastide.host.sandbox import Bounds, sandboxed
@@ -44,7 +43,6 @@ _WATCH_INTERVAL = 0.1
 _SECONDS = 600  # of processor time, beside what the size asks for
 _BYTES_A_SECOND = 10 * MIB
 _RESIZABLE = ("raw", "qcow2")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,127}", re.ASCII)
 
 
 async def create(path: Path, form: str, size: int, preallocation: Preallocation = "off") -> None:
@@ -91,7 +89,7 @@ async def resize(path: Path, form: str, size: int) -> None:
         if form == "raw":
             await asyncio.to_thread(_reserve, target, size, False)
         else:
-            await _run([_PROGRAM, "resize", "-q", _alone(form), str(size)], [(target, True)], size)
+            await _run([_PROGRAM, "resize", "-q", image_sources.alone(form), str(size)], [(target, True)], size)
 
 
 async def snapshot_create(path: Path, name: str) -> None:
@@ -140,7 +138,7 @@ async def convert(
     that is meant. `rate` in bytes a second, 0 for no limit. Raises NoSpace while some room is left for others,
     HostFailure; whatever happens, also when it is cancelled, no part of the target stays behind.
     """
-    with _source(source, source_format) as opened:
+    with opened_source(source, source_format) as opened:
         options = ["-O", target_format, *_options(target_format, preallocation)]
         async with _fresh(target) as made:
             await _convert(opened, [*options, *_rated(rate)], f"/{len(opened.files)}", made, progress)
@@ -161,7 +159,7 @@ async def convert_onto(
     `zeroed` says that the device reads as zeros, so that holes need not be written. Whatever it held beyond is zeros
     then. When it fails, anything may be on the device.
     """
-    with _source(source, source_format) as opened, disk_image.opened(device, os.O_RDWR) as made:
+    with opened_source(source, source_format) as opened, disk_image.opened(device, os.O_RDWR) as made:
         options = ["-n", *(["--target-is-zero"] if zeroed else []), *_rated(rate), "--target-image-opts"]
         driver = "host_device" if stat.S_ISBLK(os.fstat(made).st_mode) else "file"
         target = f"driver=raw,file.driver={driver},file.filename=/{len(opened.files)}"
@@ -169,34 +167,10 @@ async def convert_onto(
         await asyncio.to_thread(_end_with_zeros, made, opened.size, zeroed)
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """Open files to copy from, as `name` of qemu-img's; `size` is what a guest sees, in bytes."""
-
-    files: list[int]
-    name: str
-    size: int
-    options: list[str]
-
-
-@contextlib.contextmanager
-def _source(source: Path | int | DiskImage, form: str) -> Iterator[_Source]:
-    with contextlib.ExitStack() as stack:
-        if isinstance(source, DiskImage):
-            files = stack.enter_context(disk_image.opened_chain(source))
-            forms = [str(link.format) for link in disk_image.links(source)]
-            # A running VM may have the image open (-U): nothing of a snapshot changes as long as it is there.
-            options = [] if source.inside is None else ["-U", "-l", f"snapshot.name={_plain(source.inside)}"]
-            size = disk_image.check_link(files[0], source).virtual_size
-        else:
-            files = [source if isinstance(source, int) else stack.enter_context(disk_image.opened(source))]
-            forms, options = [form], []
-            size = disk_image.check_chain(files[0], form).virtual_size
-        yield _Source(files, _spelled(files, forms), size, options)
-
-
-async def _convert(source: _Source, options: list[str], name: str, target: int, progress: Progress | None) -> None:
-    argv = [_PROGRAM, "convert", "-p", *source.options, *options, source.name, name]
+async def _convert(source: Source, options: list[str], name: str, target: int, progress: Progress | None) -> None:
+    # A running VM may have the image open (-U): nothing of a snapshot changes as long as it is there.
+    shown = [] if source.snapshot is None else ["-U", "-l", f"snapshot.name={source.snapshot}"]
+    argv = [_PROGRAM, "convert", "-p", *shown, *options, source.name, name]
     files = [*((descriptor, False) for descriptor in source.files), (target, True)]
     await _run(argv, files, source.size, progress)
 
@@ -209,42 +183,18 @@ async def _snapshot(path: Path, act: str, name: str) -> None:
     with disk_image.opened(path, os.O_RDWR) as target:
         size = disk_image.check_chain(target, "qcow2", _any_backing).virtual_size
         try:
-            await _run([_PROGRAM, "snapshot", "-q", act, _plain(name), _alone("qcow2")], [(target, True)], size)
+            argv = [_PROGRAM, "snapshot", "-q", act, image_sources.plain(name), image_sources.alone("qcow2")]
+            await _run(argv, [(target, True)], size)
         except HostFailure:
             # It may have left clusters that nothing refers to, and none of them is written to by anybody now.
             with contextlib.suppress(HostFailure):
-                await _run([_PROGRAM, "check", "-q", "-r", "all", _alone("qcow2")], [(target, True)], size)
+                await _run([_PROGRAM, "check", "-q", "-r", "all", image_sources.alone("qcow2")], [(target, True)], size)
             raise
 
 
-def _plain(name: str) -> str:
-    """A snapshot's name, if qemu-img takes it for nothing else."""
-    if _NAME.fullmatch(name) is None:
-        raise HostFailure(f"'{name[:60]}' is no name of a snapshot")
-    return name
-
-
 def _any_backing(_name: str) -> bool:
-    """For work on the image's own tables: `_alone` opens no other file, whatever the header names."""
+    """For work on the image's own tables: `alone` opens no other file, whatever the header names."""
     return True
-
-
-def _alone(form: str) -> str:
-    return f"json:{json.dumps({**_node(form, 0, device=False), 'backing': None})}"
-
-
-def _spelled(files: Sequence[int], forms: Sequence[str]) -> str:
-    """The file name that tells qemu-img every file, its format and driver, so that nothing is left to a header."""
-    node: dict[str, object] | None = None
-    for number in reversed(range(len(files))):
-        device = stat.S_ISBLK(os.fstat(files[number]).st_mode)
-        above = _node(forms[number], number, device=device)
-        node = {**above, "backing": node} if forms[number] in ("qcow2", "vmdk") else above
-    return f"json:{json.dumps(node)}"
-
-
-def _node(form: str, number: int, *, device: bool) -> dict[str, object]:
-    return {"driver": form, "file": {"driver": "host_device" if device else "file", "filename": f"/{number}"}}
 
 
 @contextlib.asynccontextmanager
@@ -298,7 +248,7 @@ async def _run(
         async with asyncio.timeout(_DEADLINE), asyncio.TaskGroup() as group:
             errors = group.create_task(last_words(process))
             group.create_task(_follow(process, progress))
-            watching = group.create_task(_watch(process, files[-1][0], full))
+            watching = group.create_task(end_when_full(process, files[-1][0], full))
             code = await process.wait()
             watching.cancel()
     except TimeoutError:
@@ -326,8 +276,8 @@ async def _follow(process: Process, progress: Progress | None) -> None:
             kept = b""
 
 
-async def _watch(process: Process, target: int, full: asyncio.Event) -> None:
-    """End it before it fills the file system that guests write to as well."""
+async def end_when_full(process: Process, target: int, full: asyncio.Event) -> None:
+    """End a process that writes to an open file, and set `full`, before it fills what guests write to as well."""
     while stat.S_ISREG(os.fstat(target).st_mode):
         figures = os.fstatvfs(target)
         reserve = min(GIB, figures.f_blocks * figures.f_frsize // 20)

@@ -4,7 +4,7 @@
 root of its own that holds the host's programs, read-only, and those files as `/0`, `/1` ... It keeps one capability,
 CAP_DAC_OVERRIDE: the files are root's and stay so, and there is no other file in there that it could open with it.
 
-Sources: unshare(2), open_tree(2), pivot_root(2), setrlimit(2), setpriv(1), capabilities(7).
+Sources: unshare(2), open_tree(2), pivot_root(2), setrlimit(2), setpriv(1), capabilities(7), sd_listen_fds(3).
 """
 
 import errno
@@ -39,17 +39,25 @@ class Bounds:
     length: int = 1 << 62
 
 
-def sandboxed(argv: Sequence[str], files: Sequence[tuple[int, bool]] = (), bounds: Bounds = Bounds()) -> list[str]:
+def sandboxed(
+    argv: Sequence[str],
+    files: Sequence[tuple[int, bool]] = (),
+    bounds: Bounds = Bounds(),
+    *,
+    listener: int | None = None,
+) -> list[str]:
     """The argument list that runs `argv` (an absolute program) with open files, (descriptor, writable), as `/0` ...
 
-    The descriptors have to be inherited (`pass_fds`). It ends with the process that called this, its parent.
+    `listener` is a listening socket, handed over as systemd does it (sd_listen_fds(3)). The descriptors have to be
+    inherited (`pass_fds`). It ends with the process that called this, its parent.
     """
     given = ",".join(f"{descriptor}{'w' if writable else 'r'}" for descriptor, writable in files)
     limits = (str(bounds.memory), str(bounds.seconds), str(bounds.length))
-    return [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, str(os.getpid()), given, *limits, *argv]
+    listening = "" if listener is None else str(listener)
+    return [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, str(os.getpid()), given, listening, *limits, *argv]
 
 
-def run(given: str, memory: int, seconds: int, length: int, argv: list[str]) -> None:
+def run(given: str, listening: str, bounds: Bounds, argv: list[str]) -> None:
     """Become the tool; returns only by an error."""
     trees: dict[str, int] = {}
     for number, item in enumerate(given.split(",") if given else ()):
@@ -64,27 +72,33 @@ def run(given: str, memory: int, seconds: int, length: int, argv: list[str]) -> 
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
     confine.new_root("/tmp", trees)  # noqa: S108 - a mount point in this process's own namespace
     syscalls.pivot_into("/tmp")  # noqa: S108
-    os.closerange(3, 1024)
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "2"}
+    kept = 3
+    if listening:
+        if int(listening) != kept:
+            os.dup2(int(listening), kept)
+        environment |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+        kept += 1
+    os.closerange(kept, 1024)
     for kind, limit in (
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_FSIZE, length),
+        (resource.RLIMIT_AS, bounds.memory),
+        (resource.RLIMIT_CPU, bounds.seconds),
+        (resource.RLIMIT_FSIZE, bounds.length),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 256),
     ):
         resource.setrlimit(kind, (limit, limit))
-    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "2"}
     os.execve(_SETPRIV[0], [*_SETPRIV, *argv], environment)  # noqa: S606
 
 
 def main() -> None:
     """Do what the arguments say; a failure is one line on standard error and the exit code 125."""
-    parent, given, memory, seconds, length, *argv = sys.argv[1:]
+    parent, given, listening, memory, seconds, length, *argv = sys.argv[1:]
     try:
         syscalls.die_with_parent()  # setpriv(1) sets it again, because changing the user takes it away
         if os.getppid() != int(parent):
             raise OSError(errno.ESRCH, "the daemon has ended")
-        run(given, int(memory), int(seconds), int(length), argv)
+        run(given, listening, Bounds(int(memory), int(seconds), int(length)), argv)
     except (OSError, ValueError) as error:
         print(f"cannot confine {argv[0]}: {error}", file=sys.stderr)
         sys.exit(125)
