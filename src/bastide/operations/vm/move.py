@@ -242,9 +242,14 @@ async def _mirror(rooms: Rooms, work: _Work) -> None:
     drive = dict(config.volumes())[key]
     target = await planned_disk(rooms, key, drive.model_copy(update={"file": str(work.new)}), config)
     await rooms.vms.mirror(plan, key, target, token(work.new), speed=work.rate)
-    tell: Callable[[float], None] = progress(work.task)
+    await in_step(rooms, guest.vmid, key, work.task)
+
+
+async def in_step(rooms: Rooms, vmid: int, key: str, task: Task) -> None:
+    """Wait until the copy of a running VM's drive is in step. Raises HostFailure when the copying ends before."""
+    tell: Callable[[float], None] = progress(task)
     while True:
-        mirror = await rooms.vms.mirror_progress(guest.vmid, key)
+        mirror = await rooms.vms.mirror_progress(vmid, key)
         if mirror is None:
             raise HostFailure(f"the copying of '{key}' ended before it was in step")
         tell(100 * mirror.done / mirror.total if mirror.total else 100)

@@ -1,12 +1,13 @@
 """Starting and stopping VMs."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from bastide.base.errors import DeadlineExceeded, Locked, WrongState
 from bastide.base.ids import Upid
-from bastide.guest.vm_protocol import VmPlan
+from bastide.guest.vm_protocol import PlannedDisk, VmPlan
 from bastide.host import disk_image
 from bastide.model.access import Identity
 from bastide.model.guest import Guest, GuestState
@@ -120,8 +121,18 @@ async def go_on(rooms: Rooms, guest: Guest, task: Task) -> None:
     await hibernate.forget(rooms, guest.vmid, task)
 
 
-async def start_locked(rooms: Rooms, guest: Guest, task: Task, memory: Memory | None = None) -> None:
-    """Start a VM whose lock the task holds, or let it go on with its `memory`; leaves nothing of it when that fails."""
+async def start_locked(
+    rooms: Rooms,
+    guest: Guest,
+    task: Task,
+    memory: Memory | None = None,
+    *,
+    instead: Mapping[str, PlannedDisk] = MappingProxyType({}),
+) -> None:
+    """Start a VM whose lock the task holds, or let it go on with its `memory`; leaves nothing of it when that fails.
+
+    It gets `instead` in place of the disks of the same keys.
+    """
     if rooms.vms.state(guest.vmid) is not GuestState.STOPPED:
         raise WrongState(f"VM {guest.vmid} already running")
     if guest.is_template:
@@ -142,6 +153,7 @@ async def start_locked(rooms: Rooms, guest: Guest, task: Task, memory: Memory | 
         await hooks.run_hook(rooms, guest, "pre-start", task)
         await cloudinit.write_drive(rooms, guest)
         plan = await vm_plan(rooms, guest)
+        plan = replace(plan, disks=[instead.get(disk.key, disk) for disk in plan.disks])
         await rooms.network.register(guest.vmid, guest.name, cards)
         await (rooms.vms.start(plan) if memory is None else _start_from(rooms, plan, memory))
         for index, card in cards.items():

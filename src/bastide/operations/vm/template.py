@@ -27,14 +27,18 @@ async def make_template(rooms: Rooms, by: Identity, vmid: int, disk: str | None 
 
     async def work(task: Task) -> None:
         async with rooms.locks.hold(vmid, task.upid, "template"):
-            guest = await rooms.guests.get(vmid, "qemu")
-            await _check(rooms, guest, disk)
-            await rooms.store.put(f"{_PREFIX}{vmid}", disk or "")
-            guest = await rooms.guests.update(guest.with_config({**guest.config, "template": 1}))
-            await _make_bases(rooms, guest, disk)
-            task.log(f"{guest.title} is a template")
+            await make_template_locked(rooms, await rooms.guests.get(vmid, "qemu"), task, disk)
 
     return await rooms.tasks.start("qmtemplate", str(vmid), by, work)
+
+
+async def make_template_locked(rooms: Rooms, guest: Guest, task: Task, disk: str | None = None) -> None:
+    """Make a VM whose lock the task holds a template."""
+    await _check(rooms, guest, disk)
+    await rooms.store.put(f"{_PREFIX}{guest.vmid}", disk or "")
+    guest = await rooms.guests.update(guest.with_config({**guest.config, "template": 1}))
+    await _make_bases(rooms, guest, disk)
+    task.log(f"{guest.title} is a template")
 
 
 async def finish(rooms: Rooms) -> None:
