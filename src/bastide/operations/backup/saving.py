@@ -1,9 +1,9 @@
 """What one guest's backup is made with, and where it goes: the joint between its kind's story and the storage."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from bastide.model.backup import BackupMode, DiskExport, Tree
 from bastide.model.guest import Guest
@@ -11,8 +11,16 @@ from bastide.tasks.locks import HeldLock
 from bastide.tasks.tasks import Task
 
 
+Turn = Literal["pre-stop", "pre-restart", "post-restart"]
+"""The moments of a guest's backup that a hook script hears of from its kind's story."""
+
+
+async def unheard(_turn: Turn) -> None:
+    """No hook script."""
+
+
 class Sink(Protocol):
-    """Where a backup goes. Each may be called once, and the backup has its name when `publish` has ended."""
+    """Where a backup goes. One of these is called once; `vzdump` gives the backup its name when the story has ended."""
 
     async def save_tree(self, tree: Tree, config: str) -> None:
         """Write a container's file system and its configuration (Proxmox VE's text). Raises NoSpace, HostFailure."""
@@ -27,7 +35,8 @@ class Backup:
 
     `fleecing` is the storage where a running VM's overwritten blocks are kept, None for a place of the host's;
     `stopwait` in seconds is how long the guest may take to shut down. `tmpdir` is where root@pam wants the first copy
-    of a container that is suspended, None for a place of the host's.
+    of a container that is suspended, None for a place of the host's. `hook` is called before the guest is stopped or
+    suspended (`pre-stop`), and before and after it goes on (`pre-restart`, `post-restart`); it may raise HostFailure.
     """
 
     guest: Guest
@@ -38,3 +47,4 @@ class Backup:
     fleecing: str | None = None
     stopwait: float = 600.0
     tmpdir: Path | None = None
+    hook: Callable[[Turn], Awaitable[None]] = unheard
