@@ -9,13 +9,12 @@ from bastide.backup.vma import (
     MAX_SIZE,
     MOST_CLUSTERS,
     Buffer,
-    Header,
     Readable,
     damaged,
     parse_extent,
+    parse_header,
     read_header,
     render_extent,
-    render_header,
 )
 
 _WHOLE = 0xFFFF
@@ -41,12 +40,12 @@ def masks(data: bytes | bytearray, length: int) -> list[int]:
 class Writer:
     """Writes an archive: `write` gets the parts of an extent, whose buffers are free again when it returns."""
 
-    def __init__(self, write: Callable[[Sequence[Buffer]], None], header: Header) -> None:
-        """Write the header. Raises HostFailure as `render_header`."""
-        self._write, self._uuid = write, header.uuid
+    def __init__(self, write: Callable[[Sequence[Buffer]], None], header: bytes) -> None:
+        """Write the header, which `render_header` gave."""
+        self._write, self._uuid = write, parse_header(header).uuid
         self._clusters: list[tuple[int, int, int]] = []
         self._parts: list[Buffer] = []
-        write([render_header(header)])
+        write([header])
 
     def data(self, device: int, cluster: int, data: bytes | bytearray, length: int) -> None:
         """Add the first `length` bytes of `data` from a cluster on: whole clusters but at the disk's end."""

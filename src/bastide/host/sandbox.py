@@ -22,10 +22,10 @@ from bastide.host import confine, syscalls
 _SOURCE = str(Path(__file__).parents[2])
 _HELPER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from bastide.host.sandbox import main; main()"
 # Debian keeps 65000 to 65533 unassigned, and so does systemd; 65534 is `nobody`, whose processes are not ours.
-_USER = "65533"
+USER = 65533
 _RIGHTS = "-all,+dac_override"
 _SETPRIV = (
-    *("/usr/bin/setpriv", "--reuid", _USER, "--regid", _USER, "--clear-groups", "--no-new-privs"),
+    *("/usr/bin/setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups", "--no-new-privs"),
     *("--inh-caps", _RIGHTS, "--ambient-caps", _RIGHTS, "--bounding-set", _RIGHTS, "--pdeathsig", "KILL", "--"),
 )
 

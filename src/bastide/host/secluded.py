@@ -1,0 +1,35 @@
+"""How a helper process of ours shuts itself in before it reads what a stranger has written.
+
+It keeps the descriptors that it was given and what it has imported. It is a user that owns nothing, in an empty root,
+without a network and without any right, and it ends with the daemon.
+
+Sources: unshare(2), pivot_root(2), setresuid(2), prctl(2) for PR_SET_NO_NEW_PRIVS and PR_SET_PDEATHSIG, setrlimit(2).
+"""
+
+import errno
+import os
+import resource
+
+from bastide.host import syscalls
+from bastide.host.sandbox import USER
+
+
+def seclude(parent: int, *, memory: int) -> None:
+    """Shut this process in, which the process `parent` started; `memory` limits its address space in bytes.
+
+    Whatever is needed of the host has to be open and imported before. Raises OSError.
+    """
+    syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET)
+    syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC | syscalls.MS_RDONLY
+    syscalls.mount("none", "/tmp", "tmpfs", flags, "mode=755,size=4k")  # noqa: S108 - in a namespace of its own
+    syscalls.pivot_into("/tmp")  # noqa: S108
+    for kind, limit in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 1024)):
+        resource.setrlimit(kind, (limit, limit))
+    os.setgroups([])
+    os.setresgid(USER, USER, USER)
+    os.setresuid(USER, USER, USER)
+    syscalls.set_no_new_privileges()
+    syscalls.die_with_parent()  # not before: changing the user takes it away
+    if os.getppid() != parent:
+        raise OSError(errno.ESRCH, "the daemon has ended")
