@@ -19,7 +19,7 @@ BRANCHES = (
 NOT_YET = (
     # branches with issues of their own
     r"/nodes/{node}/(vzdump|firewall|ceph|sdn|apt|services|certificates|replication)",
-    r"/cluster/(ha|sdn|firewall|backup|backup-info|ceph|acme|config|jobs|mapping|metrics|notifications|replication|log|bulk-action|qemu)",
+    r"/cluster/(ha|sdn|firewall|ceph|acme|config|jobs/realm-sync|mapping|metrics|notifications|replication|log|bulk-action|qemu)",
     r"/access/(tfa|openid)",
     r"/access/users/{userid}/(tfa|unlock-tfa)",
     r"/nodes/{node}/lxc/{vmid}/(firewall|migrate|remote_migrate|mtunnel|mtunnelwebsocket|spiceproxy)",

@@ -32,7 +32,7 @@ class NextIdQuery(Record):
 @branch.get("", NoParameters, user="all")
 async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
     """Cluster index."""
-    return index("name", "resources", "nextid", "status", "tasks", "options")
+    return index("name", "backup", "backup-info", "jobs", "resources", "nextid", "status", "tasks", "options")
 
 
 @branch.get("/resources", ResourcesQuery, user="all")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bastide.model.guest import Guest
 from framework.api import Api, call
 
 PLACE = "/nodes/pve/storage/local/prunebackups"
@@ -45,3 +46,145 @@ async def test_who_may_prune(api: Api) -> None:
     await api.data("PUT", "/access/acl", path="/vms/100", users="ada@pve", roles="PVEVMAdmin")
     assert (await call(one, "DELETE", PLACE, **keep)).status_code == 403
     assert (await call(one, "DELETE", PLACE, vmid=100, **keep)).status_code == 200
+
+
+JOBS = "/cluster/backup"
+NIGHTLY = {"id": "nightly", "vmid": "100,101", "schedule": "mon..fri 02:30", "storage": "local"}
+
+
+@pytest.mark.anyio
+async def test_a_jobs_life(api: Api) -> None:
+    assert await api.data("GET", JOBS) == []
+    await api.data("POST", JOBS, **NIGHTLY, **{"prune-backups": "keep-last=3", "fleecing": "1,storage=local"})
+    (row,) = await api.data("GET", JOBS)
+    assert row.pop("next-run") > 0
+    expected = {
+        **NIGHTLY, "type": "vzdump", "mode": "snapshot", "enabled": 1,
+        "prune-backups": {"keep-last": 3}, "fleecing": {"enabled": 1, "storage": "local"},
+    }  # fmt: skip
+    assert row == expected
+    assert (await api.data("GET", f"{JOBS}/nightly"))["schedule"] == "mon..fri 02:30"
+    await api.data("PUT", f"{JOBS}/nightly", vmid="100", comment="the first", delete="prune-backups,fleecing")
+    changed = await api.data("GET", f"{JOBS}/nightly")
+    assert (changed["vmid"], changed["comment"]) == ("100", "the first")
+    assert not {"prune-backups", "fleecing"} & changed.keys()
+    await api.data("PUT", f"{JOBS}/nightly", all=1, enabled=0)
+    changed = await api.data("GET", f"{JOBS}/nightly")
+    assert (changed["all"], "vmid" in changed, "next-run" in changed) == (1, False, False)
+    await api.data("DELETE", f"{JOBS}/nightly")
+    assert (await call(api.root, "GET", f"{JOBS}/nightly")).status_code == 500
+    assert await api.services.rooms.store.list("scheduled/") == []
+
+
+@pytest.mark.anyio
+async def test_an_id_is_made_up_and_an_old_time_becomes_a_schedule(api: Api) -> None:
+    await api.data("POST", JOBS, all=1, starttime="2:30", dow="sat,sun")
+    (row,) = await api.data("GET", JOBS)
+    assert row["id"].startswith("backup-")
+    assert (row["schedule"], "starttime" in row, "dow" in row) == ("sat,sun 2:30", False, False)
+    await api.data("PUT", f"{JOBS}/{row['id']}", starttime="3:00")
+    assert (await api.data("GET", f"{JOBS}/{row['id']}"))["schedule"] == "3:00"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"schedule": "25:00", "all": 1}, "schedule"),
+        ({"all": 1}, "schedule"),
+        ({"schedule": "daily"}, "vmid"),
+        ({"schedule": "daily", "all": 1, "vmid": "100"}, "all"),
+        ({"schedule": "daily", "all": 1, "storage": "nowhere"}, "storage"),
+        ({"schedule": "daily", "all": 1, "node": "elsewhere"}, "node"),
+        ({"schedule": "daily", "all": 1, "dow": "mon"}, "dow"),
+        ({"schedule": "daily", "all": 1, "id": "1x"}, "id"),
+        ({"schedule": "daily", "vmid": "7"}, "vmid"),
+        ({"schedule": "daily", "all": 1, "prune-backups": "keep-often=1"}, "prune-backups"),
+        ({"schedule": "daily", "all": 1, "sometimes": "1"}, "sometimes"),
+    ],
+)
+async def test_what_is_wrong_is_named(api: Api, values: dict[str, str], key: str) -> None:
+    answer = await call(api.root, "POST", JOBS, **values)
+    assert answer.status_code == 400
+    assert key in answer.json()["errors"]
+    assert await api.data("GET", JOBS) == []
+
+
+@pytest.mark.anyio
+async def test_a_change_is_checked_with_what_is_there(api: Api) -> None:
+    await api.data("POST", JOBS, **NIGHTLY)
+    assert (await call(api.root, "POST", JOBS, **NIGHTLY)).status_code == 500
+    for values, key in (
+        ({"schedule": "never"}, "schedule"),
+        ({"delete": "vmid"}, "vmid"),
+        ({"delete": "id"}, "delete"),
+        ({"delete": "schedule"}, "schedule"),
+        ({"delete": "comment", "comment": "x"}, "comment"),
+        ({"delete": "storage", "protected": 1}, "protected"),
+    ):
+        answer = await call(api.root, "PUT", f"{JOBS}/nightly", **values)
+        assert (answer.status_code, list(answer.json()["errors"])) == (400, [key])
+    await api.data("PUT", f"{JOBS}/nightly", **{"notes-template": "{{guestname}}"})
+    assert (await api.data("GET", f"{JOBS}/nightly"))["schedule"] == NIGHTLY["schedule"]
+
+
+@pytest.mark.anyio
+async def test_who_may_make_jobs(api: Api) -> None:
+    one = await api.token(grants={"/": "PVEAdmin"})
+    job = {"vmid": "100", "schedule": "daily", "id": "theirs"}
+    assert (await call(one, "GET", JOBS)).status_code == 200
+    assert (await call(one, "POST", JOBS, **job)).status_code == 403  # Sys.Modify
+    await api.data("PUT", "/access/acl", path="/", users="ada@pve", roles="Administrator")
+    for key in ("script", "tmpdir", "dumpdir"):
+        answer = await call(one, "POST", JOBS, **job, **{key: "/srv/x"})
+        assert "Only root" in answer.json()["errors"][key]
+    assert (await call(one, "POST", JOBS, **job)).status_code == 200
+    await api.data("PUT", f"{JOBS}/theirs", script="/srv/x")
+    assert (await call(one, "PUT", f"{JOBS}/theirs", delete="script")).status_code == 400
+    assert (await call(one, "DELETE", f"{JOBS}/theirs")).status_code == 400
+    await api.data("DELETE", f"{JOBS}/theirs")
+
+
+@pytest.mark.anyio
+async def test_what_a_job_saves_and_who_is_left_out(api: Api) -> None:
+    guests = api.services.rooms.guests
+    mounts = {
+        "rootfs": "local:100/vm-100-disk-0.subvol,size=1G",
+        "mp0": "local:100/vm-100-disk-1.subvol,mp=/a,backup=1",
+        "mp1": "local:100/vm-100-disk-2.subvol,mp=/b",
+        "mp2": "/srv/shared,mp=/c",
+    }
+    await guests.create(Guest(100, "lxc", "pve", {"hostname": "one", **mounts}))
+    drives = {
+        "scsi0": "local:101/vm-101-disk-0.raw",
+        "virtio1": "local:101/vm-101-disk-1.raw,backup=0",
+        "ide2": "none,media=cdrom",
+    }
+    await guests.create(Guest(101, "qemu", "pve", {"name": "two", **drives}))
+    await api.data("POST", JOBS, **{**NIGHTLY, "vmid": "100,101,555"})
+    children = (await api.data("GET", f"{JOBS}/nightly/included_volumes"))["children"]
+    assert [(child["id"], child["type"]) for child in children] == [(100, "lxc"), (101, "qemu"), (555, "unknown")]
+    assert [(one["id"], one["included"], one["reason"]) for one in children[0]["children"]] == [
+        ("rootfs", 1, "rootfs"), ("mp0", 1, "enabled"), ("mp1", 0, "disabled"), ("mp2", 0, "not a volume"),
+    ]  # fmt: skip
+    assert [(one["id"], one["included"]) for one in children[1]["children"]] == [("scsi0", 1), ("virtio1", 0)]
+    missed = "/cluster/backup-info/not-backed-up"
+    assert await api.data("GET", missed) == []
+    await api.data("PUT", f"{JOBS}/nightly", vmid="101")
+    assert await api.data("GET", missed) == [{"vmid": 100, "type": "lxc", "name": "one"}]
+    await api.data("PUT", f"{JOBS}/nightly", enabled=0)
+    assert [row["vmid"] for row in await api.data("GET", missed)] == [100, 101]
+
+
+@pytest.mark.anyio
+async def test_the_moments_of_a_schedule(api: Api) -> None:
+    path = "/cluster/jobs/schedule-analyze"
+    rows = await api.data("GET", path, schedule="0:30 utc", starttime=1_700_000_000, iterations=2)
+    assert rows == [
+        {"timestamp": 1_700_008_200, "utc": "Wed Nov 15 00:30:00 2023"},
+        {"timestamp": 1_700_094_600, "utc": "Thu Nov 16 00:30:00 2023"},
+    ]
+    assert len(await api.data("GET", path, schedule="*/5")) == 10
+    assert await api.data("GET", path, schedule="2015-10-21") == []
+    refused = await call(api.root, "GET", path, schedule="sometimes")
+    assert "'sometimes' is not a weekday" in refused.json()["errors"]["schedule"]

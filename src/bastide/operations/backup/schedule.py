@@ -1,0 +1,152 @@
+"""What runs by itself at its times: backup jobs, verifications, restore tests.
+
+When a piece of work last ran, or was last set up, is in the store under `scheduled/<its key>`: a restart goes on from
+there. The moment is written before the work begins, so that a daemon that dies in between does not begin it twice.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from bastide.backup.calendar import CalendarEvent, next_after
+from bastide.base.errors import BastideError, InvalidParameter, NotFound
+from bastide.base.ids import Upid
+from bastide.host import facts
+from bastide.operations.rooms import Rooms
+
+_PREFIX = "scheduled/"
+_INTERVAL = 5.0
+_LATE = 300
+"""Seconds after which what was due counts as missed when the daemon starts."""
+_SET_BACK = 3600
+"""Seconds of a time in the future from which on the clock must have been wrong then."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A piece of work with a schedule: `key` names it (`backup/nightly`), `start` begins it as a task.
+
+    With `repeat_missed` what was due while no daemon ran is begun, once, at the next start.
+    """
+
+    key: str
+    schedule: str
+    start: Callable[[], Awaitable[Upid]]
+    repeat_missed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """Up to when (seconds since the epoch) a piece of work is settled, and its last task."""
+
+    until: int
+    upid: str | None = None
+    started: int | None = None
+
+
+Source = Callable[[Rooms], Awaitable[Sequence[Timed]]]
+"""What there is to run: the enabled ones of a kind."""
+
+
+async def last(rooms: Rooms, key: str) -> Ran | None:
+    """When a piece of work last ran, None for one that was never set up."""
+    entry = await rooms.store.get(_PREFIX + key)
+    return None if entry is None else Ran(**json.loads(entry.value))
+
+
+async def settle(rooms: Rooms, key: str, now: float | None = None) -> None:
+    """Let nothing be due before now: when a schedule is new, changed, or enabled again."""
+    before = await last(rooms, key)
+    until = int(time.time() if now is None else now)
+    await _keep(rooms, key, Ran(until) if before is None else replace(before, until=until))
+
+
+async def forget(rooms: Rooms, key: str) -> None:
+    """Remove what is known of a piece of work that is no more."""
+    await rooms.store.delete(_PREFIX + key)
+
+
+async def next_run(rooms: Rooms, key: str, schedule: str, now: float | None = None) -> int | None:
+    """When it is due next, in seconds since the epoch; None for never."""
+    ran, present = await last(rooms, key), time.time() if now is None else now
+    begin = present if ran is None or ran.until > present + _SET_BACK else max(ran.until, present - 1)
+    return next_after(CalendarEvent.parse(schedule), begin, facts.zone())
+
+
+def check(schedule: str) -> None:
+    """Raise InvalidParameter naming `schedule` unless it is a calendar event."""
+    CalendarEvent.parse(schedule)
+
+
+class Scheduler:
+    """Begins what is due. `clock` tells the seconds since the epoch."""
+
+    def __init__(self, rooms: Rooms, sources: Sequence[Source], clock: Callable[[], float] = time.time) -> None:
+        self._rooms = rooms
+        self._sources = sources
+        self._clock = clock
+        self._next: dict[str, tuple[str, int, int | None]] = {}
+
+    async def run(self) -> None:
+        """For the daemon's life."""
+        first = True
+        while True:
+            try:
+                await self.look(first=first)
+                first = False
+            except BastideError as error:
+                _log.error("schedules: %s", error)
+            await asyncio.sleep(_INTERVAL)
+
+    async def look(self, *, first: bool = False) -> None:
+        """Begin what is due; `first` is the look at the daemon's start, which finds what was missed."""
+        for source in self._sources:
+            for timed in await source(self._rooms):
+                try:
+                    await self._look_at(timed, first=first)
+                except BastideError as error:
+                    _log.error("%s could not be begun: %s", timed.key, error)
+
+    async def _look_at(self, timed: Timed, *, first: bool) -> None:
+        now = int(self._clock())
+        ran = await last(self._rooms, timed.key)
+        if ran is None or ran.until > now + _SET_BACK:
+            # A clock that was in the future would otherwise keep it from running until then.
+            await settle(self._rooms, timed.key, now)
+            return
+        due = self._due(timed, ran.until)
+        if due is None or due > now:
+            return
+        if first and not timed.repeat_missed and now - due > _LATE:
+            _log.info("%s was due while no daemon ran: it is left out", timed.key)
+            await _keep(self._rooms, timed.key, replace(ran, until=now))
+            return
+        if ran.upid is not None and await self._goes_on(ran.upid):
+            _log.warning("%s is due, and its last run goes on: this one is left out", timed.key)
+            await _keep(self._rooms, timed.key, replace(ran, until=now))
+            return
+        await _keep(self._rooms, timed.key, Ran(now))
+        upid = await timed.start()
+        await _keep(self._rooms, timed.key, Ran(now, str(upid), now))
+
+    def _due(self, timed: Timed, until: int) -> int | None:
+        kept = self._next.get(timed.key)
+        if kept is None or kept[:2] != (timed.schedule, until):
+            event = CalendarEvent.parse(timed.schedule)
+            kept = (timed.schedule, until, next_after(event, until, facts.zone()))
+            self._next[timed.key] = kept
+        return kept[2]
+
+    async def _goes_on(self, upid: str) -> bool:
+        try:
+            return (await self._rooms.tasks.get(upid)).running
+        except (NotFound, InvalidParameter):
+            return False
+
+
+async def _keep(rooms: Rooms, key: str, ran: Ran) -> None:
+    await rooms.store.put(_PREFIX + key, json.dumps(asdict(ran)))

@@ -1,0 +1,202 @@
+"""Schedules: what is due is begun once, also after a restart, a jump of the clock, or a run that goes on."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from bastide.base.errors import HostFailure, NotFound
+from bastide.base.ids import Upid
+from bastide.host import facts
+from bastide.model.access import ROOT
+from bastide.model.backup_options import BackupJob
+from bastide.operations.backup import jobs, schedule
+from bastide.operations.rooms import Rooms
+from bastide.tasks.tasks import Task
+from framework.rooms import fake_rooms
+
+HOUR, DAY = 3600, 86_400
+NOON = int(datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp())
+NIGHT = NOON + 14 * HOUR + HOUR // 2  # 02:30
+
+
+class World:
+    """A daemon's scheduler over a clock that the test sets; what it begins ends when `go_on` is set."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self.rooms = rooms
+        self.now = NOON
+        self.begun: list[str] = []
+        self.upids: list[Upid] = []
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        self.fails = False
+        self.restart()
+
+    def restart(self) -> None:
+        self.scheduler = schedule.Scheduler(self.rooms, [jobs.source(self.start)], lambda: self.now)
+
+    async def start(self, rooms: Rooms, job: BackupJob) -> Upid:
+        if self.fails:
+            raise HostFailure("no more tasks")
+
+        async def work(_task: Task) -> None:
+            await self.go_on.wait()
+
+        self.begun.append(job.id or "")
+        upid = await rooms.tasks.start("vzdump", "", ROOT, work)
+        self.upids.append(upid)
+        return upid
+
+    async def look(self, at: int, *, first: bool = False) -> Sequence[str]:
+        self.now, self.begun = at, []
+        await self.scheduler.look(first=first)
+        if self.go_on.is_set():
+            for upid in self.upids:
+                await self.rooms.tasks.wait(upid)
+        return self.begun
+
+
+@pytest.fixture
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(facts, "zone", lambda: ZoneInfo("UTC"))
+    return World(await fake_rooms(tmp_path / "root"))
+
+
+async def job(world: World, job_id: str = "nightly", **values: object) -> None:
+    await jobs.create_job(world.rooms, BackupJob.parse({"id": job_id, "all": 1, "schedule": "2:30", **values}))
+    await schedule.settle(world.rooms, f"backup/{job_id}", world.now)
+
+
+@pytest.mark.anyio
+async def test_it_runs_at_its_time_and_once(world: World) -> None:
+    await job(world)
+    assert await world.look(NOON, first=True) == []
+    assert await world.look(NIGHT - 1) == []
+    assert await world.look(NIGHT + 3) == ["nightly"]
+    assert await world.look(NIGHT + 4) == []
+    assert await world.look(NIGHT + HOUR) == []
+    assert await world.look(NIGHT + DAY) == ["nightly"]
+    ran = await schedule.last(world.rooms, "backup/nightly")
+    assert ran is not None
+    assert (ran.upid, ran.started) == (str(world.upids[-1]), NIGHT + DAY)
+
+
+@pytest.mark.anyio
+async def test_what_was_missed_runs_once_if_asked_and_else_not(world: World) -> None:
+    await job(world)
+    await job(world, "caring", **{"repeat-missed": 1})
+    await world.look(NOON, first=True)
+    world.restart()
+    assert await world.look(NIGHT + 5 * DAY + HOUR, first=True) == ["caring"]
+    assert await world.look(NIGHT + 5 * DAY + HOUR + 5) == []
+    assert sorted(await world.look(NIGHT + 6 * DAY)) == ["caring", "nightly"]
+
+
+@pytest.mark.anyio
+async def test_a_short_restart_at_the_very_time_misses_nothing(world: World) -> None:
+    await job(world)
+    world.restart()
+    assert await world.look(NIGHT + 60, first=True) == ["nightly"]
+
+
+@pytest.mark.anyio
+async def test_a_machine_that_slept_runs_it_once_when_it_wakes(world: World) -> None:
+    await job(world)
+    await world.look(NOON, first=True)
+    assert await world.look(NIGHT + 3 * DAY + HOUR) == ["nightly"]
+    assert await world.look(NIGHT + 3 * DAY + HOUR + 5) == []
+
+
+@pytest.mark.anyio
+async def test_no_two_runs_at_once(world: World) -> None:
+    await job(world, schedule="*:0/5")
+    world.go_on.clear()
+    await world.look(NOON, first=True)
+    assert await world.look(NOON + 300) == ["nightly"]
+    assert await world.look(NOON + 600) == []
+    world.go_on.set()
+    assert await world.look(NOON + 601) == []  # what was left out is not made up for
+    assert await world.look(NOON + 900) == ["nightly"]
+
+
+@pytest.mark.anyio
+async def test_a_clock_that_goes_back(world: World) -> None:
+    await job(world)
+    assert await world.look(NIGHT) == ["nightly"]
+    assert await world.look(NIGHT - 30) == []
+    assert await world.look(NIGHT) == []  # a correction by seconds does not repeat it
+    assert await world.look(NIGHT - 400 * DAY) == []
+    assert await world.look(NIGHT - 399 * DAY) == ["nightly"]  # nor does a wrong year stop it
+
+
+@pytest.mark.anyio
+async def test_a_disabled_job_rests_and_nothing_is_due_when_it_is_enabled(world: World) -> None:
+    await job(world, enabled=0)
+    assert await world.look(NIGHT) == []
+    world.now = NIGHT + HOUR
+    await jobs.update_job(world.rooms, "nightly", {"enabled": 1})
+    await schedule.settle(world.rooms, "backup/nightly", world.now)
+    assert await world.look(NIGHT + HOUR) == []
+    assert await world.look(NIGHT + DAY) == ["nightly"]
+
+
+@pytest.mark.anyio
+async def test_a_new_schedule_counts_from_now(world: World) -> None:
+    await job(world)
+    await jobs.update_job(world.rooms, "nightly", {"schedule": "13:00"})
+    settled = await schedule.last(world.rooms, "backup/nightly")
+    assert settled is not None
+    assert settled.until > NOON + DAY  # the present of this machine
+    await schedule.settle(world.rooms, "backup/nightly", NOON)
+    assert await world.look(NOON + HOUR) == ["nightly"]
+    await jobs.update_job(world.rooms, "nightly", {"comment": "the same times"})
+    again = await schedule.last(world.rooms, "backup/nightly")
+    assert again is not None
+    assert again.until == NOON + HOUR
+
+
+@pytest.mark.anyio
+async def test_a_run_goes_on_when_its_job_is_removed(world: World) -> None:
+    await job(world)
+    world.go_on.clear()
+    await world.look(NIGHT)
+    await jobs.delete_job(world.rooms, "nightly")
+    assert (await world.rooms.tasks.get(world.upids[0])).running
+    world.go_on.set()
+    assert (await world.rooms.tasks.wait(world.upids[0])).exitstatus == "OK"
+    with pytest.raises(NotFound, match="no such job 'nightly'"):
+        await jobs.get_job(world.rooms, "nightly")
+    assert await world.look(NIGHT + DAY) == []
+
+
+@pytest.mark.anyio
+async def test_a_failing_start_stops_neither_the_others_nor_the_next_time(world: World) -> None:
+    await job(world)
+    world.fails = True
+    assert await world.look(NIGHT) == []
+    world.fails = False
+    assert await world.look(NIGHT + 1) == []
+    assert await world.look(NIGHT + DAY) == ["nightly"]
+
+
+@pytest.mark.anyio
+async def test_another_nodes_jobs_are_not_ours(world: World) -> None:
+    await job(world)
+    entry = await world.rooms.store.get("backupjob/nightly")
+    assert entry is not None
+    await world.rooms.store.put(entry.key, entry.value.replace('"id"', '"node": "other", "id"'))
+    assert await world.look(NIGHT) == []
+
+
+@pytest.mark.anyio
+async def test_when_it_runs_next(world: World) -> None:
+    await job(world)
+    assert await schedule.next_run(world.rooms, "backup/nightly", "2:30", NOON) == NIGHT
+    await world.look(NIGHT)
+    assert await schedule.next_run(world.rooms, "backup/nightly", "2:30", NIGHT) == NIGHT + DAY
+    assert await schedule.next_run(world.rooms, "backup/new", "2:30", NIGHT) == NIGHT + DAY
+    assert await schedule.next_run(world.rooms, "backup/nightly", "2015-10-21", NIGHT) is None
