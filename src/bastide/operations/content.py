@@ -90,18 +90,24 @@ async def annotate(
     """
     storage, name = await rooms.storages.resolve(volid)
     if protected:
-        await _check_protected(storage, await storage.info(name), most)
+        volume = await storage.info(name)
+        if volume.content == "backup" and not volume.protected and volume.vmid is not None:
+            await check_protected(storage, volume.vmid, most)
     await cast(FileStorage, storage).annotate(name, notes, protected)
 
 
-async def _check_protected(storage: Storage, volume: Volume, most: int | None) -> None:
+async def check_protected(storage: Storage, vmid: int, most: int | None) -> None:
+    """Raise WrongState unless one more backup of a guest may be protected; `most` where the storage says nothing."""
     configured = storage.config.max_protected_backups
     limit = most if configured is None else configured
-    if volume.content != "backup" or volume.protected or limit is None or limit < 0:
+    if limit is None or limit < 0:
         return
-    present = [other for other in await storage.list("backup", volume.vmid) if other.protected]
+    present = [other for other in await storage.list("backup", vmid) if other.protected]
     if len(present) >= limit:
-        raise WrongState(f"cannot protect '{volume.volid}': {len(present)} backups are, and at most {limit} may be")
+        raise WrongState(
+            f"cannot protect a backup of guest {vmid} on '{storage.config.storage}': {len(present)} are, and at most"
+            f" {limit} may be"
+        )
 
 
 async def create_volume(

@@ -6,13 +6,14 @@ import io
 import os
 import stat
 import tarfile
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
+from bastide.backup.vma_stages import read_header
 from bastide.base.errors import DeadlineExceeded, HostFailure, InvalidParameter, NotFound, NotSupported
 from bastide.base.units import MIB
 from bastide.host import archive, filesystems
@@ -110,10 +111,13 @@ class FileArchive:
     async def config(self) -> str:
         """See Archive. Only the beginning is read."""
         async with self.stream() as (stage, source):
-            beginning = await _beginning(stage, source, _BEGINNING)
-        if self.name.kind == "qemu":
-            return _config_of_vma(beginning)
-        return _config_of_tar(beginning)
+            if self.name.kind == "lxc":
+                return _config_of_tar(await _beginning(stage, source, _BEGINNING))
+            files = (await read_header(stage, DEVNULL if source is None else source)).files
+        wanted = config_file("qemu")
+        if wanted not in files:
+            raise HostFailure(f"the archive does not contain a guest configuration ({wanted})")
+        return _text(files[wanted])
 
     @asynccontextmanager
     async def stream(self, paths: Sequence[str] = ()) -> AsyncIterator[tuple[Stage, int | None]]:
@@ -184,7 +188,7 @@ def _unpacking(source: int, extension: str) -> Sequence[str]:
 async def _beginning(stage: Stage, source: int | None, most: int) -> bytes:
     """The first bytes of a stream. Raises HostFailure when there are none."""
     process = await spawn(
-        stage.argv, stdin=asyncio.subprocess.DEVNULL if source is None else source, stdout=PIPE, stderr=PIPE,
+        stage.argv, stdin=DEVNULL if source is None else source, stdout=PIPE, stderr=PIPE,
         pass_fds=stage.pass_fds,
     )  # fmt: skip
     found = bytearray()
@@ -222,10 +226,6 @@ def _config_of_tar(beginning: bytes) -> str:
                 raise HostFailure(f"the configuration in the archive ({wanted}) is no whole file of at most 1 MiB")
             return _text(beginning[member.offset_data : end])
     raise HostFailure(f"the archive does not contain a guest configuration ({wanted}): it is no container's backup")
-
-
-def _config_of_vma(beginning: bytes) -> str:
-    raise NotSupported(f"VMA archives cannot be read yet ({len(beginning)} bytes)")
 
 
 def _text(data: bytes) -> str:

@@ -10,7 +10,6 @@ from bastide.model.guest import Guest
 from bastide.tasks.locks import HeldLock
 from bastide.tasks.tasks import Task
 
-
 Turn = Literal["pre-stop", "pre-restart", "post-restart"]
 """The moments of a guest's backup that a hook script hears of from its kind's story."""
 

@@ -8,19 +8,19 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from bastide.backup.vma_stages import pack_stage
-from bastide.base.errors import BastideError, HostFailure, NoSpace
+from bastide.base.errors import BastideError, HostFailure, NoSpace, NotFound
 from bastide.base.units import KIB, MIB, readable
 from bastide.guest.protocol import IdMap
 from bastide.host import facts, filesystems
 from bastide.host.pipeline import Stage, run_pipeline
-from bastide.model.backup import DiskExport, Tree, config_file
+from bastide.model.backup import EXTENSIONS, BackupName, DiskExport, Tree, config_file
 from bastide.model.backup_options import BackupOptions
 from bastide.operations.backup.saving import Sink
 from bastide.operations.rooms import Rooms
-from bastide.storage.protocol import ArchiveStorage, FileStorage, Saving
+from bastide.storage.protocol import ArchiveStorage, FileStorage, Saving, Storage
 from bastide.tasks.tasks import Task
 
 NICE = 10
@@ -43,6 +43,9 @@ class Destination(Sink, Protocol):
     async def discard(self) -> None:
         """Leave nothing of it."""
 
+    async def keep_log(self, log: str) -> Path | None:
+        """Put the log beside what has been published; where, None where there is no place for one."""
+
 
 class Landing(Protocol):
     """Where a file lies until it has its name."""
@@ -57,6 +60,9 @@ class Landing(Protocol):
 
     async def discard(self) -> None:
         """Let it go; one that has its name stays."""
+
+    async def keep_log(self, log: str) -> Path:
+        """Put the log beside it."""
 
 
 class OnStorage:
@@ -85,6 +91,11 @@ class OnStorage:
         self._close()
         with contextlib.suppress(OSError):
             await asyncio.to_thread(self._incoming.unlink, missing_ok=True)
+
+    async def keep_log(self, log: str) -> Path:
+        """See Landing."""
+        await self._storage.keep_log(self._name, log)
+        return _log_beside(Path(self.shown))
 
     def _close(self) -> None:
         if self._file is not None:
@@ -125,6 +136,16 @@ class InFolder:
             os.close(self._file)
         self._file = None
 
+    async def keep_log(self, log: str) -> Path:
+        """See Landing."""
+        path = _log_beside(self._path)
+        await asyncio.to_thread(filesystems.replace_text, path, log)
+        return path
+
+
+def _log_beside(path: Path) -> Path:
+    return path.with_name(f"{BackupName.parse(path.name).stem}.log")
+
 
 @dataclass(slots=True)
 class FileSink:
@@ -163,6 +184,10 @@ class FileSink:
     async def discard(self) -> None:
         """See Destination."""
         await self.landing.discard()
+
+    async def keep_log(self, log: str) -> Path | None:
+        """See Destination."""
+        return await self.landing.keep_log(log)
 
     async def _save(self, packing: AbstractContextManager[Stage], size: int | None) -> None:
         self.task.log(f"creating vzdump archive '{self.shown}'")
@@ -218,8 +243,42 @@ class ArchiveSink:
             except BastideError as error:
                 self.task.warn(f"'{self.shown}' is not whole and could not be removed: {error}")
 
+    async def keep_log(self, log: str) -> Path | None:
+        """See Destination: the store has no place for it."""
+        del log
+        return None
+
     def _saving(self) -> Saving:
         return Saving(self.options.excludes, rate(self.options), self.task.log)
+
+
+def volume_name(storage: Storage, options: BackupOptions, name: BackupName) -> str:
+    """What a backup is called on a storage: `backup/vzdump-lxc-100-2026_11_23-01_02_03.tar.zst`."""
+    return f"backup/{name if storage.capabilities.archives else _named(options, name)}"
+
+
+def _named(options: BackupOptions, name: BackupName) -> BackupName:
+    plain = ".tar" if name.kind == "lxc" else ".vma"
+    return replace(name, extension=plain + EXTENSIONS[options.compression])
+
+
+async def destination(
+    rooms: Rooms, storage: Storage | None, options: BackupOptions, name: BackupName, task: Task
+) -> Destination | None:
+    """Where a backup of that name goes: `storage`, or the folder in the options. None when the name is taken."""
+    if storage is None:
+        path = Path(options.dumpdir or "/") / str(_named(options, name))
+        return (
+            None if await asyncio.to_thread(os.path.lexists, path) else FileSink(rooms, InFolder(path), options, task)
+        )
+    volume = volume_name(storage, options, name)
+    with contextlib.suppress(NotFound):
+        await storage.info(volume)
+        return None
+    if storage.capabilities.archives:
+        return ArchiveSink(cast(ArchiveStorage, storage), volume, options, task)
+    files = cast(FileStorage, storage)
+    return FileSink(rooms, OnStorage(files, volume, await files.file_path(volume)), options, task)
 
 
 def compressor(options: BackupOptions) -> Sequence[str]:
