@@ -1,5 +1,6 @@
 """What every storage does that takes volumes back in time, clones them and shares bases, whatever it keeps them in."""
 
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,9 @@ from bastide.host import disk_image, qemu_img
 from bastide.host.filesystems import mounts_within
 from bastide.host.rootdir import RootDir
 from bastide.host.run import run
+from bastide.storage import block
+from bastide.storage import folder as folder_module
+from bastide.storage import folder_storage as storage_module
 from bastide.storage.fake import FakeStorage
 from framework.disposable import Disposable
 from framework.evil_images import EVIL
@@ -158,6 +162,61 @@ async def test_a_snapshot_of_an_active_volume_is_whole(storage: Storage) -> None
     await storage.deactivate(name)
     await storage.rollback(name, "live")
     assert await get(storage, name, "late") == "late" * 1000
+
+
+async def test_a_snapshot_is_read_while_its_volume_is_written_to(storage: Storage) -> None:
+    name = await container(storage)
+    folder = await storage.activate(name, FIRST)
+    with RootDir(folder, folder.stat().st_uid) as root:
+        root.write("data", "then" * 1000)
+        root.write("gone", "gone")
+        await storage.snapshot(name, "vzdump")
+        root.write("data", "now")
+        root.unlink("gone")
+        async with storage.reading_snapshot(name, "vzdump", FIRST) as shown:
+            assert (shown / "data").read_text() == "then" * 1000
+            assert (shown / "gone").read_text() == "gone"
+            assert (shown / "etc/hostname").stat().st_uid == (folder / "etc/hostname").stat().st_uid
+            async with storage.reading_snapshot(name, "vzdump", FIRST) as again:
+                assert (again / "data").read_text() == "then" * 1000
+            assert (folder / "data").read_text() == "now"
+    await storage.delete_snapshot(name, "vzdump")
+    await storage.deactivate(name)
+    for missing in (name, storage.volume_name(100, 7, SIZE)):
+        with pytest.raises(NotFound):
+            async with storage.reading_snapshot(missing, "vzdump"):
+                pass
+
+
+async def test_a_snapshot_of_what_builds_on_a_base_is_read_whole(storage: Storage) -> None:
+    base = await storage.make_base(await container(storage))
+    name = storage.clone_name(base, 101, 0, "rootdir")
+    await storage.clone(base, name)
+    await put(storage, name, "own", "own")
+    folder = await storage.activate(name, FIRST)
+    owner = folder.stat().st_uid
+    await storage.snapshot(name, "vzdump")
+    async with storage.reading_snapshot(name, "vzdump", FIRST) as shown:
+        assert ((shown / "etc/hostname").read_text(), (shown / "own").read_text()) == ("first\n", "own")
+        assert {path.stat().st_uid for path in (shown, shown / "etc/hostname", shown / "own")} == {owner}
+    await storage.deactivate(name)
+    await storage.delete_snapshot(name, "vzdump")
+
+
+async def test_the_next_daemon_unmounts_a_snapshot_that_was_read(storage: Storage, monkeypatch: Any) -> None:
+    name = await container(storage)
+    await storage.snapshot(name, "vzdump")
+    reading = storage.reading_snapshot(name, "vzdump", FIRST)
+    await reading.__aenter__()
+    for module in (folder_module, storage_module):
+        monkeypatch.setattr(module, "RUN", "0" * 16)
+    monkeypatch.setattr(block, "_RUN", "ffffffff")
+    await storage.prepare()
+    if hasattr(storage, "_mounts"):
+        assert mounts_within(storage._mounts) == []
+    await storage.delete_snapshot(name, "vzdump")
+    with contextlib.suppress(NotFound):  # its device is gone
+        await reading.__aexit__(None, None, None)
 
 
 async def test_disks_go_back_in_time(storage: Storage, tmp_path: Path) -> None:

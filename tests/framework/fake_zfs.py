@@ -172,7 +172,8 @@ class FakeZfs(FakeTools):
     def _mount(self, argv: list[str]) -> str:
         *_, name, target = argv
         if not self.dry:
-            subprocess.run(["mount", "--bind", str(self._file(self._known(name))), target], check=True)
+            file = self._file(self._known(name), name.partition("@")[2] or None)
+            subprocess.run(["mount", "--bind", str(file), target], check=True)
         return ""
 
 

@@ -183,9 +183,13 @@ async def settle_ext4(image: Path) -> None:
 
     Nothing has it mounted. Raises HostFailure.
     """
-    features = int.from_bytes((await asyncio.to_thread(_superblock, image))[96:100], "little")
-    if features & _NEEDS_RECOVERY:
+    if not await asyncio.to_thread(is_settled, image):
         await check_ext4(image, whole=False)
+
+
+def is_settled(image: Path) -> bool:
+    """Whether an ext4's journal holds nothing that is not in its place yet. Raises HostFailure."""
+    return not int.from_bytes(_superblock(image)[96:100], "little") & _NEEDS_RECOVERY
 
 
 def ext4_block_size(image: Path) -> int:

@@ -69,13 +69,16 @@ async def mount_layers(volume: Path, lower: Sequence[Layer], target: Path, first
         await asyncio.to_thread(_mount, target, f"{layers},{_OPTIONS}", first_id)
 
 
-async def mount_read_only(layers: Sequence[Layer], target: Path) -> None:
-    """Mount layers, the uppermost first, one above the other at `target`, to be read. Raises HostFailure."""
-    async with _shown(layers, target, 0, 0) as shown:
+async def mount_read_only(layers: Sequence[Layer], target: Path, first_id: int = 0, count: int = 65536) -> None:
+    """Mount layers, the uppermost first, one above the other at `target`, to be read. Raises HostFailure.
+
+    Owners on disk are 0 .. `count` - 1, and `first_id` .. as seen at `target`.
+    """
+    async with _shown(layers, target, first_id, count) as shown:
         if len(shown) == 1:
             idmap.mount_folder(shown[0], target, None, ["ro"])
         else:
-            await asyncio.to_thread(_mount, target, f"lowerdir={_joined(shown)},xino=auto", 0)
+            await asyncio.to_thread(_mount, target, f"lowerdir={_joined(shown)},xino=auto", first_id)
 
 
 def mapped_to(source: str) -> int | None:

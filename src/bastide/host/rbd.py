@@ -195,10 +195,10 @@ class Rbd:
             raise HostFailure(f"rbd mapped '{self._place(name)}' and told '{done[:100]}'")
         return device
 
-    async def unmap(self, name: str) -> None:
-        """Take away the devices of an image and its snapshots. Raises WrongState when one is open."""
-        for image, _, device in await self._mapped():
-            if image == name:
+    async def unmap(self, name: str, snapshot: str | None = None) -> None:
+        """Take away the devices of an image and its snapshots, or of one snapshot. Raises WrongState for an open one."""
+        for image, kept, device in await self._mapped():
+            if image == name and snapshot in (None, kept):
                 await self._unmap(device)
 
     async def _unmap(self, device: Path) -> None:

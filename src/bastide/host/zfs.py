@@ -169,10 +169,14 @@ class Zfs:
                 raise HostFailure(f"{link} is not the device of a volume")
         return path
 
-    async def mount(self, name: str, target: Path, *, read_only: bool = False) -> None:
-        """Mount a file system on a folder, whatever its own mount point is. Device nodes in it are none."""
-        options = "nodev,zfsutil" + (",ro" if read_only else "")
-        await self._run(["mount", "-t", "zfs", "-o", options, "--", self._place(name), str(target)])
+    async def mount(self, name: str, target: Path, *, read_only: bool = False, snapshot: str | None = None) -> None:
+        """Mount a file system on a folder, whatever its own mount point is, or a snapshot of it, to be read.
+
+        Device nodes in it are none.
+        """
+        # mount.zfs(8) takes `zfsutil` for what has a mount point of its own alone.
+        options = "nodev,ro" if snapshot is not None else "nodev,zfsutil" + (",ro" if read_only else "")
+        await self._run(["mount", "-t", "zfs", "-o", options, "--", self._place(name, snapshot), str(target)])
 
     def _place(self, name: str, snapshot: str | None = None) -> str:
         return f"{self.pool}/{name}" if snapshot is None else f"{self.pool}/{name}@{snapshot}"

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from bastide.base.errors import AlreadyExists, BastideError, InvalidParameter, NoSpace, NotFound, WrongState
 from bastide.base.layout import Layout
-from bastide.host import filesystems, qemu_img, zfs
+from bastide.host import filesystems, freezing, qemu_img, zfs
 from bastide.host.block_ext4 import BlockExt4
 from bastide.host.bounded import Bounded
 from bastide.host.disk_image import MAX_VIRTUAL_SIZE
@@ -85,6 +85,7 @@ class Block:
 
     async def prepare(self) -> None:
         """Look whether the pool is there, and finish or undo what an earlier daemon left. Raises HostFailure."""
+        await self._let_go()
         await self._bounded.run(self.pool.check())
         pieces = await self._pieces()
         for piece in pieces:
@@ -250,6 +251,33 @@ class Block:
         await self.pool.rename(ready, name)
 
     # Mounts.
+
+    async def _let_go(self) -> None:
+        """Undo what a killed daemon left frozen, or mounted for a moment."""
+        freezing.thaw_left(self._mounts.glob(f"*{freezing.MARK}"), _RUN)
+        for left in self._mounts.glob(".*"):
+            if not left.name.startswith(f".{_RUN}"):
+                await self._unmount(left.name)
+
+    @contextlib.asynccontextmanager
+    async def _passing_mount(self) -> AsyncIterator[Path]:
+        """A mount point for a moment; the next daemon unmounts what this one leaves there."""
+        name = f".{_RUN}-{secrets.token_hex(4)}"
+        target = self._make_mount_point(name)
+        try:
+            yield target
+        finally:
+            await finished(self._unmount(name))
+
+    @contextlib.asynccontextmanager
+    async def _still(self, piece: str) -> AsyncIterator[None]:
+        """A mounted piece's file system stands still while entered, where its snapshots need that."""
+        mounted = self._mount_point(piece)
+        if self.pool.abilities.settles or filesystems.mount_at(mounted) is None:
+            yield
+            return
+        async with freezing.still(mounted, _RUN):
+            yield
 
     def _mount_point(self, piece: str) -> Path:
         return self._mounts / piece

@@ -1,6 +1,8 @@
 """Containers' file systems on block devices: ext4, mounted while in use."""
 
+import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bastide.base.errors import InvalidParameter, WrongState
@@ -37,9 +39,7 @@ class BlockContainers(BlockDisks):
         async with self._lock(parsed.piece):
             if filesystems.mount_at(self._mount_point(parsed.piece)) is not None:
                 await self._unmount(parsed.piece)
-                # Whoever looks at it still, udev or another mount namespace, may do so.
-                with contextlib.suppress(WrongState):
-                    await self.pool.release(parsed.piece)
+                await self._release(parsed.piece)
 
     async def resize(self, name: str, size: int) -> None:
         """Grow a volume, or shrink one that is not active. Raises InvalidParameter naming the smallest size."""
@@ -70,6 +70,38 @@ class BlockContainers(BlockDisks):
             target = self._make_mount_point(piece)
             await self._ext4.mount(device, target, read_only=read_only, zeroed=self.pool.abilities.zeroed)
         return target
+
+    @contextlib.asynccontextmanager
+    async def _showing(self, name: BlockName, snapshot: str, size: int) -> AsyncIterator[Path]:
+        """The files of a snapshot while entered; one whose journal has more is shown by a copy."""
+        device = await self.pool.device(name.piece, snapshot)
+        try:
+            if await asyncio.to_thread(filesystems.is_settled, device):
+                async with self._mounted_to_read(device) as folder:
+                    yield folder
+                return
+        finally:
+            await finished(self._release(name.piece, snapshot))
+        temporary = self._temporary()
+        try:
+            await self._copy_piece(name.piece, temporary, size, snapshot, owner=name.vmid)
+            device = await self.pool.device(temporary)
+            await filesystems.settle_ext4(device)
+            async with self._mounted_to_read(device) as folder:
+                yield folder
+        finally:
+            await finished(self._throw_away(temporary))
+
+    @contextlib.asynccontextmanager
+    async def _mounted_to_read(self, device: Path) -> AsyncIterator[Path]:
+        async with self._passing_mount() as target:
+            await self._ext4.mount(device, target, read_only=True)
+            yield target
+
+    async def _release(self, piece: str, snapshot: str | None = None) -> None:
+        # Whoever looks at it still, udev or another mount namespace, may do so.
+        with contextlib.suppress(WrongState):
+            await self.pool.release(piece, snapshot)
 
     async def _grow_files(self, piece: str, current: int, size: int) -> None:
         if size > current:

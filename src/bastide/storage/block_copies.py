@@ -58,7 +58,8 @@ class BlockStorage(BlockContainers):
             await self._piece(parsed)
             if snapshot in await self._snapshots(parsed.piece):
                 raise AlreadyExists(f"snapshot '{snapshot}' of volume '{self._volid(parsed)}' already exists")
-            await finished(self.pool.snapshot(parsed.piece, snapshot))
+            async with self._still(parsed.piece):
+                await finished(self.pool.snapshot(parsed.piece, snapshot))
 
     async def rollback(self, name: str, snapshot: str) -> None:
         """Give an inactive volume the state that it had; may be repeated. Raises NotFound, WrongState."""
@@ -80,6 +81,17 @@ class BlockStorage(BlockContainers):
         parsed = self._with_snapshots(name)
         await self._piece(parsed)
         return await self._snapshots(parsed.piece)
+
+    @contextlib.asynccontextmanager
+    async def reading_snapshot(self, name: str, snapshot: str, first_id: int = 0) -> AsyncIterator[Path]:
+        """While entered, a folder that shows a container's volume as it was. Raises NotFound."""
+        del first_id  # shown with mapped owners
+        parsed = self._container_name(name)
+        piece = await self._piece(parsed)
+        if snapshot not in await self._snapshots(parsed.piece):
+            raise NotFound(f"volume '{self._volid(parsed)}' has no snapshot '{snapshot}': it does not exist")
+        async with self._showing(parsed, snapshot, piece.size) as folder:
+            yield folder
 
     async def _check_rollback(self, name: BlockName, snapshot: str) -> None:
         known = await self._snapshots(name.piece)

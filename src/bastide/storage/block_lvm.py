@@ -81,9 +81,9 @@ class LvmPool:
         """Activate it."""
         return await self._lvm.activate(name if snapshot is None else _snapshot_name(name, snapshot))
 
-    async def release(self, name: str) -> None:
+    async def release(self, name: str, snapshot: str | None = None) -> None:
         """Deactivate it."""
-        await self._lvm.deactivate(name)
+        await self._lvm.deactivate(name if snapshot is None else _snapshot_name(name, snapshot))
 
     async def seal(self, name: str) -> None:
         """Make it read-only."""

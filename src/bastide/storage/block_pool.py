@@ -28,8 +28,9 @@ class Abilities:
 
     `thin`: a piece takes space only for what is written; `zeroed`: a new piece reads as zeros; `clones`: by what means
     pieces share blocks, None when they do not; `snapshots`: whether pieces have them; `inner_snapshots`: whether they
-    are parts of their piece and lost with it; `latest_only`: only the newest can be gone back to; `unit`: bytes that
-    sizes are multiples of.
+    are parts of their piece and lost with it; `latest_only`: only the newest can be gone back to; `settles`: whether a
+    snapshot of a piece that is mounted holds all that was written, else its file system has to stand still for it;
+    `unit`: bytes that sizes are multiples of.
     """
 
     thin: bool
@@ -38,6 +39,7 @@ class Abilities:
     snapshots: bool = False
     inner_snapshots: bool = False
     latest_only: bool = False
+    settles: bool = True
     unit: int = 1024 * 1024
 
 
@@ -75,8 +77,8 @@ class Pool(Protocol):
     async def device(self, name: str, snapshot: str | None = None) -> Path:
         """The device of a piece, or of its state at a snapshot, made if there is none. Raises NotFound."""
 
-    async def release(self, name: str) -> None:
-        """Take the device of a piece away; one that has none is fine."""
+    async def release(self, name: str, snapshot: str | None = None) -> None:
+        """Take the device of a piece, or of its state at a snapshot, away; one that has none is fine."""
 
     async def seal(self, name: str) -> None:
         """Let nothing write to a piece any more, and clones build on it. May be repeated."""

@@ -293,6 +293,13 @@ class FakeStorage:
         await self.info(name)
         return list(self._snapshots.get(name, {}))
 
+    @asynccontextmanager
+    async def reading_snapshot(self, name: str, snapshot: str, first_id: int = 0) -> AsyncIterator[Path]:
+        """The copy. Raises NotFound."""
+        self._fault("reading_snapshot")
+        del first_id
+        yield self._at(name, snapshot)
+
     async def make_base(self, name: str) -> str:
         """Rename the volume; may be repeated."""
         self._fault("make_base")

@@ -160,13 +160,13 @@ class FolderContainers(FolderFiles):
         raise HostFailure(f"base '{known.key}' of storage '{self.config.storage}' is gone")
 
     @contextlib.asynccontextmanager
-    async def _shown(self, layers: Sequence[Layer]) -> AsyncIterator[Path]:
-        """A folder that shows layers while entered, to be read."""
+    async def _shown(self, layers: Sequence[Layer], first_id: int = 0) -> AsyncIterator[Path]:
+        """A folder that shows layers while entered, to be read. Owners of several are those from `first_id` on."""
         if len(layers) == 1 and await self._bounded.call(layers[0].path.is_dir):
             yield layers[0].path / layers[0].inside
             return
         async with self._passing_mount() as target:
-            await overlay.mount_read_only(layers, target)
+            await overlay.mount_read_only(layers, target, first_id if len(layers) > 1 else 0)
             yield target
 
     @contextlib.asynccontextmanager

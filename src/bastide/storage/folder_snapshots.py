@@ -11,14 +11,12 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from bastide.base.errors import AlreadyExists, HostFailure, NotFound, NotSupported
-from bastide.host import filesystems, qemu_img, reflink, syscalls
+from bastide.host import filesystems, freezing, qemu_img, reflink, syscalls
 from bastide.model.snapshot import check_snapshot_name
 from bastide.storage import sidecars
 from bastide.storage.folder import RUN, SNAPSHOTS
 from bastide.storage.folder_containers import FolderContainers
 from bastide.storage.names import VolumeName, parse_name
-
-_FROZEN = ".frozen"
 
 
 class FolderSnapshots(FolderContainers):
@@ -90,6 +88,20 @@ class FolderSnapshots(FolderContainers):
             return await qemu_img.snapshot_list(path)
         return await self._bounded.call(lambda: _taken(_folder(path)))
 
+    @contextlib.asynccontextmanager
+    async def reading_snapshot(self, name: str, snapshot: str, first_id: int = 0) -> AsyncIterator[Path]:
+        """While entered, a folder that shows a container's volume as it was. Raises NotFound."""
+        parsed = self._container_name(name)
+        async with contextlib.AsyncExitStack() as stack:
+            async with self._named():
+                path = await self._bounded.call(lambda: self._there(parsed))
+                kept = await self._kept(parsed, path, snapshot)
+                if parsed.format == "raw":
+                    await filesystems.settle_ext4(kept)
+                layers = await self._bounded.call(lambda: self._layers(parsed, kept))
+                folder = await stack.enter_async_context(self._shown(layers, first_id))
+            yield folder
+
     async def _keep(self, parsed: VolumeName, path: Path, kept: Path) -> None:
         """Make the copy that is a snapshot; it appears whole."""
         temporary = self._temporary(parsed)
@@ -126,22 +138,12 @@ class FolderSnapshots(FolderContainers):
         if mounted is None:
             yield
             return
-        marker = mounted.with_name(f"{mounted.name}{_FROZEN}")
-        await asyncio.to_thread(filesystems.replace_text, marker, RUN)
-        try:
-            with contextlib.ExitStack() as stack:
-                await asyncio.to_thread(stack.enter_context, reflink.frozen(mounted))
-                yield
-        finally:
-            marker.unlink(missing_ok=True)
+        async with freezing.still(mounted, RUN):
+            yield
 
     def _thaw_left(self) -> None:
         """Let go on what a killed daemon had frozen."""
-        for marker in self._mounts.glob(f"*/*{_FROZEN}"):
-            if marker.read_text() != RUN:
-                with contextlib.suppress(OSError):
-                    reflink.thaw(marker.with_name(marker.name.removesuffix(_FROZEN)))
-                marker.unlink()
+        freezing.thaw_left(self._mounts.glob(f"*/*{freezing.MARK}"), RUN)
 
     async def _kept(self, parsed: VolumeName, path: Path, snapshot: str) -> Path:
         """Where the copy that is a snapshot lies. Raises NotFound."""

@@ -44,7 +44,10 @@ class RbdStorage(BlockStorage):
 class RbdPool:
     """Pool over images."""
 
-    abilities = Abilities(thin=True, zeroed=True, clones="clones of Ceph", snapshots=True, inner_snapshots=True)
+    # The cluster knows nothing of what the kernel has not written to it yet.
+    abilities = Abilities(
+        thin=True, zeroed=True, clones="clones of Ceph", snapshots=True, inner_snapshots=True, settles=False
+    )
 
     def __init__(self, rbd: Rbd) -> None:
         self._rbd = rbd
@@ -97,9 +100,9 @@ class RbdPool:
         """Map it."""
         return await self._rbd.map(name, snapshot)
 
-    async def release(self, name: str) -> None:
+    async def release(self, name: str, snapshot: str | None = None) -> None:
         """Unmap it."""
-        await self._rbd.unmap(name)
+        await self._rbd.unmap(name, snapshot)
 
     async def seal(self, name: str) -> None:
         """Take the protected snapshot that clones build on."""
@@ -130,6 +133,7 @@ class RbdPool:
 
     async def drop_snapshot(self, name: str, snapshot: str) -> None:
         """Remove it."""
+        await self._rbd.unmap(name, snapshot)
         await self._rbd.remove_snapshot(name, snapshot)
 
     async def snapshots(self, name: str) -> Sequence[str]:

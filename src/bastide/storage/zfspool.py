@@ -4,9 +4,10 @@ A container's file system is mounted by us, wherever the pool itself is mounted:
 Only the newest snapshot can be gone back to, as ZFS would lose the newer ones.
 """
 
+import contextlib
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from bastide.base.errors import InvalidParameter, NoSpace, NotFound
@@ -62,6 +63,13 @@ class ZfsStorage(BlockStorage):
         if filesystems.mount_at(target) is None:
             await self._zfs.mount(piece, self._make_mount_point(piece), read_only=read_only)
         return target
+
+    @contextlib.asynccontextmanager
+    async def _showing(self, name: BlockName, snapshot: str, size: int) -> AsyncIterator[Path]:
+        del size
+        async with self._passing_mount() as target:
+            await self._zfs.mount(name.piece, target, snapshot=snapshot)
+            yield target
 
     async def _grow_files(self, piece: str, current: int, size: int) -> None:
         del current
@@ -163,7 +171,7 @@ class ZfsPool:
         """Of a volume; it is there as long as the volume is."""
         return await self._zfs.device(name, snapshot)
 
-    async def release(self, name: str) -> None:
+    async def release(self, name: str, snapshot: str | None = None) -> None:
         """Nothing: a device is there as long as its volume is."""
 
     async def seal(self, name: str) -> None:
