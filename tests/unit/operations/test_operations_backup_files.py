@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from bastide.backup import vma_stages
 from bastide.base.errors import HostFailure, InvalidParameter, NotFound
-from bastide.model.backup import BackupName
+from bastide.host import qemu_nbd
+from bastide.host.pipeline import Stage, run_pipeline
+from bastide.model.backup import BackupName, DiskExport
 from bastide.operations.backup import files
 from bastide.operations.backup.archives import Archive, FileArchive, open_archive
 from bastide.operations.rooms import Rooms
@@ -165,3 +168,32 @@ async def test_files_come_out_of_a_vms_disks(rooms: Rooms, tmp_path: Path) -> No
         await files.fetch(rooms, archive, "/scsi0-part2/etc/none", "tar")
     with pytest.raises(InvalidParameter, match="single files"):
         await files.fetch(rooms, archive, "/scsi0-part2/etc", "tar")
+
+
+async def test_files_come_out_of_a_vma_stream_whose_disks_are_unpacked_once(rooms: Rooms, tmp_path: Path) -> None:
+    disk = _disk(tmp_path / "one.raw", {"etc/hostname": b"vm\n", "srv/secret": _SECRET}, partitioned=True)
+    target = tmp_path / "vzdump-qemu-101-2026_11_23-01_02_03.vma.zst"
+    async with qemu_nbd.serving(disk, folder=tmp_path) as socket:
+        export = DiskExport("scsi0", socket, disk.stat().st_size)
+        with (
+            vma_stages.pack_stage([export], {"qemu-server.conf": b"memory: 16\n"}) as packing,
+            target.open("wb") as out,
+        ):
+            await run_pipeline([packing, Stage(["zstd", "-q"], "compressed")], stdout=out.fileno())
+    archive = await open_archive(rooms, str(target))
+    assert [entry.path for entry in await files.list_folder(rooms, archive, "/")] == ["/scsi0-part2"]
+    assert await _fetched(rooms, archive, "/scsi0-part2/srv/secret") == ("secret", _SECRET)
+    unpacked = rooms.layout.state / "backup-views"
+    assert [path.name for path in unpacked.rglob("*.raw")] == ["0.raw"]
+    await rooms.views.close()
+    assert not [*unpacked.rglob("*.raw")]
+
+
+async def test_a_damaged_vma_stream_leaves_nothing_unpacked(rooms: Rooms, tmp_path: Path) -> None:
+    target = tmp_path / "vzdump-qemu-101-2026_11_23-01_02_03.vma"
+    target.write_bytes(b"VMA\0" + b"\x07" * 20000)
+    archive = await open_archive(rooms, str(target))
+    for _ in range(2):
+        with pytest.raises(HostFailure):
+            await files.list_folder(rooms, archive, "/")
+    assert not [*(rooms.layout.state / "backup-views").rglob("*.raw")]

@@ -6,19 +6,20 @@ import os
 import re
 import shutil
 import time
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-from bastide.base.errors import NoSpace, NotSupported
-from bastide.base.units import GIB
-from bastide.host import disk_files
+from bastide.backup import vma_stages
+from bastide.backup.vma_stages import DiskTarget
+from bastide.host import disk_files, qemu_img, qemu_nbd
+from bastide.host.pipeline import run_pipeline
 from bastide.operations.backup.archives import Archive
 from bastide.operations.backup.views import View
 from bastide.operations.rooms import Rooms
 
 _FOLDER = "backup-views"
 _PARTITION = re.compile(r"(?:gpt|msdos)(\d+)", re.ASCII)
-_WATCH_INTERVAL = 0.2
 
 
 @contextlib.asynccontextmanager
@@ -70,23 +71,26 @@ async def _disks(rooms: Rooms, archive: Archive) -> AsyncIterator[Mapping[str, P
     await asyncio.to_thread(shutil.rmtree, folder, True)
     folder.mkdir(parents=True, mode=0o700)
     try:
-        unpacking = asyncio.create_task(_unpack(archive, folder))
-        await _while_room(folder, unpacking)
-        yield await unpacking
+        yield await _unpack(rooms, archive, folder)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, True)
 
 
-async def _while_room(folder: Path, work: asyncio.Task[Mapping[str, Path]]) -> None:
-    """Wait for the work, and end it before it fills the file system that the state lies on. Raises NoSpace."""
-    while not work.done():
-        figures = os.statvfs(folder)
-        if figures.f_bavail * figures.f_frsize < min(GIB, figures.f_blocks * figures.f_frsize // 20):
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
-            raise NoSpace(f"there is no room in {folder.parent} to unpack this backup's disks and look into them")
-        await asyncio.wait({work}, timeout=_WATCH_INTERVAL)
-
-
-async def _unpack(archive: Archive, folder: Path) -> Mapping[str, Path]:
-    raise NotSupported(f"the disks in '{archive.volid}' cannot be looked into ({folder})")
+async def _unpack(rooms: Rooms, archive: Archive, folder: Path) -> Mapping[str, Path]:
+    """Write a stream's disks into sparse files, which takes a whole read. Raises HostFailure, NoSpace."""
+    async with archive.stream() as (stage, source):
+        header = await vma_stages.read_header(stage, DEVNULL if source is None else source)
+    made: dict[str, Path] = {}
+    async with contextlib.AsyncExitStack() as stack:
+        targets = {}
+        for key, size in header.disks.items():
+            made[key] = folder / f"{len(made)}.raw"
+            await qemu_img.create(made[key], "raw", size)
+            socket = await stack.enter_async_context(
+                qemu_nbd.serving(made[key], folder=rooms.layout.runtime, writable=True)
+            )
+            targets[key] = DiskTarget(socket, zeroed=True)
+        reading, source = await stack.enter_async_context(archive.stream())
+        writing = stack.enter_context(vma_stages.unpack_stage(targets))
+        await run_pipeline([reading, writing], stdin=DEVNULL if source is None else source)
+    return made
