@@ -196,7 +196,7 @@ class Rbd:
         return device
 
     async def unmap(self, name: str, snapshot: str | None = None) -> None:
-        """Take away the devices of an image and its snapshots, or of one snapshot. Raises WrongState for an open one."""
+        """Take the devices of an image and its snapshots away, or of one. Raises WrongState when one is open."""
         for image, kept, device in await self._mapped():
             if image == name and snapshot in (None, kept):
                 await self._unmap(device)
