@@ -18,7 +18,7 @@ BRANCHES = (
 
 NOT_YET = (
     # branches with issues of their own
-    r"/nodes/{node}/(vzdump|firewall|ceph|sdn|apt|services|certificates|replication)",
+    r"/nodes/{node}/(firewall|ceph|sdn|apt|services|certificates|replication)",
     r"/cluster/(ha|sdn|firewall|ceph|acme|config|jobs/realm-sync|mapping|metrics|notifications|replication|log|bulk-action|qemu)",
     r"/access/(tfa|openid)",
     r"/access/users/{userid}/(tfa|unlock-tfa)",

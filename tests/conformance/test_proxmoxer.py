@@ -110,7 +110,7 @@ def test_errors_as_proxmoxer_shows_them(session: Session) -> None:
     assert bad.value.content == "Parameter verification failed.", "the reason phrase"
     assert set(bad.value.errors) == {"vmid", "ostemplate", "memory"}
     with pytest.raises(ResourceException) as absent:
-        session.node.vzdump.post()
+        session.node.sdn.get()
     assert absent.value.status_code == 501
     assert "not implemented" in str(absent.value)
 

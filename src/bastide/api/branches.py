@@ -46,6 +46,7 @@ from bastide.api import (
     storage_backups,
     upload,
     version,
+    vzdump,
 )
 from bastide.api.routing import Branch, Route
 
@@ -65,6 +66,7 @@ _BRANCHES: tuple[Branch, ...] = (
     node_storage.branch,
     file_restore.branch,
     storage_backups.branch,
+    vzdump.branch,
     scan.branch,
     upload.branch,
     downloads.branch,

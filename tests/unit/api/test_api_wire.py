@@ -44,7 +44,7 @@ async def test_a_missing_guest_is_told_in_the_words_clients_match(api: Api) -> N
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/nope"), ("PATCH", "/version"), ("OPTIONS", "/version"), ("POST", "/nodes/pve/vzdump"), ("GET", "/")],
+    [("GET", "/nope"), ("PATCH", "/version"), ("OPTIONS", "/version"), ("POST", "/nodes/pve/sdn"), ("GET", "/")],
 )
 async def test_what_is_not_there_is_not_implemented(api: Api, method: str, path: str) -> None:
     answer = await api.root.request(method, path)

@@ -319,8 +319,8 @@ class _Run:
 
 def _story(kind: Kind) -> _Story:
     if not _STORIES:
-        from bastide.operations.ct.backup import save_container  # type: ignore # noqa: PLC0415, PGH003
-        from bastide.operations.vm.backup import save_vm  # type: ignore # noqa: PLC0415, PGH003
+        from bastide.operations.ct.backup import save_container  # type: ignore # noqa: PLC0415
+        from bastide.operations.vm.backup import save_vm  # type: ignore # noqa: PLC0415
 
         _STORIES.update({"lxc": save_container, "qemu": save_vm})
     return _STORIES[kind]

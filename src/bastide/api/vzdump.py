@@ -1,0 +1,110 @@
+"""`/nodes/{node}/vzdump`: backing up guests, and looking at the configuration in a backup."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from bastide.api.fields import NodePath
+from bastide.api.guest_permissions import check_volume, root_only
+from bastide.api.routing import Branch, Call
+from bastide.base.errors import InvalidParameter
+from bastide.model.backup_options import BackupOptions
+from bastide.model.types import StorageId
+from bastide.operations.backup import archives, vzdump
+
+DEFAULT_STORAGE = "local"
+
+_ROOT_ONLY = ("tmpdir", "dumpdir", "script", "job-id")
+_OF_THE_HOST = frozenset({"bwlimit", "ionice", "performance", "webhook"})
+_AUDIT = ("Datastore.Audit", "Datastore.AllocateSpace")
+_PROTECTED = 5
+"""Backups of a guest that somebody without Datastore.Allocate may protect, where the storage says nothing."""
+
+branch = Branch("/nodes/{node}/vzdump")
+
+
+class Vzdump(BackupOptions, NodePath):
+    """What to back up, and how."""
+
+    job_id: Annotated[str | None, Field(alias="job-id", pattern=r"^\S+$", max_length=50)] = None
+    stdout: bool | None = None
+
+
+class Defaults(NodePath):
+    """Of which storage."""
+
+    storage: StorageId | None = None
+
+
+class InArchive(NodePath):
+    """A backup, by its volume id."""
+
+    volume: Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+@branch.post("", Vzdump, user="all")
+async def back_up(call: Call, p: Vzdump) -> str:
+    """Back up guests as a task."""
+    if p.stdout:
+        raise InvalidParameter({"stdout": "option is only allowed on the command line interface."})
+    options = BackupOptions.parse({key: value for key, value in p.to_stored().items() if BackupOptions.knows(key)})
+    await check_options(call, options, p.given)
+    options.check_selection()
+    if options.stop:
+        await vzdump.stop(call.rooms, call.identity, all_users=await call.may(f"/nodes/{p.node}", "Sys.Modify"))
+        if not (options.vmids or options.every or options.pool):
+            return "OK"
+
+    async def permit(vmid: int) -> bool:
+        return await call.may(f"/vms/{vmid}", "VM.Backup")
+
+    storage = options.storage or DEFAULT_STORAGE
+    most = None if await call.may(f"/storage/{storage}", "Datastore.Allocate") else _PROTECTED
+    upid = await vzdump.start(call.rooms, call.identity, options, permit=permit, most_protected=most, job=p.job_id)
+    return str(upid)
+
+
+@branch.get("/defaults", Defaults, user="all")
+async def read_defaults(call: Call, p: Defaults) -> dict[str, Any]:
+    """What holds where nothing is said."""
+    storage_id = p.storage or DEFAULT_STORAGE
+    await call.require(f"/storage/{storage_id}", *_AUDIT, any_of=True)
+    storage = await call.rooms.storages.get(storage_id)
+    defaults: dict[str, Any] = {
+        key: value for key, value in BackupOptions().to_text().items() if BackupOptions.knows(key)
+    }
+    if p.storage is None:
+        defaults["storage"] = storage_id
+    keep = storage.config.prune_backups
+    return {**defaults, "prune-backups": str(keep) if keep is not None else "keep-all=1"}
+
+
+@branch.get("/extractconfig", InArchive, user="all")
+async def read_config(call: Call, p: InArchive) -> str:
+    """The guest's configuration in a backup."""
+    if p.volume.startswith("/"):
+        if not call.is_root:
+            raise root_only("only root can name a file of the host")
+    else:
+        await check_volume(call, p.volume)
+    return await (await archives.open_archive(call.rooms, p.volume)).config()
+
+
+async def check_options(call: Call, options: BackupOptions, given: frozenset[str]) -> None:
+    """Raise unless the caller may set the options that are `given`, in the reference's words.
+
+    InvalidParameter for what is root@pam's alone, else PermissionDenied.
+    """
+    if call.is_root:
+        return
+    wrong = {key: "Only root may set this option." for key in _ROOT_ONLY if key in given}
+    if wrong:
+        raise InvalidParameter(wrong)
+    if given & _OF_THE_HOST:
+        await call.require("/", "Sys.Modify")
+    if options.fleecing is not None and options.fleecing.storage is not None:
+        await call.require(f"/storage/{options.fleecing.storage}", "Datastore.AllocateSpace")
+    storage = options.storage or DEFAULT_STORAGE
+    await call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
+    if options.keep is not None:
+        await call.require(f"/storage/{storage}", "Datastore.Allocate")
