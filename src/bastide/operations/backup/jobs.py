@@ -11,11 +11,12 @@ from typing import Any
 from bastide.backup.calendar import from_start_time
 from bastide.base.errors import AlreadyExists, Conflict, InvalidParameter, NotFound
 from bastide.base.ids import Upid
+from bastide.model.access import ROOT
 from bastide.model.backup_options import BackupJob
 from bastide.model.container import ContainerConfig
 from bastide.model.guest import Guest
 from bastide.model.vm import VmConfig
-from bastide.operations.backup import schedule, selection
+from bastide.operations.backup import schedule, selection, vzdump
 from bastide.operations.rooms import Rooms
 from bastide.state.store import ABSENT
 
@@ -104,7 +105,12 @@ async def last_run(rooms: Rooms, job: BackupJob) -> schedule.Ran | None:
     return await schedule.last(rooms, _key(job.id or ""))
 
 
-def source(start: Start) -> schedule.Source:
+async def run(rooms: Rooms, job: BackupJob) -> Upid:
+    """Begin a job's run as root@pam. Raises what `vzdump` does."""
+    return await vzdump.start(rooms, ROOT, job.options(), job=job.id)
+
+
+def source(start: Start = run) -> schedule.Source:
     """The enabled jobs of this node, for the scheduler; each is begun by `start`."""
 
     async def timed(rooms: Rooms) -> Sequence[schedule.Timed]:
