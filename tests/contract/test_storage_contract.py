@@ -173,6 +173,26 @@ async def test_a_backup_is_what_its_name_says_and_its_log_goes_with_it(storage: 
 
 
 @pytest.mark.anyio
+async def test_a_checksum_lies_beside_its_file_and_goes_with_it(storage: Made) -> None:
+    await storage.prepare()
+    name, digest = "backup/vzdump-lxc-100-2026_01_02-03_04_05.tar.zst", "0123456789abcdef" * 4
+    with pytest.raises(NotFound):
+        await storage.keep_checksum(name, digest)
+    await _publish(storage, name)
+    assert await storage.checksum(name) is None
+    await storage.keep_checksum(name, digest)
+    assert await storage.checksum(name) == digest
+    path = await storage.file_path(name)
+    beside = path.with_name(f"{path.name}.sha256")
+    assert beside.read_text() == f"{digest}  {path.name}\n"
+    assert len(await storage.list("backup")) == 1
+    beside.write_text("something else\n")
+    assert await storage.checksum(name) is None
+    await storage.delete(name)
+    assert not beside.exists()
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     "name",
     [

@@ -18,7 +18,7 @@ from bastide.base.layout import Layout
 from bastide.base.units import GIB
 from bastide.host import disk_image
 from bastide.model.storage import Content, DiskFormat, DiskImage, StorageConfig, StorageUsage, Volume
-from bastide.storage import names
+from bastide.storage import names, sidecars
 from bastide.storage.names import FILE_CONTENTS, VolumeName, parse_disk_name, parse_name
 from bastide.storage.protocol import Capabilities, Progress
 
@@ -104,6 +104,7 @@ class FakeStorage:
             _remove(self._kept(name, snapshot))
         self.active_volumes.discard(name)
         _remove(path)
+        sidecars.write(path, ".sha256", None)
         if (log := names.log_path(path)) is not None:
             log.unlink(missing_ok=True)
 
@@ -148,6 +149,15 @@ class FakeStorage:
         path = names.log_path(self.path(name))
         if path is not None:
             path.write_text(log)
+
+    async def checksum(self, name: str) -> str | None:
+        """The checksum that was kept."""
+        return sidecars.read_checksum(self.path(name))
+
+    async def keep_checksum(self, name: str, digest: str) -> None:
+        """Put a checksum beside a file. Raises NotFound."""
+        await self.info(name)
+        sidecars.write(self.path(name), ".sha256", f"{digest}  {self.path(name).name}\n")
 
     def volume_name(self, vmid: int, number: int, size: int) -> str:
         """`100/vm-100-disk-0.subvol`, whatever the size."""

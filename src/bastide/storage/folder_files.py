@@ -118,6 +118,19 @@ class FolderFiles(FolderDisks):
             async with self._named():
                 await self._bounded.call(lambda: filesystems.replace_text(path, log))
 
+    async def checksum(self, name: str) -> str | None:
+        """The SHA-256 beside a file."""
+        path = await self.file_path(name)
+        return await self._bounded.call(lambda: sidecars.read_checksum(path))
+
+    async def keep_checksum(self, name: str, digest: str) -> None:
+        """Write a file's SHA-256 beside it. Raises NotFound."""
+        async with self._named(), self._lock(name):
+            await self.info(name)
+            path = await self.file_path(name)
+            with filesystems.translated(f"write the checksum of {name}"):
+                await self._bounded.call(lambda: sidecars.write(path, ".sha256", f"{digest}  {path.name}\n"))
+
     def _mount_point(self, parsed: VolumeName) -> Path:
         return self._mounts / parsed.place
 

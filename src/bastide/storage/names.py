@@ -49,9 +49,9 @@ _DISK = re.compile(
     re.ASCII,
 )
 _BACKUP = re.compile(r"vzdump-(?:lxc|qemu)-([1-9]\d{2,8})-", re.ASCII)
-SIDECARS = (".notes", ".protected", ".size", ".base", ".manifest.json")
+SIDECARS = (".notes", ".protected", ".size", ".base", ".manifest.json", ".sha256")
 """Suffixes of what is kept beside a volume: its notes, its protection, its size, what it builds on, what a template
-consists of."""
+consists of, its checksum."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,12 @@ class FileStorage(Storage, Protocol):
     async def keep_log(self, name: str, log: str) -> None:
         """Put the log of how a backup was made beside it: `vzdump-lxc-100-2026_11_23-01_02_03.log`; it goes with it."""
 
+    async def checksum(self, name: str) -> str | None:
+        """The SHA-256 in hexadecimal that `keep_checksum` wrote down, None without one."""
+
+    async def keep_checksum(self, name: str, digest: str) -> None:
+        """Write a file's SHA-256 beside it, as sha256sum(1) reads it; it goes with the file. Raises NotFound."""
+
 
 class ContainerStorage(Storage, Protocol):
     """A storage that holds containers' file systems."""

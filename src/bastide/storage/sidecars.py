@@ -11,6 +11,7 @@ from bastide.storage.names import SIDECARS
 LIMIT = 64 * 1024
 """Bytes that are read of one."""
 
+_CHECKSUM = re.compile(r"([0-9a-f]{64})(?= |$)", re.ASCII)
 _UNFINISHED = re.compile(rf"\..+(?:{'|'.join(map(re.escape, (*SIDECARS, '.log')))})\.(\d+)\.tmp", re.ASCII)
 
 
@@ -31,6 +32,13 @@ def write(path: Path, suffix: str, text: str | None) -> None:
         sidecar.unlink(missing_ok=True)
     else:
         replace_text(sidecar, text)
+
+
+def read_checksum(path: Path) -> str | None:
+    """The SHA-256 in hexadecimal that lies beside the file at `path`, in the form of sha256sum(1); None without one."""
+    text = read(path, ".sha256")
+    match = _CHECKSUM.match(text or "")
+    return match[1] if match is not None else None
 
 
 def unfinished(folder: Path) -> Iterator[Path]:
