@@ -26,7 +26,7 @@ from bastide.host.links import primary_address
 from bastide.model.access import ROOT
 from bastide.operations import bases
 from bastide.operations.autostart import start_all, stop_all
-from bastide.operations.backup import jobs
+from bastide.operations.backup import jobs, stopping
 from bastide.operations.backup.schedule import Scheduler
 from bastide.operations.disk_folders import mount_recorded
 from bastide.operations.recover import recover
@@ -96,7 +96,8 @@ async def _serve(house: House) -> None:
         loop.add_signal_handler(number, stop.set)
     lost = _end_when_lost(rooms.layout, stop)
     timed = Scheduler(rooms, [jobs.source()]).run()
-    async with _background(watch_stops(rooms), rooms.sampler.run(), bases.tidy(rooms), timed, _autostart(house), lost):
+    starting = (_autostart(house), stopping.finish(rooms))
+    async with _background(watch_stops(rooms), rooms.sampler.run(), bases.tidy(rooms), timed, *starting, lost):
         await serve(
             create_app(services),
             listen=settings.listen,

@@ -1,0 +1,47 @@
+"""Guests that are stopped for their backup, and surely start again: what was going to be done is written down first."""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from bastide.base.errors import BastideError
+from bastide.model.access import ROOT
+from bastide.model.guest import Guest, GuestState
+from bastide.operations.ct import power as ct_power
+from bastide.operations.rooms import Rooms
+from bastide.operations.vm import power as vm_power
+
+_PREFIX = "backup-stop/"
+_log = logging.getLogger(__name__)
+
+
+@contextlib.asynccontextmanager
+async def to_be_started(rooms: Rooms, vmid: int) -> AsyncIterator[None]:
+    """Should the daemon die while entered, the next one starts the guest, if it does not run by then.
+
+    Whoever enters starts it again before leaving, whatever has failed.
+    """
+    await rooms.store.put(f"{_PREFIX}{vmid}", "")
+    try:
+        yield
+    finally:
+        await rooms.store.delete(f"{_PREFIX}{vmid}")
+
+
+async def finish(rooms: Rooms) -> None:
+    """Once the network is there: start what a daemon that died had stopped for a backup, each by a task of its own."""
+    for entry in await rooms.store.list(_PREFIX):
+        vmid = int(entry.key.removeprefix(_PREFIX))
+        try:
+            guest = await rooms.guests.get(vmid)
+            if rooms.engine(guest).state(vmid) is GuestState.STOPPED:
+                _log.warning("guest %d was stopped for a backup that was interrupted: starting it", vmid)
+                await _start(rooms, guest)
+        except BastideError as error:
+            _log.error("guest %d is not started again: %s", vmid, error)
+        await rooms.store.delete(entry.key)
+
+
+async def _start(rooms: Rooms, guest: Guest) -> None:
+    start = ct_power.start if guest.kind == "lxc" else vm_power.start
+    await rooms.tasks.wait(await start(rooms, ROOT, guest.vmid))
