@@ -5,6 +5,7 @@ import contextlib
 import io
 import os
 import stat
+import struct
 import tarfile
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -112,7 +113,7 @@ class FileArchive:
         """See Archive. Only the beginning is read."""
         async with self.stream() as (stage, source):
             if self.name.kind == "lxc":
-                return _config_of_tar(await _beginning(stage, source, _BEGINNING))
+                return config_of_tar(await _beginning(stage, source, _BEGINNING))
             files = (await read_header(stage, DEVNULL if source is None else source)).files
         wanted = config_file("qemu")
         if wanted not in files:
@@ -208,11 +209,12 @@ async def _beginning(stage: Stage, source: int | None, most: int) -> bytes:
     return bytes(found)
 
 
-def _config_of_tar(beginning: bytes) -> str:
-    """The configuration among the first members, where Proxmox VE puts it, too."""
+def config_of_tar(beginning: bytes) -> str:
+    """The configuration among the first members of a tar stream. Raises HostFailure when it is not there."""
     wanted = f"etc/vzdump/{config_file('lxc')}"
     with (
-        contextlib.suppress(tarfile.TarError, ValueError),
+        # What a stranger writes into headers makes the library raise more than its own errors.
+        contextlib.suppress(tarfile.TarError, ArithmeticError, LookupError, ValueError, RecursionError, struct.error),
         tarfile.open(fileobj=io.BytesIO(beginning), mode="r:", errors="surrogateescape") as members,
     ):
         for _ in range(_MEMBERS):

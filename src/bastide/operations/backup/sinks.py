@@ -126,8 +126,7 @@ class InFolder:
         file = self._file
         with filesystems.translated(f"write '{self._path}'"):
             await asyncio.to_thread(os.fsync, file)
-            await asyncio.to_thread(os.link, f"/proc/self/fd/{file}", self._path, follow_symlinks=True)
-            await asyncio.to_thread(filesystems.sync_folder, self._path.parent)
+            await asyncio.to_thread(self._link, file)
             return os.fstat(file).st_size
 
     async def discard(self) -> None:
@@ -135,6 +134,15 @@ class InFolder:
         if self._file is not None:
             os.close(self._file)
         self._file = None
+
+    def _link(self, file: int) -> None:
+        folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # Only with a descriptor of a folder the link in /proc is followed.
+            os.link(f"/proc/self/fd/{file}", self._path.name, dst_dir_fd=folder, follow_symlinks=True)
+        finally:
+            os.close(folder)
+        filesystems.sync_folder(self._path.parent)
 
     async def keep_log(self, log: str) -> Path:
         """See Landing."""
