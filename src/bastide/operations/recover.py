@@ -19,6 +19,7 @@ from bastide.operations.ct.plan import deactivate
 from bastide.operations.destroy import erase
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm import hibernate as vm_hibernate
+from bastide.operations.vm import live_restore as vm_live_restore
 from bastide.operations.vm import move as vm_move
 from bastide.operations.vm import snapshot as vm_snapshot
 from bastide.operations.vm import stillness as vm_stillness
@@ -33,6 +34,7 @@ async def recover(rooms: Rooms) -> None:
     """Bring the host back to a state without halves. Called once at start, before any request is answered.
 
     * running tasks of the dead daemon end as failed;
+    * a VM that was being restored while it ran is ended, and the one in whose place it was comes back;
     * a guest whose creation was interrupted is removed, one whose deletion was interrupted is deleted to the end;
     * containers that were frozen for a moment go on, and VMs whose virtual CPUs were stopped for one;
     * what was being suspended to disk runs on, or is suspended if its memory was whole;
@@ -48,6 +50,7 @@ async def recover(rooms: Rooms) -> None:
     await ct_stillness.let_go(rooms)
     await vm_stillness.let_go(rooms)
     await vm_move.finish_moves(rooms)
+    await vm_live_restore.put_back(rooms)
     for guest in await rooms.guests.list():
         if guest.config.get("lock") in ("create", "destroyed"):
             await _remove(rooms, guest)

@@ -4,7 +4,8 @@ Keys in use, each with what the daemon needs after a restart:
 
 * guests: `guest/<vmid>`, `lock/guest/<vmid>`, `cloudinit/<vmid>`; what stands still for the moment of a snapshot:
   `frozen/<vmid>` (a VM's file systems), `standing/<vmid>` (its processors), `still/<vmid>` (a container);
-  `templating/<vmid>`: a VM that is being made a template;
+  `templating/<vmid>`: a VM that is being made a template; `restore/<vmid>`: what a VM was in whose place another one
+  runs that is being restored;
 * storage: `storage/<id>`, `base/<storage>/<key>`, `disk/<name>` (a disk's folder and its mount);
 * who may do what: `user/<userid>`, `group/<id>`, `role/<id>`, `token/<userid>!<name>`, `grant/<sha>`, `pool/<id>`;
 * work: `task/<upid>`, `plan/<name>`, `comparison/<time>`, `comparing/<vmid>`;
