@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from bastide.base.errors import BastideError, HostFailure, InvalidParameter, WrongState
 from bastide.base.ids import Upid, VolumeId
@@ -21,6 +21,7 @@ from bastide.model.guest import Kind
 from bastide.model.record import Scalar
 from bastide.model.storage import Content, DiskFormat, Volume
 from bastide.operations import bases
+from bastide.operations.backup import proofs
 from bastide.operations.incoming import RESERVE, accept, free_name, split_compression
 from bastide.operations.rooms import Rooms
 from bastide.operations.storages import Wanted, check_fits
@@ -49,10 +50,14 @@ class Source:
 
 async def list_content(
     rooms: Rooms, storage_id: str, content: Content | None = None, vmid: int | None = None
-) -> list[dict[str, Scalar]]:
-    """A storage's volumes as Proxmox VE shows them. Raises NotFound, HostFailure."""
+) -> list[dict[str, Any]]:
+    """A storage's volumes as Proxmox VE shows them. Raises NotFound, HostFailure.
+
+    Of backups there is what `proofs.shown` knows besides.
+    """
     storage = await rooms.storages.get(storage_id)
     kinds = {guest.vmid: guest.kind for guest in await rooms.guests.list()}
+    known = await proofs.shown(rooms, storage_id)
     shown = []
     for volume in await storage.list(content, vmid):
         # A raw image is a machine's disk or a container's file system: the guest that owns it says which.
@@ -60,7 +65,7 @@ async def list_content(
         if volume.format == "raw" and volume.vmid is not None and kinds.get(volume.vmid) == "lxc":
             holds = "rootdir"
         if content is None or holds == content:
-            shown.append(_shown(volume, holds))
+            shown.append({**_shown(volume, holds), **known.get(volume.volid, {})})
     return shown
 
 
@@ -172,6 +177,7 @@ async def delete_volume(rooms: Rooms, by: Identity, volid: str) -> Upid:
         await _refuse_used(rooms, volid)
         await storage.delete(name)
         task.log(f"removed volume '{volid}'")
+        await proofs.forget(rooms, volid)
         await bases.forget_source(rooms, volid, task)
 
     return await rooms.tasks.start("imgdel", f"{volume.vmid or ''}@{volume.volid.partition(':')[0]}", by, work)

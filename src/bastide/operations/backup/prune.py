@@ -11,6 +11,7 @@ from bastide.model.access import Identity
 from bastide.model.backup import BackupName
 from bastide.model.guest import Kind
 from bastide.model.storage import PruneBackups, Volume
+from bastide.operations.backup import proofs
 from bastide.operations.rooms import Rooms
 from bastide.storage.protocol import Storage
 from bastide.tasks.tasks import Task
@@ -78,6 +79,7 @@ async def prune(
             task.warn(f"backup '{row.volid}' is not removed: {error}")
             failed += not isinstance(error, WrongState)
             continue
+        await proofs.forget(rooms, row.volid)
         task.log(f"removed backup '{row.volid}'")
         gone += 1
     if failed:
