@@ -20,8 +20,8 @@ from bastide.base.units import GIB, MIB
 from bastide.host.nbd import NbdClient
 from bastide.host.secluded import seclude
 
-_PART = MIB
-_AHEAD = 8
+_PART = MIB // 2
+_AHEAD = 4
 _BUFFERS = 24
 """More than are on their way and in an extent together, so that neither thread waits for the other for ever."""
 _MEMORY = 2 * GIB
