@@ -42,6 +42,16 @@ def disks_of_guest(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]
     return sorted(found)
 
 
+def backups(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Volume ids of the backups, and `latest:` with a guest's name."""
+    found = [(f"latest:{name}", text) for name, text in guests(ctx, incomplete.removeprefix("latest:"))]
+    for node in _nodes(ctx):
+        for storage in _ask(ctx, f"/nodes/{node}/storage", content="backup", enabled=True):
+            rows = _ask(ctx, f"/nodes/{node}/storage/{storage['storage']}/content", content="backup")
+            found += [(row["volid"], str(row.get("notes") or "").partition("\n")[0]) for row in rows]
+    return [(text, told) for text, told in found if text.startswith(incomplete)]
+
+
 def host_disks(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """The disks of the machine."""
     rows = [row for node in _nodes(ctx) for row in _ask(ctx, f"/nodes/{node}/disks/list", skipsmart=True)]

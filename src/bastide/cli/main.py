@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PROGRAM = "bastide"
 
 _HOST, _GUESTS, _INSIDE, _MORE = "This host", "Guests", "Inside a guest", "Around them"
-_ARCHITECT, _COPIES = "The architect", "Disks, snapshots and copies of guests"
+_ARCHITECT, _COPIES, _BACKUPS = "The architect", "Disks, snapshots and copies of guests", "Backups"
 
 COMMANDS = {
     "up": ("bastide.cli.host:up", _HOST),
@@ -46,6 +46,9 @@ COMMANDS = {
     "rollback": ("bastide.cli.snapshots:rollback", _COPIES),
     "clone": ("bastide.cli.copies:clone", _COPIES),
     "template": ("bastide.cli.copies:template", _COPIES),
+    "backup": ("bastide.cli.backups:backup", _BACKUPS),
+    "backups": ("bastide.cli.backups:backups", _BACKUPS),
+    "restore": ("bastide.cli.backups:restore", _BACKUPS),
     "exec": ("bastide.cli.inside:exec_", _INSIDE),
     "console": ("bastide.cli.inside:console", _INSIDE),
     "push": ("bastide.cli.files:push", _INSIDE),

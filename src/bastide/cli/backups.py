@@ -1,0 +1,358 @@
+"""`backup`, `backups` and `restore`: guests saved, and brought back."""
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+from bastide.base.errors import BastideError, InvalidParameter, NotFound, NotSupported, WrongState
+from bastide.cli import completing, output, progress
+from bastide.cli.host import confirm
+from bastide.cli.session import GuestRef, Session
+from bastide.cli.snapshots import NoWait
+from bastide.client.http import segment
+
+Storage = Annotated[
+    str | None, typer.Option(metavar="STORAGE", help="Default: local.", autocompletion=completing.storages)
+]
+
+_NAME = re.compile(r"(?:^|[:/])vzdump-(lxc|qemu)-([1-9]\d{2,8})-(\d{4}_\d\d_\d\d-\d\d_\d\d_\d\d)")
+_BEGUN = re.compile(r"Starting Backup of VM (\d+) \((lxc|qemu)\)")
+_FINISHED = re.compile(r"Finished Backup of VM (\d+) \((\d+):(\d\d):(\d\d)\)")
+_ARCHIVE = re.compile(r"creating (?:vzdump )?archive '(.+)'$")
+_SIZE = re.compile(r"archive file size: (.+)$")
+_FROZEN = re.compile(r"(?:frozen|paused|stood still|stood) for ([\d.]+ ?(?:ms|seconds|s)\b)")
+_LATEST = "latest:"
+
+
+_Guests = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="GUEST...", help="Names or ids.", autocompletion=completing.guests, show_default=False),
+]
+_Every = Annotated[bool, typer.Option("--all", help="Every guest.")]
+_Pool = Annotated[str | None, typer.Option(metavar="POOL", help="Every guest of a pool.")]
+_Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="GUEST", help="But not this one. May be repeated.", autocompletion=completing.guests),
+]
+_Mode = Annotated[
+    str, typer.Option(metavar="MODE", help="snapshot: it goes on; suspend: it waits; stop: it is shut down.")
+]
+_Compress = Annotated[str, typer.Option(metavar="HOW", help="zstd, gzip, lzo or none.")]
+_Threads = Annotated[int, typer.Option(metavar="N", help="Of zstd; 0: half of the processors.", min=0)]
+_Limit = Annotated[float | None, typer.Option(metavar="MIB", help="At most so many MiB a second.", min=0)]
+_ExcludePath = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Of containers: leave out /srv/cache, '*.tmp'. May be repeated."),
+]
+_Notes = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="What for; {{guestname}}, {{vmid}}, {{node}} are filled in.")
+]
+_Protected = Annotated[bool, typer.Option("--protected", help="It cannot be removed, nor pruned.")]
+_Keep = Annotated[
+    str | None, typer.Option(metavar="RULES", help="Then remove older ones: 3, or keep-daily=7,keep-weekly=4.")
+]
+_Prune = Annotated[bool, typer.Option("--prune/--no-prune", help="Remove what the storage's rules do not keep.")]
+_Fleecing = Annotated[
+    str | None,
+    typer.Option(metavar="STORAGE", help="Where what a VM overwrites waits.", autocompletion=completing.storages),
+]
+
+
+def backup(
+    ctx: typer.Context,
+    guests: _Guests = None,
+    *,
+    every: _Every = False,
+    pool: _Pool = None,
+    exclude: _Exclude = None,
+    storage: Storage = None,
+    mode: _Mode = "snapshot",
+    compress: _Compress = "zstd",
+    threads: _Threads = 0,
+    limit: _Limit = None,
+    exclude_path: _ExcludePath = None,
+    notes: _Notes = None,
+    protected: _Protected = False,
+    keep: _Keep = None,
+    prune: _Prune = True,
+    fleecing: _Fleecing = None,
+    no_wait: NoWait = False,
+) -> None:
+    """Back up guests. They keep running, and are held for less than a second.
+
+    See also backups and restore.
+    """
+    session: Session = ctx.obj
+    if sum((bool(guests), every, pool is not None)) != 1:
+        raise typer.BadParameter("which guests? name them, or give --all or --pool")
+    if exclude and guests:
+        raise typer.BadParameter("--exclude goes with --all or --pool")
+    named = [session.guest(name) for name in guests or []]
+    path = f"/nodes/{session.node()}/vzdump"
+    params = {
+        "vmid": ",".join(str(guest.vmid) for guest in named) or None,
+        "all": every or None,
+        "pool": pool,
+        "exclude": ",".join(str(session.guest(name).vmid) for name in exclude or []) or None,
+        "storage": storage or session.client().get(f"{path}/defaults")["storage"],
+        "mode": mode,
+        "compress": "0" if compress == "none" else compress,
+        "zstd": threads if compress == "zstd" else None,
+        "bwlimit": None if limit is None else round(limit * 1024),
+        "exclude-path": exclude_path or None,
+        "notes-template": None if notes is None else notes.replace("\\", "\\\\").replace("\n", "\\n"),
+        "protected": protected or None,
+        "prune-backups": f"keep-last={keep}" if keep is not None and keep.isdigit() else keep,
+        "remove": None if prune else False,
+        "fleecing": f"enabled=1,storage={fleecing}" if fleecing is not None else None,
+    }
+    upid = str(session.client().post(path, params))
+    if not no_wait:
+        what = ", ".join(guest.shown for guest in named) or (f"the guests of pool {pool}" if pool else "all guests")
+        _follow(session, upid, f"saving {what}", {guest.vmid: guest.shown for guest in named})
+    elif session.json:
+        output.emit_json({"upid": upid})
+    else:
+        output.line(upid)
+
+
+def _follow(session: Session, upid: str, title: str, names: dict[int, str]) -> None:
+    """Wait for the task, and print a line for each guest: what was made, how large it is and how long it took."""
+    failure: BastideError | None = None
+    try:
+        progress.follow(session, upid, title)
+    except BastideError as error:
+        failure = error
+    lines: list[str] = []
+    progress.read_log(session, upid, lines.append)
+    found = summary(lines)
+    if session.json:
+        output.emit_json({"upid": upid, "backups": found})
+    for row in found if not session.json else ():
+        shown = names.get(row["vmid"], str(row["vmid"]))
+        frozen = f", held for {row['frozen']}" if row["frozen"] else ""
+        took = output.duration(row["seconds"]) or "0s"
+        output.line(f"{shown}: {row['backup']}  {row['size'] or ''} in {took}{frozen}")
+    if failure is not None:
+        for line in lines:
+            if line.startswith("ERROR: "):
+                output.note(line.removeprefix("ERROR: "))
+        raise failure
+
+
+def summary(lines: list[str]) -> list[dict[str, Any]]:
+    """What a task's log tells of the backups that it made: vmid, backup, size, seconds, and how long it was held."""
+    found: list[dict[str, Any]] = []
+    row: dict[str, Any] = {}
+    for line in lines:
+        if match := _BEGUN.search(line):
+            row = {"vmid": int(match[1]), "type": match[2], "backup": "", "size": "", "seconds": 0, "frozen": ""}
+        for key, pattern in (("backup", _ARCHIVE), ("size", _SIZE), ("frozen", _FROZEN)):
+            if row and (match := pattern.search(line)):
+                row[key] = match[1]
+        if row and (match := _FINISHED.search(line)) and int(match[1]) == row["vmid"]:
+            row["seconds"] = int(match[2]) * 3600 + int(match[3]) * 60 + int(match[4])
+            found.append(row)
+            row = {}
+    return found
+
+
+def backups(
+    ctx: typer.Context,
+    guest: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="GUEST", help="Name or id: only its own.", autocompletion=completing.guests, show_default=False
+        ),
+    ] = None,
+    *,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="STORAGE", help="Only those on it.", autocompletion=completing.storages),
+    ] = None,
+) -> None:
+    """List backups, the newest of each guest first."""
+    session: Session = ctx.obj
+    vmid = _vmid(session, guest) if guest is not None else None
+    rows = known(session, vmid, storage)
+    if session.json:
+        output.emit_json(rows)
+        return
+    names = _names(session)
+    columns = [
+        output.Column("guest"),
+        output.Column("made"),
+        output.Column("size", "right"),
+        output.Column("protected"),
+        output.Column("verified"),
+        output.Column("notes", wrap=True),
+        output.Column("backup"),
+    ]
+    hint = f"no backups; make one with: bastide backup{session.root_option} {guest or 'GUEST'}"
+    output.table(columns, [_cells(row, names) for row in rows], empty=hint)
+
+
+def _cells(row: dict[str, Any], names: dict[int, str]) -> list[str]:
+    vmid = row.get("vmid")
+    name = names.get(int(vmid), "") if vmid is not None else ""
+    verified = row.get("verification") or {}
+    return [
+        (f"{name} ({vmid})" if name else str(vmid)) if vmid is not None else "",
+        output.moment(row.get("ctime")),
+        output.size(row.get("size")),
+        "yes" if row.get("protected") else "",
+        str(verified.get("state", "")) if isinstance(verified, dict) else "",
+        str(row.get("notes") or "").strip().partition("\n")[0],
+        row["volid"],
+    ]
+
+
+_Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="BACKUP",
+        help="As backups lists it, or latest:GUEST.",
+        autocompletion=completing.backups,
+        show_default=False,
+    ),
+]
+_As = Annotated[
+    str | None, typer.Option("--as", metavar="ID", help="Its id; new: the next free one. Default: the one it had.")
+]
+_Target = Annotated[
+    str | None, typer.Option(metavar="STORAGE", help="Where its volumes go.", autocompletion=completing.storages)
+]
+_Force = Annotated[bool, typer.Option("--force", help="Replace the guest of that id, which has to be stopped.")]
+_Unique = Annotated[bool, typer.Option("--unique", help="With hardware addresses of its own, for a copy.")]
+_Live = Annotated[bool, typer.Option("--live", help="Of a VM: start it at once, and copy while it runs.")]
+_Unprivileged = Annotated[
+    bool | None, typer.Option("--unprivileged/--privileged", help="Of a container: other than it was.")
+]
+
+
+def restore(
+    ctx: typer.Context,
+    source: _Source,
+    *,
+    newid: _As = None,
+    storage: _Target = None,
+    force: _Force = False,
+    unique: _Unique = False,
+    live: _Live = False,
+    unprivileged: _Unprivileged = None,
+    limit: _Limit = None,
+    pool: Annotated[str | None, typer.Option(metavar="POOL", help="The pool that it is put in.")] = None,
+    start: Annotated[bool, typer.Option("--start", help="Start it then.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a guest is replaced.")] = False,
+    no_wait: NoWait = False,
+) -> None:
+    """Make a guest of a backup, or with --force give one the state that it had.
+
+    A guest that is replaced stays as it was until the restore is whole.
+    """
+    session: Session = ctx.obj
+    volid = _resolve(session, source)
+    match = _NAME.search(volid)
+    if match is None:
+        raise InvalidParameter(
+            {"backup": f"'{volid}' is not named as backups are: vzdump-lxc-100-2026_11_23-01_02_03 ..."}
+        )
+    kind, vmid = match[1], _target(session, newid, int(match[2]))
+    _check_kind(kind, live=live, unprivileged=unprivileged)
+    there = _names(session).get(vmid)
+    if there is not None and not force:
+        raise WrongState(
+            f"guest {vmid} ({there}) is there: restore to another id with --as ID, or replace it with --force"
+        )
+    if there is not None and not yes:
+        confirm(session, f"Replace {there} ({vmid}) by its backup? What it is now is lost.")
+    params: dict[str, Any] = {
+        "vmid": vmid,
+        "storage": storage,
+        "force": force or None,
+        "unique": unique or None,
+        "bwlimit": None if limit is None else round(limit * 1024),
+        "pool": pool,
+        "start": start or None,
+    }
+    if kind == "lxc":
+        params |= {"ostemplate": volid, "restore": True, "unprivileged": unprivileged}
+    else:
+        params |= {"archive": volid, "live-restore": live or None}
+    node = session.node()
+    made = GuestRef(vmid, node, kind, there or "", "stopped")
+    answer = session.client().post(f"/nodes/{node}/{kind}", params)
+    upid = progress.finish(session, answer, f"restoring {made.shown}", no_wait=no_wait)
+    if session.json:
+        output.emit_json({"vmid": vmid, "type": kind, "backup": volid, "upid": upid})
+    elif no_wait:
+        output.line(str(upid))
+    else:
+        output.line(session.guest(str(vmid)).shown)
+
+
+def _check_kind(kind: str, *, live: bool, unprivileged: bool | None) -> None:
+    if live and kind == "lxc":
+        raise NotSupported("this is a container's backup, which cannot run while it is restored: leave --live out")
+    if unprivileged is not None and kind == "qemu":
+        raise NotSupported("this is a VM's backup: --unprivileged and --privileged are for containers")
+
+
+def known(session: Session, vmid: int | None = None, storage: str | None = None) -> list[dict[str, Any]]:
+    """The backups on all storages or on one, those of a guest together and the newest first."""
+    node = session.node()
+    storages = [storage] if storage is not None else [row["storage"] for row in _storages(session, node)]
+    rows: list[dict[str, Any]] = []
+    for name in storages:
+        try:
+            path = f"/nodes/{node}/storage/{segment(name)}/content"
+            rows += session.client().get(path, content="backup", vmid=vmid)
+        except BastideError as error:
+            if storage is not None:
+                raise
+            output.note(f"storage {name} does not answer: {error}")
+    return sorted(rows, key=lambda row: (row.get("vmid") or 0, -(row.get("ctime") or 0)))
+
+
+def _storages(session: Session, node: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = session.client().get(f"/nodes/{node}/storage", content="backup", enabled=True)
+    return rows
+
+
+def _resolve(session: Session, source: str) -> str:
+    """The volume id, or the path, that a user means. Raises NotFound."""
+    if source.startswith(_LATEST):
+        vmid = _vmid(session, source.removeprefix(_LATEST))
+        rows = known(session, vmid)
+        if not rows:
+            raise NotFound(f"a backup of guest {vmid} does not exist")
+        return str(rows[0]["volid"])
+    if ":" in source or source.startswith("/"):
+        return source
+    name = source.removeprefix("backup/")
+    found = [row["volid"] for row in known(session) if row["volid"].rpartition("/")[2] == name]
+    if len(found) != 1:
+        where = f"is on more than one storage: {', '.join(found)}" if found else "does not exist"
+        raise NotFound(f"backup '{name}' {where}")
+    return str(found[0])
+
+
+def _vmid(session: Session, guest: str) -> int:
+    """The id that a name or id means, also of a guest that is gone."""
+    return int(guest) if guest.isascii() and guest.isdigit() else session.guest(guest).vmid
+
+
+def _target(session: Session, newid: str | None, own: int) -> int:
+    if newid is None:
+        return own
+    if newid == "new":
+        return int(session.client().get("/cluster/nextid"))
+    if not (newid.isascii() and newid.isdigit()):
+        raise InvalidParameter({"as": f"'{newid[:40]}' is not an id: a number, or new"})
+    return int(newid)
+
+
+def _names(session: Session) -> dict[int, str]:
+    rows: list[dict[str, Any]] = session.client().get("/cluster/resources", type="vm")
+    return {int(row["vmid"]): str(row.get("name") or row["vmid"]) for row in rows}
