@@ -49,6 +49,12 @@ def _shown(name: str, tree: Tree, *, writable: bool = False) -> confine.Shown:
     return confine.Shown(name, str(tree.root), mounts, writable)
 
 
+def own_ids() -> int:
+    """How many ids this process's user namespace has from 0 on: all but the last there can be, outside of any."""
+    rows = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return next((int(count) for first, _, count in rows if first == "0"), 1)
+
+
 @asynccontextmanager
 async def user_namespace(first: int, count: int) -> AsyncIterator[int]:
     """A descriptor of a new user namespace whose ids 0.. are `first`.. here. Costs a process for a few milliseconds.

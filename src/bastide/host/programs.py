@@ -20,6 +20,7 @@ PACKAGES: dict[str, str] = {
     "pvcreate": "lvm2",
     "pvs": "lvm2",
     "rbd": "ceph-common",
+    "rsync": "rsync",
     "showmount": "nfs-common",
     "smartctl": "smartmontools",
     "smbclient": "smbclient",

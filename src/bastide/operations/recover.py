@@ -13,6 +13,7 @@ from bastide.operations import snapshots
 from bastide.operations.architect import compare_guests
 from bastide.operations.backup import disks as backup_disks
 from bastide.operations.ct import snapshot as ct_snapshot
+from bastide.operations.ct import staging as ct_staging
 from bastide.operations.ct import stillness as ct_stillness
 from bastide.operations.ct import template as ct_template
 from bastide.operations.ct.plan import deactivate
@@ -42,7 +43,7 @@ async def recover(rooms: Rooms) -> None:
     * guests that had begun to run are connected to the network, and volumes of those that had not are released;
     * snapshots that were being taken are undone, deletions and rollbacks and the making of templates carried on;
     * guests that were only there to be measured are removed, and what was unpacked of a backup to be looked into;
-    * volumes that an interrupted task had made and no guest uses are removed;
+    * volumes that an interrupted task had made and no guest uses are removed, and copies that it had put aside;
     * all locks are released. Running guests keep running.
     """
     for record in await rooms.tasks.recover():
@@ -67,6 +68,7 @@ async def recover(rooms: Rooms) -> None:
     await _connect(rooms)
     await _release(rooms)
     await _free_journaled(rooms)
+    await ct_staging.forget_copies(rooms)
 
 
 async def _remove(rooms: Rooms, guest: Guest) -> None:

@@ -7,7 +7,7 @@ guest's lock wherever a record is changed.
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -166,22 +166,33 @@ async def check_new(rooms: Rooms, guest: Guest, name: str) -> bool:
     return instant
 
 
-async def begin(rooms: Rooms, guest: Guest, name: str, description: str | None = None, **facts: Any) -> Guest:
+async def begin(
+    rooms: Rooms,
+    guest: Guest,
+    name: str,
+    description: str | None = None,
+    *,
+    volumes: Iterable[VolumeId] | None = None,
+    lock: str = "snapshot",
+    **facts: Any,
+) -> Guest:
     """Write down a snapshot before any volume is touched, with `facts` of Snapshot; returns the stored record.
 
-    Until `complete` a restart of the daemon undoes it, and `discard` is the inverse.
+    `volumes` of the guest's are meant, all without; `lock` is what its configuration says meanwhile. Until `complete` a
+    restart of the daemon undoes it, and `discard` is the inverse.
     """
+    taken = volumes_in(guest.config, guest.vmid).values() if volumes is None else volumes
     snapshot = Snapshot(
         name=name,
         taken_at=int(time.time()),
         config=_taken(guest.config),
-        volumes=tuple(str(volid) for volid in volumes_in(guest.config, guest.vmid).values()),
+        volumes=tuple(str(volid) for volid in taken),
         parent=cast(str | None, guest.config.get("parent")),
         description=description or None,
         step="prepare",
         **facts,
     )
-    return await _write(rooms, guest, snapshot, "snapshot")
+    return await _write(rooms, guest, snapshot, lock)
 
 
 async def take_volumes(rooms: Rooms, snapshot: Snapshot) -> None:

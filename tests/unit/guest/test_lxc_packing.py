@@ -21,6 +21,7 @@ from bastide.guest.protocol import IdMap
 from bastide.host import idmap
 from bastide.host.syscalls import acting_as
 from bastide.model.backup import Tree
+from bastide.model.backup_options import STANDARD_EXCLUDES
 
 FIRST = 1_000_000
 IDS = IdMap(FIRST)
@@ -79,7 +80,7 @@ def tree(tmp_path: Path) -> Tree:
 @needs_root
 def test_a_stream_begins_with_the_configuration_and_holds_the_volumes(tree: Tree) -> None:
     """Owners are the guest's; what lies below a mount, and in ./etc/vzdump, is left out."""
-    stream = packed(tree, packing.STANDARD_EXCLUDES)
+    stream = packed(tree, STANDARD_EXCLUDES)
     found = names(stream)
     assert found[:3] == ["./etc/vzdump", "./etc/vzdump/pct.conf", "."]
     assert {"./etc/hostname", "./srv/real/kept", "./data", "./tmp", "./home/core"} < set(found)

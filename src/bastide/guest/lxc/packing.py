@@ -21,9 +21,6 @@ CONFIG_FOLDER = "./etc/vzdump"
 FINE = frozenset({0, 1})
 """tar's exit codes for a whole archive; 1 says that a file changed while it was read, as those of running guests do."""
 
-STANDARD_EXCLUDES = ("/tmp/?*", "/var/tmp/?*", "/var/run/?*.pid")  # noqa: S108 - the guest's
-"""What vzdump(1) leaves out with `stdexcludes`."""
-
 _ATTRIBUTES = ("--xattrs", "--xattrs-include=security.capability", "--xattrs-include=user.*")
 _LOST = "lost+found"
 

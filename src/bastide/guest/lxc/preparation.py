@@ -25,7 +25,7 @@ class Preparation:
         that is a link, an absolute name or `..` can lead nowhere, and no device node can be made. The nodes in /dev
         that every template has are left out; LXC makes the guest's own. `idmap.first` 0 is a privileged guest.
         """
-        yield mapping.confined(_within(tree, idmap), idmap.count, packing.UNPACK, writable=True)
+        yield mapping.confined(_within(tree, idmap), _count(idmap), packing.UNPACK, writable=True)
 
     @contextmanager
     def packing(
@@ -34,22 +34,22 @@ class Preparation:
         """While entered, the process that writes a tree as a tar stream, confined like the one of `unpacking`."""
         argv = packing.pack(tree.mounts, exclude)
         with packing.opened(packing.members(files)) as prefix:
-            confined = mapping.confined(_within(tree, idmap), idmap.count, argv, writable=False, prefix=prefix)
+            confined = mapping.confined(_within(tree, idmap), _count(idmap), argv, writable=False, prefix=prefix)
             yield Stage(confined, "read", fine=packing.FINE, pass_fds=[prefix])
 
     def copying(
         self, source: Path, source_ids: IdMap, target: Path, target_ids: IdMap
     ) -> tuple[Sequence[str], Sequence[str]]:
         """The commands that copy a file tree, each confined like the one of `unpacking`."""
-        read = mapping.confined(Tree(source, source_ids.first), source_ids.count, packing.COPY_OUT, writable=False)
-        write = mapping.confined(Tree(target, target_ids.first), target_ids.count, packing.COPY_IN, writable=True)
+        read = mapping.confined(Tree(source, source_ids.first), _count(source_ids), packing.COPY_OUT, writable=False)
+        write = mapping.confined(Tree(target, target_ids.first), _count(target_ids), packing.COPY_IN, writable=True)
         return read, write
 
     def following(self, source: Tree, target: Path, idmap: IdMap, exclude: Sequence[str] = ()) -> Sequence[str]:
         """The command that makes a folder like a tree by rsync(1), confined to both."""
         argv = packing.follow(source.mounts, exclude)
         within = _within(source, idmap)
-        return mapping.confined(Tree(target, idmap.first), idmap.count, argv, writable=True, source=within)
+        return mapping.confined(Tree(target, idmap.first), _count(idmap), argv, writable=True, source=within)
 
     def detect(self, rootfs: Path) -> tuple[str, str]:
         """Distribution family and architecture of a root file system."""
@@ -79,3 +79,8 @@ class Preparation:
 
 def _within(tree: Tree, idmap: IdMap) -> Tree:
     return replace(tree, first_id=idmap.first)
+
+
+def _count(idmap: IdMap) -> int:
+    """How many ids there are: a privileged guest's are the host's, all of them."""
+    return idmap.count if idmap.first else mapping.own_ids()

@@ -34,8 +34,9 @@ class Backup:
 
     `fleecing` is the storage where a running VM's overwritten blocks are kept, None for a place of the host's;
     `stopwait` in seconds is how long the guest may take to shut down. `tmpdir` is where root@pam wants the first copy
-    of a container that is suspended, None for a place of the host's. `hook` is called before the guest is stopped or
-    suspended (`pre-stop`), and before and after it goes on (`pre-restart`, `post-restart`); it may raise HostFailure.
+    of a container that is suspended, None for a place of the host's; it need have nothing that matches the
+    `exclude-path` patterns `exclude`. `hook` is called before the guest is stopped or suspended (`pre-stop`), and
+    before and after it goes on (`pre-restart`, `post-restart`); it may raise HostFailure.
     """
 
     guest: Guest
@@ -46,4 +47,5 @@ class Backup:
     fleecing: str | None = None
     stopwait: float = 600.0
     tmpdir: Path | None = None
+    exclude: Sequence[str] = ()
     hook: Callable[[Turn], Awaitable[None]] = unheard

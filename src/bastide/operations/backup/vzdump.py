@@ -195,7 +195,7 @@ class _Run:
 
             backup = Backup(
                 guest, options.mode, destination, held, saved.log, self._fleecing(), options.stopwait * 60.0,
-                Path(options.tmpdir) if options.tmpdir else None, hook,
+                Path(options.tmpdir) if options.tmpdir else None, options.excludes, hook,
             )  # fmt: skip
             try:
                 await self._hook(saved, "backup-start")
@@ -319,7 +319,7 @@ class _Run:
 
 def _story(kind: Kind) -> _Story:
     if not _STORIES:
-        from bastide.operations.ct.backup import save_container  # type: ignore # noqa: PLC0415
+        from bastide.operations.ct.backup import save_container  # noqa: PLC0415
         from bastide.operations.vm.backup import save_vm  # type: ignore # noqa: PLC0415
 
         _STORIES.update({"lxc": save_container, "qemu": save_vm})

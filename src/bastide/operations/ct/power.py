@@ -41,17 +41,7 @@ async def shutdown(
     """Ask a container to halt within `timeout` seconds; then kill it with `force_stop`, else fail."""
 
     async def work(rooms: Rooms, guest: Guest, task: Task) -> None:
-        if rooms.containers.state(guest.vmid) is GuestState.STOPPED:
-            raise WrongState(f"CT {guest.vmid} not running")
-        if rooms.containers.state(guest.vmid) is GuestState.PAUSED:
-            await rooms.containers.thaw(guest.vmid)
-        await hooks.run_hook(rooms, guest, "pre-stop", task)
-        if not await rooms.containers.shutdown(guest.vmid, timeout):
-            if not force_stop:
-                raise DeadlineExceeded(f"CT {guest.vmid} did not shut down within {timeout:g} seconds")
-            task.warn(f"CT {guest.vmid} did not shut down within {timeout:g} seconds: killing it")
-            await rooms.containers.stop(guest.vmid)
-        await tidy_stopped(rooms, guest, task)
+        await shutdown_locked(rooms, guest, task, timeout=timeout, force_stop=force_stop)
 
     await rooms.guests.get(vmid)
     return await _task(rooms, by, vmid, "vzshutdown", work)
@@ -120,6 +110,21 @@ async def start_locked(rooms: Rooms, guest: Guest, task: Task) -> None:
         await deactivate(rooms, guest)
         raise
     await hooks.run_hook(rooms, guest, "post-start", task)
+
+
+async def shutdown_locked(rooms: Rooms, guest: Guest, task: Task, *, timeout: float, force_stop: bool = False) -> None:
+    """Shut down a container whose lock the task holds. Raises WrongState, DeadlineExceeded."""
+    if rooms.containers.state(guest.vmid) is GuestState.STOPPED:
+        raise WrongState(f"CT {guest.vmid} not running")
+    if rooms.containers.state(guest.vmid) is GuestState.PAUSED:
+        await rooms.containers.thaw(guest.vmid)
+    await hooks.run_hook(rooms, guest, "pre-stop", task)
+    if not await rooms.containers.shutdown(guest.vmid, timeout):
+        if not force_stop:
+            raise DeadlineExceeded(f"CT {guest.vmid} did not shut down within {timeout:g} seconds")
+        task.warn(f"CT {guest.vmid} did not shut down within {timeout:g} seconds: killing it")
+        await rooms.containers.stop(guest.vmid)
+    await tidy_stopped(rooms, guest, task)
 
 
 async def stop_locked(rooms: Rooms, guest: Guest, task: Task) -> None:
