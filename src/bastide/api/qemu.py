@@ -18,8 +18,10 @@ from bastide.model.guest import Guest
 from bastide.model.types import ConfigKeys, PoolId, StorageId, split_list
 from bastide.model.vm import VmConfig, VmOptions
 from bastide.operations import destroy, inspect, snapshots
+from bastide.operations.backup.archives import open_archive
+from bastide.operations.backup.restoring import Restore
 from bastide.operations.pending import pending_rows
-from bastide.operations.vm import configure, create
+from bastide.operations.vm import configure, create, restore
 
 _AUDIT = ("perm", "/vms/{vmid}", ("VM.Audit",))
 _CHANGE = ("perm", "/vms/{vmid}", ("VM.Config.Disk", "VM.Config.CDROM", "VM.Config.CPU", "VM.Config.Memory",
@@ -52,18 +54,18 @@ class _Options(VmOptions):
 
 
 class VmCreate(_Options, GuestPath):
-    """A new VM."""
+    """A new VM, or with `archive` one that comes back from a backup, also with `force` over one that is there."""
 
     storage: StorageId | None = None
     pool: PoolId | None = None
     start: bool | None = None
-    archive: Annotated[str | None, Field(max_length=255), NotBuilt()] = None
+    archive: Annotated[str | None, Field(max_length=255)] = None
     bwlimit: Annotated[int | None, Field(ge=0)] = None
-    force: Annotated[bool | None, NotBuilt()] = None
+    force: bool | None = None
     ha_managed: Annotated[bool | None, Field(alias="ha-managed"), NotBuilt()] = None
     import_working_storage: Annotated[StorageId | None, Field(alias="import-working-storage"), NotBuilt()] = None
-    live_restore: Annotated[bool | None, Field(alias="live-restore"), NotBuilt()] = None
-    unique: Annotated[bool | None, NotBuilt()] = None
+    live_restore: Annotated[bool | None, Field(alias="live-restore")] = None
+    unique: bool | None = None
 
 
 class VmDelete(GuestPath):
@@ -124,12 +126,16 @@ async def list_vms(call: Call, p: VmQuery) -> list[dict[str, Any]]:
 
 @branch.post("", VmCreate, user="all")
 async def create_vm(call: Call, p: VmCreate) -> str:
-    """Make a VM.
+    """Make a VM, or restore one from a backup.
 
     Needs VM.Allocate on /vms/{vmid} or on the pool, each option's own privilege, Datastore.AllocateSpace on the
-    storages of new disks, and SDN.Use on the bridges.
+    storages of new disks, and SDN.Use on the bridges. Restoring over a VM needs VM.Backup on it at least, and a backup
+    of another VM Datastore.AllocateSpace on its storage and VM.Backup on that VM.
     """
     options = p.options()
+    if p.archive is not None:
+        return await _restore(call, p, p.archive, options)
+    _refuse_without_archive(p)
     await qemu_permissions.check_create(Place(call, p.vmid, p.pool), options, storage=p.storage or "local")
     upid = await create.create_vm(
         call.rooms,
@@ -142,6 +148,32 @@ async def create_vm(call: Call, p: VmCreate) -> str:
         limit=p.bwlimit,
     )
     return str(upid)
+
+
+async def _restore(call: Call, p: VmCreate, archive: str, options: VmOptions) -> str:
+    place = await qemu_permissions.check_restore(
+        call, p.vmid, archive, options, storage=p.storage, pool=p.pool, force=bool(p.force)
+    )
+    wish = Restore(
+        storage=p.storage,
+        force=bool(p.force),
+        unique=bool(p.unique),
+        limit=p.bwlimit,
+        pool=p.pool,
+        start=bool(p.start),
+        live=bool(p.live_restore),
+        permit=lambda found: qemu_permissions.check_restored(place, found),
+    )
+    opened = await open_archive(call.rooms, archive)
+    return str(await restore.restore_vm(call.rooms, call.identity, p.vmid, opened, options, wish))
+
+
+def _refuse_without_archive(p: VmCreate) -> None:
+    for name in ("force", "unique"):
+        if getattr(p, name):
+            raise InvalidParameter({"archive": f"missing property - '{name}' requires this property"})
+    if p.live_restore:
+        raise MethodNotImplemented("parameter 'live-restore' not implemented without 'archive'")
 
 
 @branch.get("/{vmid}", GuestPath, user="all")

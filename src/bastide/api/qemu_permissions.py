@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bastide.api.guest_permissions import Place, check_bridge, check_volume, root_only
+from bastide.api.routing import Call
 from bastide.base.errors import InvalidParameter, MethodNotImplemented
 from bastide.base.ids import VolumeId
 from bastide.model.record import indexed_fields
@@ -18,6 +19,7 @@ from bastide.model.vm import VmOptions
 from bastide.model.vm_devices import CiCustom, HostPci, Rng, Usb, Virtiofs, VmInterface
 from bastide.model.vm_disks import Drive, UnusedDisk, Volume
 from bastide.operations.vm.create import needs_firmware_disks
+from bastide.operations.vm.volumes import CLOUDINIT
 from bastide.operations.volumes import parse_request
 
 _PRIVILEGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -95,6 +97,46 @@ async def check_copied(place: Place, options: VmOptions) -> None:
         return
     for key, value in settings(options):
         rule = _reach_bridge if stem(key) == "net" else _HARDWARE.get(stem(key))
+        if rule is not None:
+            await rule(place, key, value)
+
+
+async def check_restore(
+    call: Call, vmid: int, archive: str, options: VmOptions, *, storage: str | None, pool: str | None, force: bool
+) -> Place:
+    """The place of a VM that is restored from a backup, with these options in place of the backup's own.
+
+    What allows a caller to make VMs in a pool does not allow to replace any VM. Raises PermissionDenied.
+    """
+    there = await call.rooms.store.get(f"guest/{vmid}") is not None
+    place = Place(call, vmid, None if there else pool)
+    if call.is_root:
+        return place
+    if archive.startswith("/"):
+        raise root_only("only root can use an archive by its path")
+    if not (there and force and await call.may(f"/vms/{vmid}", "VM.Backup")):
+        await place.require("VM.Allocate")
+    if there and pool is not None:
+        await call.require(f"/pool/{pool}", "VM.Allocate")
+    await check_volume(call, archive, vmid)
+    if storage is not None:
+        await call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
+    await check_options(place, options)
+    return place
+
+
+async def check_restored(place: Place, options: VmOptions) -> None:
+    """Raise PermissionDenied unless the caller may let a VM have what a backup's configuration asks of the host.
+
+    That is what root@pam alone may set, hardware, bridges, ISO images and snippets, and space for its disks.
+    """
+    if place.call.is_root:
+        return
+    for key, value in settings(options):
+        name = stem(key)
+        if name not in _PRIVILEGES and name not in _IDENTITY:
+            raise root_only(f"only root can set '{key}' config")
+        rule = _HARDWARE.get(name) or _RESTORED.get(name)
         if rule is not None:
             await rule(place, key, value)
 
@@ -260,3 +302,22 @@ _REACH: Mapping[str, Rule] = MappingProxyType(
         "cicustom": _reach_snippets,
     }
 )
+
+
+async def _reach_restored(place: Place, key: str, volume: Volume) -> None:
+    """A new volume for a backup's disk, or what is in a CD-ROM drive."""
+    cdrom = isinstance(volume, Drive) and volume.is_cdrom
+    if cdrom and not CLOUDINIT.search(volume.file):
+        await _reach_volume(place, key, volume)
+    elif volume.file != "none":
+        storage = VolumeId.parse(volume.file).storage
+        await place.call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
+
+
+_RESTORED: Mapping[str, Rule] = MappingProxyType(
+    {**_REACH, **dict.fromkeys(("ide", "sata", "scsi", "virtio", "efidisk0", "tpmstate0"), _reach_restored)}
+)
+"""What a backup's options reach beyond the guest: its disks are new volumes, whose names are known already."""
+
+_IDENTITY = frozenset({"vmgenid"})
+"""What a restored VM keeps or gets anew, whoever restores it."""
