@@ -252,7 +252,7 @@ def restore(
     A guest that is replaced stays as it was until the restore is whole.
     """
     session: Session = ctx.obj
-    volid = _resolve(session, source)
+    volid = resolve(session, source)
     match = _NAME.search(volid)
     if match is None:
         raise InvalidParameter(
@@ -320,7 +320,7 @@ def _storages(session: Session, node: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _resolve(session: Session, source: str) -> str:
+def resolve(session: Session, source: str) -> str:
     """The volume id, or the path, that a user means. Raises NotFound."""
     if source.startswith(_LATEST):
         vmid = _vmid(session, source.removeprefix(_LATEST))

@@ -78,8 +78,8 @@ def _measure(session: Session, asked: dict[str, Any]) -> None:
 
 
 def _draw(session: Session, place: Path, form: str, taken: str) -> None:
-    with session.client().download(f"{_PATH}/chart", {"format": form, "taken": taken}) as (_, chunks):
-        picture = b"".join(chunks)
+    with session.client().download(f"{_PATH}/chart", {"format": form, "taken": taken}) as body:
+        picture = b"".join(body.chunks)
     try:
         place.write_bytes(picture)
     except OSError as error:

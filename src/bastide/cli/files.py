@@ -72,16 +72,16 @@ def pull(
     if target != "-" and place.exists() and not force:
         raise AlreadyExists(f"{place} already exists: add --force to replace it")
     with (
-        session.client().download(f"/bastide/guests/{guest.vmid}/file", {"path": path}) as (size, chunks),
+        session.client().download(f"/bastide/guests/{guest.vmid}/file", {"path": path}) as body,
         ProgressLine(f"pull {path}") as progress,
     ):
-        passing = counted(chunks, size, progress)
+        passing = counted(body.chunks, body.size, progress)
         if target == "-":
             for chunk in passing:
                 sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
         else:
-            _save(place, passing)
+            save(place, passing)
     if session.json and target != "-":
         output.emit_json({"guest": guest.vmid, "file": str(place)})
 
@@ -111,7 +111,7 @@ def _opened(source: str) -> Iterator[tuple[BinaryIO, int | None, str | None]]:
         raise InvalidParameter({source: (error.strerror or "cannot be read").lower()}) from None
 
 
-def _save(place: Path, chunks: Iterator[bytes]) -> None:
+def save(place: Path, chunks: Iterator[bytes]) -> None:
     """Write a file whole or not at all: beside its place first."""
     part = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:

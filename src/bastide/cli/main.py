@@ -49,6 +49,7 @@ COMMANDS = {
     "backup": ("bastide.cli.backups:backup", _BACKUPS),
     "backups": ("bastide.cli.backups:backups", _BACKUPS),
     "restore": ("bastide.cli.backups:restore", _BACKUPS),
+    "restore-file": ("bastide.cli.restore_file:restore_file", _BACKUPS),
     "exec": ("bastide.cli.inside:exec_", _INSIDE),
     "console": ("bastide.cli.inside:console", _INSIDE),
     "push": ("bastide.cli.files:push", _INSIDE),

@@ -33,8 +33,8 @@ def screenshot(
         raise InvalidParameter({"output": "a picture does not go to a terminal: name a file, or redirect"})
     if target != "-" and place.exists() and not force:
         raise AlreadyExists(f"{place} already exists: add --force to replace it")
-    with session.client().download(f"/bastide/guests/{found.vmid}/screenshot", {}) as (_, chunks):
-        picture = b"".join(chunks)
+    with session.client().download(f"/bastide/guests/{found.vmid}/screenshot", {}) as body:
+        picture = b"".join(body.chunks)
     if target == "-":
         sys.stdout.buffer.write(picture)
         sys.stdout.buffer.flush()

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
@@ -33,6 +34,15 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock: socket.socket = self._transport.connect()
         self.sock.settimeout(self.timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A streamed answer: its length when that is known, its media type, and its chunks."""
+
+    size: int | None
+    media_type: str
+    chunks: Iterator[bytes]
 
 
 class Client:
@@ -121,8 +131,8 @@ class Client:
         return json.loads(content or b"{}").get("data")
 
     @contextmanager
-    def download(self, path: str, params: Params) -> Iterator[tuple[int | None, Iterator[bytes]]]:
-        """GET a streamed body: its length, when known, and its chunks. A body that ends early raises Unreachable."""
+    def download(self, path: str, params: Params) -> Iterator[Body]:
+        """GET a streamed body. One that ends early raises Unreachable."""
         connection = _Connection(self.transport)
         try:
             connection.request("GET", _with_query(path, params), headers=dict(self.transport.headers))
@@ -130,7 +140,8 @@ class Client:
             if response.status >= 400:
                 raise from_answer(response.status, response.reason, response.read())
             length = response.getheader("Content-Length")
-            yield (int(length) if length else None), _whole(response, int(length) if length else None)
+            size = int(length) if length else None
+            yield Body(size, response.getheader("Content-Type") or "", _whole(response, size))
         except http.client.HTTPException as error:
             raise self._lost(error) from None
         finally:

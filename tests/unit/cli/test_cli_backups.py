@@ -154,3 +154,15 @@ def test_completion_knows_backups_and_guests(guests, root):
     assert [text for text, _ in completing.backups(ctx, "latest:d")] == ["latest:db"]
     assert [text for text, _ in completing.backups(ctx, "nas:")] == [VM_BACKUP]
     session.close()
+
+
+def test_a_file_comes_out_of_a_backup(run, guests, tmp_path):
+    where = "/nodes/pve1/storage/local/file-restore"
+    guests.on("GET", f"{where}/list", [
+        {"filepath": "L2V0Yw==", "text": "etc", "type": "d", "leaf": 0},
+        {"filepath": "L2E=", "text": "a", "type": "f", "leaf": 1, "size": 2048, "mtime": 1},
+    ])  # fmt: skip
+    listed = run("restore-file", "latest:web")
+    assert listed.code == 0, listed.err
+    assert "etc/" in listed.out
+    assert "2.0 KiB" in listed.out
