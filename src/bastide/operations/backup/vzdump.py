@@ -318,11 +318,14 @@ class _Run:
 
 
 def _story(kind: Kind) -> _Story:
-    if not _STORIES:
+    if kind not in _STORIES and kind == "lxc":
         from bastide.operations.ct.backup import save_container  # noqa: PLC0415
+
+        _STORIES["lxc"] = save_container
+    elif kind not in _STORIES:
         from bastide.operations.vm.backup import save_vm  # type: ignore # noqa: PLC0415
 
-        _STORIES.update({"lxc": save_container, "qemu": save_vm})
+        _STORIES["qemu"] = save_vm
     return _STORIES[kind]
 
 
