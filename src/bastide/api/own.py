@@ -80,7 +80,7 @@ class Rescan(Record):
 @branch.get("", NoParameters, user="all")
 async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
     """Index."""
-    return index("name", "guests", "images", "rescan", "status", "storage", "tasks")
+    return index("name", "backup", "guests", "images", "rescan", "status", "storage", "tasks")
 
 
 @branch.get("/status", NoParameters, user="all")

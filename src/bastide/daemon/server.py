@@ -26,7 +26,7 @@ from bastide.host.links import primary_address
 from bastide.model.access import ROOT
 from bastide.operations import bases
 from bastide.operations.autostart import start_all, stop_all
-from bastide.operations.backup import jobs, stopping
+from bastide.operations.backup import jobs, proof_jobs, stopping
 from bastide.operations.backup.schedule import Scheduler
 from bastide.operations.disk_folders import mount_recorded
 from bastide.operations.recover import recover
@@ -95,7 +95,7 @@ async def _serve(house: House) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     lost = _end_when_lost(rooms.layout, stop)
-    timed = Scheduler(rooms, [jobs.source()]).run()
+    timed = Scheduler(rooms, [jobs.source(), proof_jobs.VERIFY.timed, proof_jobs.RESTORE_TESTS.timed]).run()
     starting = (_autostart(house), stopping.finish(rooms))
     async with _background(watch_stops(rooms), rooms.sampler.run(), bases.tidy(rooms), timed, *starting, lost):
         await serve(

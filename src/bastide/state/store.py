@@ -9,6 +9,8 @@ Keys in use, each with what the daemon needs after a restart:
 * storage: `storage/<id>`, `base/<storage>/<key>`, `disk/<name>` (a disk's folder and its mount);
 * who may do what: `user/<userid>`, `group/<id>`, `role/<id>`, `token/<userid>!<name>`, `grant/<sha>`, `pool/<id>`;
 * work: `task/<upid>`, `plan/<name>`, `comparison/<time>`, `comparing/<vmid>`;
+* backups: `backupjob/<id>`, `verifyjob/<id>`, `restoretestjob/<id>`, and under `scheduled/<one of these>` when it ran;
+  `verified/<volume id>`, `restoretest/<time>-<vmid>`, `trying/<vmid>`: a guest that is restored on trial;
 * the host: `setting/<name>`.
 """
 

@@ -68,7 +68,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 async def job(world: World, job_id: str = "nightly", **values: object) -> None:
     await jobs.create_job(world.rooms, BackupJob.parse({"id": job_id, "all": 1, "schedule": "2:30", **values}))
-    await schedule.settle(world.rooms, f"backup/{job_id}", world.now)
+    await schedule.settle(world.rooms, f"backupjob/{job_id}", world.now)
 
 
 @pytest.mark.anyio
@@ -80,7 +80,7 @@ async def test_it_runs_at_its_time_and_once(world: World) -> None:
     assert await world.look(NIGHT + 4) == []
     assert await world.look(NIGHT + HOUR) == []
     assert await world.look(NIGHT + DAY) == ["nightly"]
-    ran = await schedule.last(world.rooms, "backup/nightly")
+    ran = await schedule.last(world.rooms, "backupjob/nightly")
     assert ran is not None
     assert (ran.upid, ran.started) == (str(world.upids[-1]), NIGHT + DAY)
 
@@ -139,7 +139,7 @@ async def test_a_disabled_job_rests_and_nothing_is_due_when_it_is_enabled(world:
     assert await world.look(NIGHT) == []
     world.now = NIGHT + HOUR
     await jobs.update_job(world.rooms, "nightly", {"enabled": 1})
-    await schedule.settle(world.rooms, "backup/nightly", world.now)
+    await schedule.settle(world.rooms, "backupjob/nightly", world.now)
     assert await world.look(NIGHT + HOUR) == []
     assert await world.look(NIGHT + DAY) == ["nightly"]
 
@@ -148,13 +148,13 @@ async def test_a_disabled_job_rests_and_nothing_is_due_when_it_is_enabled(world:
 async def test_a_new_schedule_counts_from_now(world: World) -> None:
     await job(world)
     await jobs.update_job(world.rooms, "nightly", {"schedule": "13:00"})
-    settled = await schedule.last(world.rooms, "backup/nightly")
+    settled = await schedule.last(world.rooms, "backupjob/nightly")
     assert settled is not None
     assert settled.until > NOON + DAY  # the present of this machine
-    await schedule.settle(world.rooms, "backup/nightly", NOON)
+    await schedule.settle(world.rooms, "backupjob/nightly", NOON)
     assert await world.look(NOON + HOUR) == ["nightly"]
     await jobs.update_job(world.rooms, "nightly", {"comment": "the same times"})
-    again = await schedule.last(world.rooms, "backup/nightly")
+    again = await schedule.last(world.rooms, "backupjob/nightly")
     assert again is not None
     assert again.until == NOON + HOUR
 
@@ -195,8 +195,8 @@ async def test_another_nodes_jobs_are_not_ours(world: World) -> None:
 @pytest.mark.anyio
 async def test_when_it_runs_next(world: World) -> None:
     await job(world)
-    assert await schedule.next_run(world.rooms, "backup/nightly", "2:30", NOON) == NIGHT
+    assert await schedule.next_run(world.rooms, "backupjob/nightly", "2:30", NOON) == NIGHT
     await world.look(NIGHT)
-    assert await schedule.next_run(world.rooms, "backup/nightly", "2:30", NIGHT) == NIGHT + DAY
-    assert await schedule.next_run(world.rooms, "backup/new", "2:30", NIGHT) == NIGHT + DAY
-    assert await schedule.next_run(world.rooms, "backup/nightly", "2015-10-21", NIGHT) is None
+    assert await schedule.next_run(world.rooms, "backupjob/nightly", "2:30", NIGHT) == NIGHT + DAY
+    assert await schedule.next_run(world.rooms, "backupjob/new", "2:30", NIGHT) == NIGHT + DAY
+    assert await schedule.next_run(world.rooms, "backupjob/nightly", "2015-10-21", NIGHT) is None

@@ -11,15 +11,14 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from bastide.base.errors import BastideError, DeadlineExceeded, HostFailure, NotFound, WrongState
+from bastide.base.errors import BastideError, DeadlineExceeded, NotFound
 from bastide.host import facts
 from bastide.model.access import Identity
 from bastide.model.container import ContainerOptions
 from bastide.model.guest import Guest
 from bastide.model.service import ENGINE, Choice
 from bastide.model.vm import VmOptions
-from bastide.operations import images
-from bastide.operations.architect import inside
+from bastide.operations import booting, images
 from bastide.operations.architect.subtasks import finished
 from bastide.operations.ct import power as ct_power
 from bastide.operations.ct.create import create_container
@@ -37,7 +36,6 @@ _FIRST_VMID = 900_000_000
 _READY_SECONDS = {"ct": 120.0, "vm": 300.0}
 _EMULATED_SECONDS = 1800.0  # a machine that is busy as well takes its time
 _STOP_SECONDS = {"ct": 60.0, "vm": 300.0}
-_PAUSE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,29 +173,12 @@ async def start(stage: Stage, kind: Choice, guest: Guest) -> float:
     limit = _EMULATED_SECONDS if emulated else _READY_SECONDS[kind]
     try:
         async with asyncio.timeout(limit):
-            while kind == "vm" and not await rooms.vms.agent_answers(guest.vmid):
-                if guest.vmid not in rooms.vms.running():
-                    raise HostFailure(f"{guest.title} ended while it booted")
-                await asyncio.sleep(_PAUSE)
-            await _booted(rooms, guest, limit)
+            if kind == "vm":
+                await booting.agent_up(rooms, guest)
+            await booting.system_up(rooms, guest, limit)
     except TimeoutError:
         raise DeadlineExceeded(f"{guest.title} was not ready within {limit:g} seconds") from None
     return time.monotonic() - begun
-
-
-async def _booted(rooms: Rooms, guest: Guest, limit: float) -> None:
-    """Return when systemd has started everything; `degraded` (a unit failed) is up too."""
-    while True:
-        argv = ["systemctl", "is-system-running", "--wait"]
-        try:
-            ended = await inside.run(rooms, guest, argv, deadline=limit, check=False)
-            # Without a word systemd does not yet take calls, and 127 is a system without it, which is up as it answers.
-            if ended.code == 127 or ended.output.strip() in ("running", "degraded"):
-                return
-        except (WrongState, DeadlineExceeded):
-            if guest.vmid not in rooms.engine(guest).running():
-                raise
-        await asyncio.sleep(_PAUSE)
 
 
 async def stop(stage: Stage, kind: Choice, guest: Guest) -> float:

@@ -206,4 +206,4 @@ def _to_json(job: BackupJob) -> str:
 
 
 def _key(job_id: str | None) -> str:
-    return f"backup/{job_id}"
+    return f"backupjob/{job_id}"

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A piece of work with a schedule: `key` names it (`backup/nightly`), `start` begins it as a task.
+    """A piece of work with a schedule: `key` names it (`backupjob/nightly`), `start` begins it as a task.
 
     With `repeat_missed` what was due while no daemon ran is begun, once, at the next start.
     """
