@@ -165,4 +165,4 @@ def test_a_file_comes_out_of_a_backup(run, guests, tmp_path):
     listed = run("restore-file", "latest:web")
     assert listed.code == 0, listed.err
     assert "etc/" in listed.out
-    assert "2.0 KiB" in listed.out
+    assert "2 KiB" in listed.out
