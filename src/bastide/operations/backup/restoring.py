@@ -1,10 +1,13 @@
 """What restores of both kinds of guest have in common: the wish, and the guest that is replaced.
 
-`ct/restore.py` and `vm/restore.py` tell how the new volumes are made. The guest that was there keeps its record and its
-volumes until they are whole.
+That one keeps its record and its volumes until the new volumes are whole. The record then changes over in one step, and
+what it does not name any more goes: the new volumes when the step was not reached, else the old ones. The guest's lock
+names both, so that a restart does the same.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +19,6 @@ from bastide.operations import snapshots
 from bastide.operations.destroy import refuse_base
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import delete_volumes, volumes_of
-from bastide.tasks.locks import HeldLock
 from bastide.tasks.tasks import Task
 
 
@@ -67,36 +69,46 @@ async def replaced_guest(rooms: Rooms, vmid: int, kind: Kind, *, force: bool) ->
     return guest
 
 
-async def still_replaced(rooms: Rooms, guest: Guest) -> Guest:
-    """The guest's record now that its lock is held. Raises what `replaced_guest` does, Conflict when it changed."""
-    present = await replaced_guest(rooms, guest.vmid, guest.kind, force=True)
-    if present is None or present.revision != guest.revision:
-        raise Conflict(f"{guest.title} has been changed since its restore was asked for. Try again.")
-    return present
+def involved_volumes(new: Sequence[VolumeId], before: Guest | None) -> list[str]:
+    """What the lock of a guest that is restored takes down: the volumes to make, and those that will go."""
+    return [str(volid) for volid in [*new, *(volumes_of(before) if before is not None else [])]]
+
+
+@asynccontextmanager
+async def replacing(rooms: Rooms, task: Task, before: Guest, new: Sequence[VolumeId]) -> AsyncIterator[Guest]:
+    """While entered, volumes are made beside a guest's; in the end those go that its record does not name then.
+
+    `task` holds its lock, which names the `involved_volumes`. Yields its present record. Raises what `replaced_guest`
+    does, Conflict when the guest has changed.
+    """
+    present = await replaced_guest(rooms, before.vmid, before.kind, force=True)
+    if present is None or present.revision != before.revision:
+        raise Conflict(f"{before.title} has been changed since its restore was asked for. Try again.")
+    if present.snapshots:
+        task.warn(f"the snapshots of {before.title} go with its old volumes: {', '.join(present.snapshots)}")
+    try:
+        yield present
+    finally:
+        await asyncio.shield(_free(rooms, present, new, task))
 
 
 async def change_over(
-    rooms: Rooms,
-    held: HeldLock,
-    before: Guest,
-    config: Mapping[str, Scalar],
-    task: Task,
-    *,
-    first_id: int | None,
-    kept: Collection[VolumeId] = (),
+    rooms: Rooms, present: Guest, config: Mapping[str, Scalar], *, first_id: int | None = None
 ) -> Guest:
-    """Give a guest its restored configuration in one step; then its old volumes, all but `kept`, and snapshots go.
+    """Give a guest its restored configuration in one step: it has nothing of what it was. Raises Conflict."""
+    restored = replace(present, config=dict(config), pending={}, removed=(), snapshots={}, first_id=first_id)
+    writing = asyncio.ensure_future(rooms.guests.update(restored))
+    try:
+        return await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        # Which of the volumes are the guest's is known when it has been written, or not.
+        await asyncio.wait([writing])
+        raise
 
-    `held` is its lock, which names the new volumes already. A restart after the step carries on with it.
-    """
-    doomed = [volid for volid in volumes_of(before) if volid not in kept]
-    for volid in doomed:
-        await held.record(str(volid))
-    if before.snapshots:
-        task.warn(f"the snapshots of {before.title} go with its old volumes: {', '.join(before.snapshots)}")
-    restored = replace(before, config=dict(config), pending={}, removed=(), snapshots={}, first_id=first_id)
-    guest = await rooms.guests.update(restored)
+
+async def _free(rooms: Rooms, before: Guest, new: Sequence[VolumeId], task: Task) -> None:
+    used = volumes_of(await rooms.guests.get(before.vmid))
+    doomed = [volid for volid in [*new, *volumes_of(before)] if volid not in used]
     for problem in await delete_volumes(rooms, doomed):
         task.warn(problem)
-    task.log(f"removed the old volumes of {guest.title}") if doomed else None
-    return guest
+    task.log(f"removed {', '.join(str(volid) for volid in doomed)}") if doomed else None

@@ -30,14 +30,18 @@ async def make_template(rooms: Rooms, by: Identity, vmid: int) -> Upid:
 
     async def work(task: Task) -> None:
         async with rooms.locks.hold(vmid, task.upid, "template"):
-            guest = await rooms.guests.get(vmid, "lxc")
-            await _check(rooms, guest)
-            await deactivate(rooms, guest)
-            guest = await rooms.guests.update(guest.with_config({**guest.config, "template": 1, "lock": _LOCK}))
-            await _make_bases(rooms, guest)
-            task.log(f"{guest.title} is a template")
+            await become_template(rooms, await rooms.guests.get(vmid, "lxc"), task)
 
     return await rooms.tasks.start("vztemplate", str(vmid), by, work)
+
+
+async def become_template(rooms: Rooms, guest: Guest, task: Task) -> None:
+    """Make a container whose lock the task holds a template. Raises as `make_template` does."""
+    await _check(rooms, guest)
+    await deactivate(rooms, guest)
+    guest = await rooms.guests.update(guest.with_config({**guest.config, "template": 1, "lock": _LOCK}))
+    await _make_bases(rooms, guest)
+    task.log(f"{guest.title} is a template")
 
 
 async def finish(rooms: Rooms, vmid: int) -> None:
