@@ -11,12 +11,12 @@ from bastide.api.execute import GuestName
 from bastide.api.fields import ChecksumAlgorithm
 from bastide.api.lists import guests_seen, index, storages_seen
 from bastide.api.routing import Branch, Call, NoParameters
-from bastide.base.errors import InvalidParameter
+from bastide.base.errors import InvalidParameter, PermissionDenied
 from bastide.host import programs
 from bastide.model.guest import Guest, GuestState, Kind
 from bastide.model.record import Record
 from bastide.model.types import StorageId, Vmid
-from bastide.operations import catalog, image_pull, images, rescan
+from bastide.operations import catalog, image_pull, images, rescan, storages
 from bastide.operations.addresses import addresses
 
 branch = Branch("/bastide")
@@ -70,6 +70,12 @@ class ImagePull(Record):
     checksum_algorithm: Annotated[ChecksumAlgorithm | None, Field(alias="checksum-algorithm")] = None
 
 
+class StorageName(Record):
+    """A storage."""
+
+    storage: StorageId
+
+
 class Rescan(Record):
     """One guest, else all; `dry-run` changes nothing."""
 
@@ -116,6 +122,14 @@ async def list_storages(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
         row |= {"lacks": lacks} if lacks else {}
         rows.append(row | ({"copy-on-write": means} if means is not None else {}))
     return rows
+
+
+@branch.get("/storage/{storage}/key", StorageName, user="all", allow_token=False)
+async def read_key(call: Call, p: StorageName) -> dict[str, str]:
+    """The key of a storage's backups, to be kept where the storage is not; its passphrase opens it. For root alone."""
+    if not call.is_root:
+        raise PermissionDenied("Permission check failed (user != root@pam)")
+    return {"encryption-key": await storages.export_key(call.rooms, p.storage)}
 
 
 @branch.post("/rescan", Rescan, check=("perm", "/vms", ("VM.Config.Disk",)))

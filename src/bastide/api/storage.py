@@ -15,10 +15,11 @@ from bastide.model.record import Multiline, Record
 from bastide.model.storage import TYPES, StorageConfig
 from bastide.model.types import ConfigKeys, StorageId, split_list
 from bastide.operations import storages
+from bastide.storage.secrets import Given
 
 StorageType = Literal[
-    "btrfs", "cephfs", "cifs", "dir", "esxi", "iscsi", "iscsidirect", "lvm", "lvmthin", "nfs", "pbs", "rbd", "zfs",
-    "zfspool",
+    "borg", "btrfs", "cephfs", "cifs", "dir", "esxi", "iscsi", "iscsidirect", "lvm", "lvmthin", "nfs", "pbs", "rbd",
+    "zfs", "zfspool",
 ]  # fmt: skip
 
 _Text = Annotated[str, Field(max_length=4096)]
@@ -65,10 +66,15 @@ class _Secrets(Record):
 
     password: Annotated[str | None, Field(max_length=256)] = None
     keyring: Annotated[str | None, Field(max_length=65536), Multiline()] = None
+    passphrase: Annotated[str | None, Field(min_length=1, max_length=1024)] = None
 
-    def given(self) -> dict[Literal["password", "keyring"], str]:
+    def given(self) -> dict[Given, str]:
         """The secrets that were sent."""
-        found: dict[Literal["password", "keyring"], str | None] = {"password": self.password, "keyring": self.keyring}
+        found: dict[Given, str | None] = {
+            "password": self.password,
+            "keyring": self.keyring,
+            "passphrase": self.passphrase,
+        }
         return {key: value for key, value in found.items() if value is not None}
 
 
@@ -114,12 +120,12 @@ async def list_storages(call: Call, p: StoragesQuery) -> list[dict[str, Any]]:
 
 
 @branch.post("", StorageCreate, check=_ALLOCATE)
-async def create_storage(call: Call, p: StorageCreate) -> dict[str, str]:
-    """Add a storage."""
+async def create_storage(call: Call, p: StorageCreate) -> dict[str, Any]:
+    """Add a storage. `config` holds what is shown this once: an `encryption-key`, and a `passphrase` that was made."""
     if p.type not in TYPES:
         raise MethodNotImplemented(f"storage type '{p.type}' not implemented")
-    config = await call.rooms.storages.add(StorageConfig.parse(_record_keys(p)), p.given())
-    return {"storage": config.storage, "type": config.type}
+    config, shown = await storages.add(call.rooms, StorageConfig.parse(_record_keys(p)), p.given())
+    return {"storage": config.storage, "type": config.type, **({"config": shown} if shown else {})}
 
 
 @branch.get("/{storage}", StorageName, check=("perm", "/storage/{storage}", ("Datastore.Allocate",)))

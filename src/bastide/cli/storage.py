@@ -32,6 +32,10 @@ KeyringFile = Annotated[
     str | None,
     typer.Option("--keyring-file", metavar="FILE", help="Of rbd and cephfs: the key's file; - is standard input."),
 ]
+PassphraseFile = Annotated[
+    str | None,
+    typer.Option("--passphrase-file", metavar="FILE", help="Of borg: the passphrase's file; - is standard input."),
+]
 
 _EVERYWHERE = frozenset({"content", "nodes", "disable", "shared", "bwlimit"})
 
@@ -190,7 +194,7 @@ def types(ctx: typer.Context) -> None:
     cells = [(row["type"], *(" ".join(row[key]) for key in ("needed", "optional", "content"))) for row in rows]
     output.table(columns, cells)
     output.note(f"each also: {' '.join(sorted(_EVERYWHERE))}")
-    output.note("a password or a key: --password-file, --keyring-file")
+    output.note("a password, a key or a passphrase: --password-file, --keyring-file, --passphrase-file")
 
 
 @app.command()
@@ -286,7 +290,7 @@ def add(
         str,
         typer.Argument(
             metavar="TYPE",
-            help="dir, btrfs, nfs, cifs, cephfs, lvm, lvmthin, zfspool, rbd or iscsi; see types.",
+            help="dir, btrfs, nfs, cifs, cephfs, lvm, lvmthin, zfspool, rbd, iscsi or borg; see types.",
             autocompletion=completing.storage_types,
             show_default=False,
         ),
@@ -295,6 +299,7 @@ def add(
     *,
     password_file: PasswordFile = None,
     keyring_file: KeyringFile = None,
+    passphrase_file: PassphraseFile = None,
 ) -> None:
     """Add a storage.
 
@@ -302,14 +307,42 @@ def add(
     """
     session: Session = ctx.obj
     check_type(kind)
-    values = {"storage": storage, "type": kind, **read(options, password_file, keyring_file)}
+    values = {"storage": storage, "type": kind, **read(options, password_file, keyring_file, passphrase_file)}
     if kind == "cifs" and values.get("username") and "password" not in values and session.interactive:
         values["password"] = typer.prompt(f"password of {values['username']}", hide_input=True, err=True)
     with explained(lambda: kind):
         answer = session.client().post("/storage", values)
     output.emit_json(answer, only_if=session.json)
     if not session.json:
+        _tell_secrets(session, storage, answer.get("config") or {})
         _tell(session, storage)
+
+
+def _tell_secrets(session: Session, storage: str, shown: dict[str, Any]) -> None:
+    """Show what has to be kept elsewhere, and why."""
+    if "passphrase" in shown:
+        output.note(f"The passphrase of {storage}, which is shown this once:")
+        typer.echo(shown["passphrase"])
+    if "encryption-key" in shown:
+        output.note(
+            f"Without its key and its passphrase nobody can read what is backed up on {storage}. Keep both where this"
+            " host is not: on paper, in a password manager. The key again:"
+            f" bastide storage key{session.root_option} {storage}"
+        )
+        typer.echo(shown["encryption-key"])
+
+
+@app.command()
+def key(ctx: typer.Context, storage: StorageId) -> None:
+    """Print the key of a storage's backups, for safekeeping. It is of use with the passphrase alone.
+
+    Keep it where this host is not. With a repository whose own copy is damaged: borg key import REPOSITORY FILE.
+    """
+    session: Session = ctx.obj
+    answer: dict[str, Any] = session.client().get(f"/bastide/storage/{segment(storage)}/key")
+    output.emit_json(answer, only_if=session.json)
+    if not session.json:
+        typer.echo(answer["encryption-key"], nl=False)
 
 
 @app.command("set")
@@ -323,13 +356,14 @@ def change(
     ] = None,
     password_file: PasswordFile = None,
     keyring_file: KeyringFile = None,
+    passphrase_file: PassphraseFile = None,
     digest: Annotated[
         str | None, typer.Option(metavar="SHA1", help="Only if its configuration is still this one.")
     ] = None,
 ) -> None:
     """Change a storage's options: content=iso,images nodes=a,b disable=1 ..."""
     session: Session = ctx.obj
-    values = read(options, password_file, keyring_file)
+    values = read(options, password_file, keyring_file, passphrase_file)
     if not values and not delete:
         raise typer.BadParameter("nothing to change: give KEY=VALUE or --delete KEY")
     params = {**values, "delete": ",".join(delete) if delete else None, "digest": digest}

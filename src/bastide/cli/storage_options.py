@@ -41,12 +41,18 @@ def _reason(key: str, why: str, kind: str, known: frozenset[str]) -> str:
     return f"{kind} has no such option; `bastide storage types` tells which it has"
 
 
-def read(options: list[str] | None, password_file: str | None, keyring_file: str | None) -> dict[str, Any]:
+def read(
+    options: list[str] | None,
+    password_file: str | None,
+    keyring_file: str | None,
+    passphrase_file: str | None = None,
+) -> dict[str, Any]:
     """The keys that were given, and the secrets that lie in files. Raises InvalidParameter for one on the line."""
     values = key_values(options or [])
     if option := {"delete", "digest"} & set(values):
         raise InvalidParameter(dict.fromkeys(option, f"give it with --{min(option)}"))
-    for key, file in (("password", password_file), ("keyring", keyring_file)):
+    files = {"password": password_file, "keyring": keyring_file, "passphrase": passphrase_file}
+    for key, file in files.items():
         if key in values:
             raise InvalidParameter({key: f"others can read the command line: give it with --{key}-file FILE"})
         if file is not None:

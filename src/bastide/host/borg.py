@@ -117,7 +117,9 @@ async def create(
     for pattern in _patterns(source.exclude):
         options += ["--exclude", pattern]
     with _passphrase(repository) as secret:
-        variables = _environment(inside, secret, {"BORG_FILES_CACHE_SUFFIX": source.cache, "HOME": "/cache"})
+        variables = _environment(
+            inside, secret, {"BORG_FILES_CACHE_SUFFIX": source.cache, "TMPDIR": "/cache", "LOGNAME": "root"}
+        )
         command = ["/usr/bin/env", *(f"{key}={value}" for key, value in variables.items()), PROGRAM, *_LOGGING]
         command += ["create", *options, f"/repository::{name}", *(tree.name for tree in source.trees)]
         work = confine.Work(source.first_id, _IDS, trees)
@@ -383,7 +385,9 @@ def _entries(stderr: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _warnings(stderr: str) -> list[str]:
-    return [str(entry.get("message", "")) for entry in _entries(stderr) if entry.get("levelname") == "WARNING"]
+    """What borg warns of; that a cache of its own is not there is no matter."""
+    found = (entry for entry in _entries(stderr) if entry.get("levelname") == "WARNING")
+    return [str(entry.get("message", "")) for entry in found if entry.get("name") != "borg.cache"]
 
 
 def _plain(line: str) -> str:
@@ -402,7 +406,10 @@ def _check(done: Completed, name: str) -> None:
 
 def _last(entries: Sequence[Mapping[str, Any]], stderr: str) -> str:
     if entries:
-        return _plain(str(entries[-1].get("message", "")))
+        lines = str(entries[-1].get("message", "")).strip().splitlines() or ["no message"]
+        # Of a traceback the line below it says what it was.
+        ends = [line for line in lines[1:] if line and not line.startswith(" ")] if "Traceback" in lines[0] else []
+        return (ends or lines)[0]
     return stderr[-2000:]
 
 

@@ -22,13 +22,13 @@ from bastide.model.types import StorageId, VolumeIdText, is_dns_name, split_list
 Content = Literal["images", "rootdir", "vztmpl", "iso", "backup", "snippets", "import", "none"]
 VolumeFormat = Literal[
     "raw", "qcow2", "subvol", "vmdk", "vdi", "vhdx", "iso", "txz", "tgz", "tzst", "tbz", "snippet",
-    "tar", "tar.gz", "tar.lzo", "tar.zst", "vma", "vma.gz", "vma.lzo", "vma.zst",
+    "tar", "tar.gz", "tar.lzo", "tar.zst", "vma", "vma.gz", "vma.lzo", "vma.zst", "borg",
 ]  # fmt: skip
 DiskFormat = Literal["raw", "qcow2", "vmdk"]
 """What a VM's disk can be."""
 
-StorageType = Literal["btrfs", "cephfs", "cifs", "dir", "iscsi", "lvm", "lvmthin", "nfs", "rbd", "zfspool"]
-"""The types that are built; Proxmox VE knows esxi, iscsidirect, pbs and zfs besides."""
+StorageType = Literal["borg", "btrfs", "cephfs", "cifs", "dir", "iscsi", "lvm", "lvmthin", "nfs", "rbd", "zfspool"]
+"""The types that are built; Proxmox VE knows esxi, iscsidirect, pbs and zfs besides, and has no `borg`."""
 
 _ALL_FILES = frozenset({"vztmpl", "iso", "backup", "snippets", "import"})
 _GUESTS = frozenset({"images", "rootdir"})
@@ -106,6 +106,12 @@ TYPES: Mapping[StorageType, TypeKeys] = MappingProxyType(
             frozenset({"pool"}), _GUESTS, "images",
             frozenset({"username", "krbd", "data-pool"}), frozenset({"monhost", "namespace"}), shared=True,
             place=("monhost", "pool", "namespace"), secrets=frozenset({"keyring"}),
+        ),
+        "borg": TypeKeys(
+            frozenset({"path"}), frozenset({"backup"}), "backup",
+            frozenset({"compression", "is_mountpoint", "mkdir", "create-base-path", "prune-backups"})
+            | {"max-protected-backups"},
+            frozenset({"encryption"}), secrets=frozenset({"passphrase"}),
         ),
         "iscsi": TypeKeys(
             frozenset({"portal", "target"}), frozenset({"images"}), "images", shared=True, place=("portal", "target")
@@ -257,6 +263,9 @@ class StorageConfig(Record):
     max_protected_backups: Annotated[int | None, Field(alias="max-protected-backups", ge=-1)] = None
     snapshot_as_volume_chain: Annotated[bool, Field(alias="snapshot-as-volume-chain")] = False
     nocow: bool = False
+    # A repository of borg's. `passphrase` never stands in the record.
+    encryption: Literal["repokey-blake2", "none"] | None = None
+    compression: Annotated[str, Field(pattern=r"^(none|lz4|zstd(,([1-9]|1\d|2[0-2]))?)$")] | None = None
     # Network shares and clusters. `password` and `keyring` never stand in the record: see `storage/secrets.py`.
     server: Server | None = None
     export: _Path | None = None

@@ -1,18 +1,51 @@
 """Configured storages and those who use them."""
 
 import asyncio
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import cast
 
-from bastide.base.errors import InvalidParameter, WrongState
+from bastide.base.errors import InvalidParameter, NotSupported, WrongState
 from bastide.base.units import KIB, readable
 from bastide.model.guest import Guest
 from bastide.model.record import Scalar
-from bastide.model.storage import StorageUsage, Work
+from bastide.model.storage import TYPES, StorageConfig, StorageUsage, Work
 from bastide.operations.rooms import Rooms
-from bastide.storage.protocol import Storage
+from bastide.storage.protocol import ArchiveStorage, Storage
+from bastide.storage.secrets import Given
 
 _UNSEEN = StorageUsage(active=False, total=0, used=0, available=0)
+
+
+async def add(rooms: Rooms, config: StorageConfig, given: Mapping[Given, str]) -> tuple[StorageConfig, dict[str, str]]:
+    """Record a new storage once it can be used, and tell what has to be kept elsewhere and is shown this once.
+
+    That is the `encryption-key` of one that encrypts, and the `passphrase` if it was made here because none was given:
+    256 bits. Raises AlreadyExists, InvalidParameter, HostFailure.
+    """
+    shown: dict[str, str] = {}
+    if "passphrase" in TYPES[config.type].secrets and "passphrase" not in given and config.encryption != "none":
+        shown["passphrase"] = secrets.token_hex(32)
+    config = await rooms.storages.add(config, {**given, **cast(Mapping[Given, str], shown)})
+    if rooms.storages.enabled(config) and (key := await _key(rooms, config.storage)) is not None:
+        shown["encryption-key"] = key
+    return config, shown
+
+
+async def _key(rooms: Rooms, storage_id: str) -> str | None:
+    try:
+        return await export_key(rooms, storage_id)
+    except NotSupported:
+        return None
+
+
+async def export_key(rooms: Rooms, storage_id: str) -> str:
+    """The key of a storage's backups, which its passphrase opens. Raises NotFound, NotSupported, HostFailure."""
+    storage = await rooms.storages.get(storage_id)
+    if not storage.capabilities.archives:
+        raise NotSupported(f"storage '{storage_id}' has no key: its type does not encrypt")
+    return await cast(ArchiveStorage, storage).export_key()
 
 
 async def remove(rooms: Rooms, storage_id: str) -> None:

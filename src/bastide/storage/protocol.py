@@ -95,6 +95,14 @@ class AttachedStorage(Storage, Protocol):
         """Unmount or log out, within some seconds; one that is not attached is fine. Raises WrongState when in use."""
 
 
+@runtime_checkable
+class KeepingStorage(Storage, Protocol):
+    """A storage of which this host keeps something elsewhere: caches."""
+
+    async def forget(self) -> None:
+        """Remove that: the storage is not configured any more. What lies on it stays."""
+
+
 class FileStorage(Storage, Protocol):
     """A storage that holds plain files: templates, ISO images, backups, snippets."""
 

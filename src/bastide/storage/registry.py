@@ -28,6 +28,7 @@ from bastide.model.storage import TYPES, Content, StorageConfig, Work
 from bastide.model.types import split_list
 from bastide.state.store import ABSENT, Entry, Store
 from bastide.storage import names, places, secrets
+from bastide.storage.borg import BorgStorage
 from bastide.storage.btrfs import BtrfsStorage
 from bastide.storage.cephfs import CephStorage
 from bastide.storage.cifs import CifsStorage
@@ -36,17 +37,25 @@ from bastide.storage.iscsi import IscsiStorage
 from bastide.storage.lvm import LvmStorage
 from bastide.storage.lvmthin import LvmThinStorage
 from bastide.storage.nfs import NfsStorage
-from bastide.storage.protocol import AttachedStorage, ContainerStorage, DiskStorage, FileStorage, Storage
+from bastide.storage.protocol import (
+    AttachedStorage,
+    ContainerStorage,
+    DiskStorage,
+    FileStorage,
+    KeepingStorage,
+    Storage,
+)
 from bastide.storage.rbd import RbdStorage
 from bastide.storage.zfspool import ZfsStorage
 
 Driver = Callable[[StorageConfig, Layout], Storage]
-Secrets = Mapping[Literal["password", "keyring"], str]
+Secrets = Mapping[secrets.Given, str]
 
 DRIVERS: Mapping[str, Driver] = MappingProxyType(
     {
         "dir": DirStorage,
         "btrfs": BtrfsStorage,
+        "borg": BorgStorage,
         "nfs": NfsStorage,
         "cifs": CifsStorage,
         "cephfs": CephStorage,
@@ -221,6 +230,8 @@ class Storages:
             if isinstance(storage, AttachedStorage):
                 await storage.detach()
             await self._store.delete(f"storage/{storage_id}")
+            if isinstance(storage, KeepingStorage):
+                await storage.forget()
             self._cache.pop(storage_id, None)
             secrets.forget(self._layout, storage_id)
 

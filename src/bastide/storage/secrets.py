@@ -1,7 +1,7 @@
 """Passwords and keyrings of storages: files that only root reads, never in a record, an answer or a log.
 
 `password` is a credentials file of mount.cifs(8), `keyring` what Ceph's tools take, `secret` the bare key in it, which
-mount.ceph(8) wants.
+mount.ceph(8) wants; `passphrase` is a repository's, as borg(1) reads it.
 """
 
 import os
@@ -13,9 +13,11 @@ from bastide.base.errors import InvalidParameter
 from bastide.base.layout import Layout
 from bastide.host.filesystems import make_folder, replace_text
 
-Secret = Literal["password", "keyring", "secret"]
+Secret = Literal["password", "keyring", "secret", "passphrase"]
+Given = Literal["password", "keyring", "passphrase"]
+"""What a user can give; `secret` is made of a keyring."""
 
-_SECRETS: tuple[Secret, ...] = ("password", "keyring", "secret")
+_SECRETS: tuple[Secret, ...] = ("password", "keyring", "secret", "passphrase")
 _KEY = re.compile(r"^\s*key\s*=\s*(\S+)\s*$", re.MULTILINE)
 _BARE = re.compile(r"[A-Za-z0-9+/]{20,}={0,2}", re.ASCII)
 
@@ -25,7 +27,7 @@ def path(layout: Layout, storage: str, secret: Secret) -> Path:
     return _folder(layout) / f"{storage}.{secret}"
 
 
-def keep(layout: Layout, storage: str, secret: Literal["password", "keyring"], text: str | None) -> None:
+def keep(layout: Layout, storage: str, secret: Given, text: str | None) -> None:
     """Write a secret, or remove it (None). Raises InvalidParameter naming it, HostFailure."""
     if text is None:
         forget(layout, storage, secret)
@@ -38,7 +40,7 @@ def keep(layout: Layout, storage: str, secret: Literal["password", "keyring"], t
 
 def forget(layout: Layout, storage: str, *secrets: Secret) -> None:
     """Remove a storage's secrets, all of them when none is named; those that are gone already are fine."""
-    for secret in secrets or ("password", "keyring"):
+    for secret in secrets or ("password", "keyring", "passphrase"):
         path(layout, storage, secret).unlink(missing_ok=True)
         if secret == "keyring":  # noqa: S105 - a kind of secret
             path(layout, storage, "secret").unlink(missing_ok=True)
@@ -80,6 +82,11 @@ def _files(secret: str, text: str) -> dict[Secret, str]:
         if len(text) > 256 or any(char in text for char in "\n\r\0"):
             raise InvalidParameter({"password": "at most 256 characters in one line"})
         return {"password": f"password={text}\n"}
+    if secret == "passphrase":  # noqa: S105 - a kind of secret
+        # Borg reads a descriptor to its end and takes one newline away.
+        if not 1 <= len(text) <= 1024 or any(char in text for char in "\n\r\0"):
+            raise InvalidParameter({"passphrase": "1 to 1024 characters in one line"})
+        return {"passphrase": text}
     found = _KEY.search(text)
     key = found[1] if found else text.strip()
     if len(text) > 65536 or _BARE.fullmatch(key) is None:
