@@ -48,6 +48,7 @@ _PREFIX = "trying/"
 _TAIL = 4096
 _SILENT_SECONDS = 60.0
 _LOGIN = b"login:"
+_SILENCE = 15.0
 _DROPPED = frozenset(
     {"hookscript", "hugepages", "ivshmem", "keephugepages", "onboot", "protection", "startup", "vmstatestorage"}
 )
@@ -295,7 +296,12 @@ async def _login(rooms: Rooms, guest: Guest, port: int) -> str:
     try:
         seen = b""
         while _LOGIN not in seen:
-            part = await reader.read(_TAIL)
+            try:
+                async with asyncio.timeout(_SILENCE):
+                    part = await reader.read(_TAIL)
+            except TimeoutError:
+                writer.write(b"\r")  # what asked before anybody listened asks again
+                continue
             if not part:
                 raise HostFailure("the VM ended while it booted")
             seen = (seen + part)[-_TAIL:]
