@@ -110,14 +110,15 @@ def backup(
     upid = str(session.client().post(path, params))
     if not no_wait:
         what = ", ".join(guest.shown for guest in named) or (f"the guests of pool {pool}" if pool else "all guests")
-        _follow(session, upid, f"saving {what}", {guest.vmid: guest.shown for guest in named})
+        names = {guest.vmid: guest.shown for guest in named}
+        _follow(session, upid, f"saving {what}", str(params["storage"]), names)
     elif session.json:
         output.emit_json({"upid": upid})
     else:
         output.line(upid)
 
 
-def _follow(session: Session, upid: str, title: str, names: dict[int, str]) -> None:
+def _follow(session: Session, upid: str, title: str, storage: str, names: dict[int, str]) -> None:
     """Wait for the task, and print a line for each guest: what was made, how large it is and how long it took."""
     failure: BastideError | None = None
     try:
@@ -127,6 +128,8 @@ def _follow(session: Session, upid: str, title: str, names: dict[int, str]) -> N
     lines: list[str] = []
     progress.read_log(session, upid, lines.append)
     found = summary(lines)
+    for row in found:
+        row["backup"] = f"{storage}:backup/{row['backup'].rpartition('/')[2]}"
     if session.json:
         output.emit_json({"upid": upid, "backups": found})
     for row in found if not session.json else ():

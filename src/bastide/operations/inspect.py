@@ -35,7 +35,7 @@ async def container_status(rooms: Rooms, vmid: int) -> dict[str, Any]:
     """A container's row with what only a single look affords, as `GET status/current` answers it."""
     guest = await rooms.guests.get(vmid, "lxc")
     row = _container_row(rooms, guest)
-    row["ha"] = {"managed": 0}
+    row |= {"ha": {"managed": 0}, **await _backup_lock(rooms, vmid)}
     usage = rooms.containers.usage(vmid)
     if usage is not None:
         row |= {"mem": usage.memory, "swap": usage.swap, "diskread": usage.disk_read, "diskwrite": usage.disk_written}
@@ -57,11 +57,18 @@ async def vm_status(rooms: Rooms, vmid: int) -> dict[str, Any]:
         row["warning"] = f"emulated without KVM, and slow: {why or 'kvm=0'}"
     config = VmConfig.parse(guest.config)
     row |= {"ha": {"managed": 0}, "agent": int(config.agent_enabled), "spice": int(_has_spice(config))}
+    row |= await _backup_lock(rooms, vmid)
     row |= {"serial": 1} if config.serial else {}
     if rooms.vms.state(vmid) is not GuestState.STOPPED:
         row["pid"] = rooms.vms.init_pid(vmid)
         row["netin"], row["netout"] = rooms.vms.traffic(vmid)
     return row
+
+
+async def _backup_lock(rooms: Rooms, vmid: int) -> dict[str, str]:
+    """The lock that Proxmox VE would show of a guest that is being saved: here it is no part of the configuration."""
+    held = await rooms.locks.get(vmid)
+    return {"lock": "backup"} if held is not None and held.action == "backup" else {}
 
 
 def _has_spice(config: VmConfig) -> bool:

@@ -58,7 +58,7 @@ def test_a_backup_is_asked_for_and_told(run, guests):
         "vmid": "100,101", "storage": "local", "mode": "stop", "compress": "zstd", "zstd": "2", "bwlimit": "1536",
         "exclude-path": ["/srv/x", "*.tmp"], "notes-template": "a\\nb", "prune-backups": "keep-last=3",
     }  # fmt: skip
-    assert "web (100): /dump/" in ended.out
+    assert f"web (100): {CT_BACKUP}  1.2 GiB in 1m 5s" in ended.out
     assert "1.2 GiB in 1m 5s, held for 0.123 seconds" in ended.out
     assert run("backup", "web", "--json").json["backups"][0]["vmid"] == 100
 
@@ -80,7 +80,7 @@ def test_a_failure_is_told_with_its_guest(run, guests):
     guests.task("POST", VZDUMP, end="job errors", log=LOG)
     ended = run("backup", "web", "db")
     assert ended.code == 1
-    assert "web (100): /dump/" in ended.out
+    assert "web (100): local:backup/" in ended.out
     assert "Backup of VM 101 failed - the disk is gone" in ended.err
 
 

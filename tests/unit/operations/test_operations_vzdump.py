@@ -19,7 +19,7 @@ from bastide.model.backup import Tree
 from bastide.model.backup_options import BackupOptions
 from bastide.model.container import ContainerOptions
 from bastide.model.storage import Volume
-from bastide.operations import pools
+from bastide.operations import inspect, pools
 from bastide.operations.backup import archives, notify, sinks, vzdump
 from bastide.operations.backup.saving import Backup
 from bastide.operations.ct.create import create_container
@@ -233,9 +233,11 @@ async def test_a_backup_that_is_stopped_leaves_nothing(rooms: Rooms, monkeypatch
     upid = await vzdump.start(rooms, ROOT, BackupOptions.parse({"vmid": "100"}))
     await begun.wait()
     assert [lock.action for lock in await rooms.locks.list()] == ["backup"]
+    assert (await inspect.container_status(rooms, 100))["lock"] == "backup"
     assert await vzdump.stop(rooms, ROOT, all_users=False) == 1
     assert await _end(rooms, upid) == "received interrupt"
     assert (await _backups(rooms), _dumped(rooms), await rooms.locks.list()) == ([], [], [])
+    assert "lock" not in await inspect.container_status(rooms, 100)
     assert list((rooms.layout.local_storage / ".incoming").iterdir()) == []
 
 
