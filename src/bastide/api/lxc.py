@@ -12,9 +12,11 @@ from bastide.api.routing import Branch, Call, NotBuilt
 from bastide.base.errors import InvalidParameter
 from bastide.model.container import ContainerConfig, ContainerOptions
 from bastide.model.record import Multiline
-from bastide.model.types import ConfigKeys, PoolId, StorageId, VolumeIdText, split_list
+from bastide.model.types import ConfigKeys, PoolId, StorageId, split_list
 from bastide.operations import destroy, inspect, snapshots
-from bastide.operations.ct import configure, create, resize
+from bastide.operations.backup.archives import open_archive
+from bastide.operations.backup.restoring import Restore
+from bastide.operations.ct import configure, create, resize, restore
 from bastide.operations.pending import pending_rows
 
 _AUDIT = ("perm", "/vms/{vmid}", ("VM.Audit",))
@@ -23,9 +25,9 @@ branch = Branch("/nodes/{node}/lxc")
 
 
 class ContainerCreate(ContainerOptions, GuestPath):
-    """A new container."""
+    """A new container, of a template or, with `restore`, of a backup; then `force` replaces one that is there."""
 
-    ostemplate: Annotated[VolumeIdText, Field(max_length=255)]
+    ostemplate: Annotated[str, Field(max_length=255)]
     storage: StorageId | None = None
     password: Annotated[str | None, Field(min_length=5, max_length=1024)] = None
     ssh_public_keys: Annotated[str | None, Field(alias="ssh-public-keys", max_length=65536), Multiline()] = None
@@ -33,12 +35,12 @@ class ContainerCreate(ContainerOptions, GuestPath):
     start: bool | None = None
     # Bastide's own: unpack the template, where the container would share a base with others.
     full: bool | None = None
-    bwlimit: Annotated[float | None, Field(ge=0), NotBuilt()] = None
-    force: Annotated[bool | None, NotBuilt()] = None
+    bwlimit: Annotated[float | None, Field(ge=0)] = None
+    force: bool | None = None
     ha_managed: Annotated[bool | None, Field(alias="ha-managed"), NotBuilt()] = None
-    ignore_unpack_errors: Annotated[bool | None, Field(alias="ignore-unpack-errors"), NotBuilt()] = None
-    restore: Annotated[bool | None, NotBuilt()] = None
-    unique: Annotated[bool | None, NotBuilt()] = None
+    ignore_unpack_errors: Annotated[bool | None, Field(alias="ignore-unpack-errors")] = None
+    restore: bool | None = None
+    unique: bool | None = None
 
 
 class ContainerDelete(GuestPath):
@@ -82,12 +84,17 @@ async def list_containers(call: Call, _p: NodePath) -> list[dict[str, Any]]:
 
 @branch.post("", ContainerCreate, user="all")
 async def create_container(call: Call, p: ContainerCreate) -> str:
-    """Make a container from a template.
+    """Make a container from a template, or restore one from a backup.
 
     Needs VM.Allocate on /vms/{vmid} or on the pool, each option's own privilege, Datastore.AllocateSpace on the
-    storages, SDN.Use on the bridges, and Sys.Modify on / for a privileged one.
+    storages, SDN.Use on the bridges, and Sys.Modify on / for a privileged one. Restoring over a container needs
+    VM.Backup on it at least, and a backup of another guest Datastore.AllocateSpace on its storage and VM.Backup on that
+    guest.
     """
     options = container_options(p)
+    if p.restore:
+        return await _restore(call, p, options)
+    _refuse_without_restore(p)
     await lxc_permissions.check_create(
         call, p.vmid, options, template=p.ostemplate, storage=p.storage or "local", pool=p.pool
     )
@@ -104,6 +111,33 @@ async def create_container(call: Call, p: ContainerCreate) -> str:
         full=bool(p.full),
     )
     return str(upid)
+
+
+async def _restore(call: Call, p: ContainerCreate, options: ContainerOptions) -> str:
+    """Passwords and keys are those of the backup, as in Proxmox VE."""
+    await lxc_permissions.check_restore(
+        call, p.vmid, options, archive=p.ostemplate, storage=p.storage or "local", pool=p.pool, force=bool(p.force)
+    )
+    wish = Restore(
+        storage=p.storage,
+        force=bool(p.force),
+        unique=bool(p.unique),
+        limit=p.bwlimit,
+        pool=p.pool,
+        start=bool(p.start),
+        ignore_errors=bool(p.ignore_unpack_errors),
+        permit=lambda found: lxc_permissions.check_restored(call, found),
+    )
+    try:
+        archive = await open_archive(call.rooms, p.ostemplate)
+    except InvalidParameter as error:
+        raise InvalidParameter({"ostemplate": "; ".join(error.errors.values())}) from None
+    return str(await restore.restore_container(call.rooms, call.identity, p.vmid, archive, options, wish=wish))
+
+
+def _refuse_without_restore(p: ContainerCreate) -> None:
+    if p.unique:
+        raise InvalidParameter({"restore": "missing property - 'unique' requires this property"})
 
 
 @branch.get("/{vmid}", GuestPath, user="all")

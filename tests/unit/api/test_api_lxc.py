@@ -179,7 +179,7 @@ async def test_pools_carry_rights_and_members(api: Api) -> None:
     ("method", "path", "values"),
     [
         ("POST", f"{LXC}/100/status/start", {"skiplock": "1"}),
-        ("POST", LXC, {"vmid": "101", "ostemplate": TEMPLATE, "restore": "1"}),
+        ("POST", LXC, {"vmid": "101", "ostemplate": TEMPLATE, "ha-managed": "1"}),
         ("POST", "/storage", {"storage": "nas", "type": "pbs", "server": "x", "datastore": "x"}),
         ("POST", "/nodes/pve/status", {"command": "reboot"}),
     ],

@@ -1,9 +1,7 @@
 """Containers that come back from their backups, over the fakes; what fails leaves the old one, or nothing."""
 
 import asyncio
-import io
 import itertools
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,24 +36,13 @@ from bastide.operations.ct.restore import restore_container
 from bastide.operations.recover import recover
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import volumes_of
+from framework.ct_archives import CONFIG, backup_tar
 from framework.rooms import TEMPLATE, fake_rooms
 
 pytestmark = pytest.mark.anyio
 
 _SECONDS = itertools.count()
 ANNA = Identity("anna@pve")
-CONFIG = """\
-#A shop
-arch: amd64
-features: nesting=1
-hostname: shop
-memory: 256
-mp0: tank:subvol-105-disk-1,mp=/srv/data,backup=1,size=32M
-net0: name=eth0,bridge=vmbr0,hwaddr=BC:24:11:04:4F:5E,ip=dhcp,type=veth
-ostype: debian
-rootfs: tank:subvol-105-disk-0,size=64M
-unprivileged: 1
-"""
 
 
 @pytest.fixture
@@ -77,16 +64,7 @@ async def _end(rooms: Rooms, upid: Upid) -> str:
 
 
 def tar(config: str | None = CONFIG, **files: str) -> bytes:
-    """A backup as Proxmox VE writes it: the configuration first, then the root."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        contents = {"./etc/vzdump/pct.conf": config, "./etc/os-release": "ID=debian\n", **files}
-        for name, content in contents.items():
-            if content is not None:
-                member = tarfile.TarInfo(name)
-                member.size = len(content.encode())
-                archive.addfile(member, io.BytesIO(content.encode()))
-    return buffer.getvalue()
+    return backup_tar(config, files)
 
 
 async def _store(rooms: Rooms, data: bytes) -> str:
