@@ -66,6 +66,12 @@ async def serving(
             errors.cancel()
 
 
+def tidy(folder: Path) -> None:
+    """Remove the sockets in `folder` that a process left which was killed."""
+    for path in folder.glob("nbd-*"):
+        path.unlink(missing_ok=True)
+
+
 async def _start(source: Source, listener: int, writable: bool) -> Process:
     if not Path(_PROGRAM).exists():
         raise NotSupported("qemu-nbd is not installed on this host; see `bastide doctor`")

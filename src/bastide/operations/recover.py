@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from bastide.base.errors import BastideError, InvalidParameter, NotFound
 from bastide.base.ids import VolumeId
+from bastide.host import qemu_nbd
 from bastide.model.container import ContainerConfig
 from bastide.model.guest import Guest, GuestState
 from bastide.model.vm import VmConfig
@@ -47,6 +48,7 @@ async def recover(rooms: Rooms) -> None:
     * volumes that an interrupted task had made and no guest uses are removed, and copies that it had put aside;
     * all locks are released. Running guests keep running.
     """
+    qemu_nbd.tidy(rooms.layout.runtime)
     for record in await rooms.tasks.recover():
         _log.warning("task %s was interrupted", record.upid)
     await ct_stillness.let_go(rooms)

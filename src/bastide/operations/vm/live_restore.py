@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from bastide.base.errors import BastideError, HostFailure, NotFound, NotSupported
+from bastide.base.errors import BastideError, HostFailure, NotFound, NotSupported, WrongState
 from bastide.base.ids import VolumeId
 from bastide.guest.vm_protocol import PlannedDisk
 from bastide.host import qemu_img
@@ -57,9 +57,15 @@ async def run(rooms: Rooms, guest: Guest, work: Restoring) -> VmConfig:
             undo.push_async_callback(_end, rooms, guest.vmid)
             await power.start_locked(rooms, guest, work.task, instead=instead)
             work.task.log(f"{guest.title} runs; its disks are restored meanwhile")
-            for disk in work.plan.disks:
-                if disk.key in instead:
-                    await _move_over(rooms, guest, work, disk)
+            try:
+                for disk in work.plan.disks:
+                    if disk.key in instead:
+                        await _move_over(rooms, guest, work, disk)
+            except BastideError as error:
+                if rooms.vms.state(guest.vmid) is not GuestState.STOPPED:
+                    raise
+                words = f"{guest.title} ended before it was restored, and what it had written is gone: restore it again"
+                raise WrongState(words) from error
             undo.pop_all()
         return config
 
