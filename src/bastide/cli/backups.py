@@ -20,7 +20,7 @@ _NAME = re.compile(r"(?:^|[:/])vzdump-(lxc|qemu)-([1-9]\d{2,8})-(\d{4}_\d\d_\d\d
 _BEGUN = re.compile(r"Starting Backup of VM (\d+) \((lxc|qemu)\)")
 _FINISHED = re.compile(r"Finished Backup of VM (\d+) \((\d+):(\d\d):(\d\d)\)")
 _ARCHIVE = re.compile(r"creating (?:vzdump )?archive '(.+)'$")
-_SIZE = re.compile(r"archive file size: (.+)$")
+_SIZE = re.compile(r"(?:archive file|backup) size: (.+)$")
 _FROZEN = re.compile(r"(?:frozen|paused|stood still|stood) for ([\d.]+ ?(?:ms|seconds|s)\b)")
 _LATEST = "latest:"
 
@@ -177,7 +177,7 @@ def backups(
 ) -> None:
     """List backups, the newest of each guest first."""
     session: Session = ctx.obj
-    vmid = _vmid(session, guest) if guest is not None else None
+    vmid = vmid_of(session, guest) if guest is not None else None
     rows = known(session, vmid, storage)
     if session.json:
         output.emit_json(rows)
@@ -239,6 +239,9 @@ def restore(
     source: _Source,
     *,
     newid: _As = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Its name. Default: the one it had.")
+    ] = None,
     storage: _Target = None,
     force: _Force = False,
     unique: _Unique = False,
@@ -280,9 +283,9 @@ def restore(
         "start": start or None,
     }
     if kind == "lxc":
-        params |= {"ostemplate": volid, "restore": True, "unprivileged": unprivileged}
+        params |= {"ostemplate": volid, "restore": True, "unprivileged": unprivileged, "hostname": name}
     else:
-        params |= {"archive": volid, "live-restore": live or None}
+        params |= {"archive": volid, "live-restore": live or None, "name": name}
     node = session.node()
     made = GuestRef(vmid, node, kind, there or "", "stopped")
     answer = session.client().post(f"/nodes/{node}/{kind}", params)
@@ -326,7 +329,7 @@ def _storages(session: Session, node: str) -> list[dict[str, Any]]:
 def resolve(session: Session, source: str) -> str:
     """The volume id, or the path, that a user means. Raises NotFound."""
     if source.startswith(_LATEST):
-        vmid = _vmid(session, source.removeprefix(_LATEST))
+        vmid = vmid_of(session, source.removeprefix(_LATEST))
         rows = known(session, vmid)
         if not rows:
             raise NotFound(f"a backup of guest {vmid} does not exist")
@@ -341,7 +344,7 @@ def resolve(session: Session, source: str) -> str:
     return str(found[0])
 
 
-def _vmid(session: Session, guest: str) -> int:
+def vmid_of(session: Session, guest: str) -> int:
     """The id that a name or id means, also of a guest that is gone."""
     return int(guest) if guest.isascii() and guest.isdigit() else session.guest(guest).vmid
 
