@@ -47,7 +47,7 @@ COMMANDS = {
     "clone": ("bastide.cli.copies:clone", _COPIES),
     "template": ("bastide.cli.copies:template", _COPIES),
     "backup": ("bastide.cli.backups:backup", _BACKUPS),
-    "backups": ("bastide.cli.backups:backups", _BACKUPS),
+    "backups": ("bastide.cli.backup_checks:app", _BACKUPS),
     "restore": ("bastide.cli.backups:restore", _BACKUPS),
     "restore-file": ("bastide.cli.restore_file:restore_file", _BACKUPS),
     "exec": ("bastide.cli.inside:exec_", _INSIDE),

@@ -1,0 +1,230 @@
+"""`backups`: the list, and what keeps backups trustworthy: verification, restore tests, retention, jobs."""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from bastide.base.errors import BastideError
+from bastide.cli import completing, output, progress
+from bastide.cli.backups import backups, known, resolve, vmid_of
+from bastide.cli.session import Session
+from bastide.cli.snapshots import NoWait
+from bastide.client.http import segment
+
+_OWN = "/bastide/backup"
+_HELP = frozenset({"-h", "--help"})
+
+
+class _Listing(TyperGroup):
+    """Without a command of its own in front, the list is meant: `backups`, `backups web`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `ls` in front of what is no command."""
+        if not args or (args[0] not in self.commands and args[0] not in _HELP):
+            args = ["ls", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Listing,
+    help="List backups; verify them, try to restore them, remove old ones. Without a command: ls.",
+    rich_markup_mode="rich",
+)
+app.command("ls")(backups)
+
+_Guest = Annotated[
+    str | None,
+    typer.Argument(metavar="GUEST", help="Name or id.", autocompletion=completing.guests, show_default=False),
+]
+_OnStorage = Annotated[
+    str | None, typer.Option(metavar="STORAGE", help="Those on it.", autocompletion=completing.storages)
+]
+
+
+@app.command("verify")
+def verify(
+    ctx: typer.Context,
+    backup: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="BACKUP",
+            help="One, as ls shows it, or latest:GUEST. Without: all.",
+            autocompletion=completing.backups,
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    storage: _OnStorage = None,
+    outdated_after: Annotated[
+        int | None, typer.Option(metavar="DAYS", help="Leave out what was whole less than so many days ago.", min=0)
+    ] = None,
+) -> None:
+    """Read backups to their ends and compare their checksums."""
+    session: Session = ctx.obj
+    wanted: list[dict[str, Any]]
+    if backup is not None:
+        volid = resolve(session, backup)
+        wanted = [{"storage": volid.partition(":")[0], "volume": volid}]
+    else:
+        names = [storage] if storage is not None else sorted({row["volid"].partition(":")[0] for row in known(session)})
+        wanted = [{"storage": name, "outdated-after": outdated_after} for name in names]
+    failure: BastideError | None = None
+    upids = []
+    for params in wanted:
+        upid = str(session.client().post(f"{_OWN}/verify", params))
+        upids.append(upid)
+        try:
+            progress.follow(session, upid, f"verifying what is on {params['storage']}")
+        except BastideError as error:
+            failure = error
+        lines: list[str] = []
+        progress.read_log(session, upid, lines.append)
+        for line in lines if not session.json else ():
+            if line.startswith("ERROR: ") or line.endswith("backups are whole"):
+                output.line(f"{params['storage']}: {line.removeprefix('ERROR: ')}")
+    output.emit_json({"upids": upids}, only_if=session.json)
+    if not wanted:
+        output.note("no backups")
+    if failure is not None:
+        raise failure
+
+
+@app.command("test")
+def try_restore(
+    ctx: typer.Context,
+    guests: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="GUEST...", help="Names or ids; without, all.", autocompletion=completing.guests, show_default=False
+        ),
+    ] = None,
+    *,
+    storage: Annotated[
+        str, typer.Option(metavar="STORAGE", help="Where the copies go.", autocompletion=completing.storages)
+    ] = "local",
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="STORAGE", help="Backups on it alone.", autocompletion=completing.storages),
+    ] = None,
+    command: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="For sh -c in the copy, which must end with 0.")
+    ] = None,
+    timeout: Annotated[
+        int, typer.Option(metavar="SECONDS", help="How long booting may take, and the command.", min=10)
+    ] = 600,
+    no_wait: NoWait = False,
+) -> None:
+    """Restore the newest backups on trial: boot each copy, unplugged, ask what came up, and remove it.
+
+    See tests for how it went.
+    """
+    session: Session = ctx.obj
+    params = {
+        "vmid": ",".join(str(vmid_of(session, name)) for name in guests or []) or None,
+        "all": None if guests else True,
+        "storage": storage,
+        "backup-storage": source,
+        "command": command,
+        "timeout": timeout,
+    }
+    upid = str(session.client().post(f"{_OWN}/tests", params))
+    if no_wait:
+        output.emit_json({"upid": upid}) if session.json else output.line(upid)
+        return
+    failure: BastideError | None = None
+    try:
+        progress.follow(session, upid, "trying to restore")
+    except BastideError as error:
+        failure = error
+    _show(session, [row for row in session.client().get(f"{_OWN}/tests", limit=500) if row["upid"] == upid])
+    if failure is not None:
+        raise failure
+
+
+@app.command("tests")
+def list_tests(ctx: typer.Context, guest: _Guest = None) -> None:
+    """List how restore tests went, the newest first."""
+    session: Session = ctx.obj
+    vmid = None if guest is None else vmid_of(session, guest)
+    _show(session, session.client().get(f"{_OWN}/tests", vmid=vmid))
+
+
+@app.command("prune")
+def prune(
+    ctx: typer.Context,
+    guest: _Guest = None,
+    *,
+    storage: Annotated[
+        str, typer.Option(metavar="STORAGE", help="Those on it.", autocompletion=completing.storages)
+    ] = "local",
+    keep: Annotated[
+        str | None,
+        typer.Option(metavar="RULES", help="3, or keep-daily=7,keep-weekly=4. Default: the storage's own."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+) -> None:
+    """Remove the backups that the rules do not keep."""
+    session: Session = ctx.obj
+    path = f"/nodes/{session.node()}/storage/{segment(storage)}/prunebackups"
+    params = {
+        "prune-backups": f"keep-last={keep}" if keep is not None and keep.isdigit() else keep,
+        "vmid": None if guest is None else vmid_of(session, guest),
+    }
+    rows = session.client().get(path, **params)
+    if not dry_run:
+        progress.finish(session, session.client().delete(path, **params), "removing old backups")
+    if session.json:
+        output.emit_json(rows)
+        return
+    done = {"remove": "would go" if dry_run else "removed", "keep": "stays"}
+    columns = [output.Column("backup"), output.Column("made"), output.Column("what")]
+    cells = [[row["volid"], output.moment(row["ctime"]), done.get(row["mark"], row["mark"])] for row in rows]
+    output.table(columns, cells, empty=f"no backups on {storage}")
+
+
+@app.command("jobs")
+def jobs(ctx: typer.Context) -> None:
+    """List what runs by itself: backups, verifications, restore tests."""
+    session: Session = ctx.obj
+    kinds = {"backup": "/cluster/backup", "verify": f"{_OWN}/verify-jobs", "test": f"{_OWN}/test-jobs"}
+    found = [{"kind": kind, **row} for kind, path in kinds.items() for row in session.client().get(path)]
+    if session.json:
+        output.emit_json(found)
+        return
+    columns = [output.Column(name) for name in ("id", "kind", "schedule", "next", "of", "storage", "comment")]
+    cells = [
+        [
+            row["id"], row["kind"], row.get("schedule"), output.moment(row.get("next-run")) or "disabled",
+            row.get("vmid") or (f"pool {row['pool']}" if row.get("pool") else "all"), row.get("storage"),
+            row.get("comment"),
+        ]
+        for row in found
+    ]  # fmt: skip
+    output.table(columns, cells, empty="no jobs; see docs/backups-schedules.md")
+
+
+def _show(session: Session, rows: list[dict[str, Any]]) -> None:
+    if session.json:
+        output.emit_json(rows)
+        return
+    columns = [
+        output.Column("guest"),
+        output.Column("tried"),
+        output.Column("took"),
+        output.Column("result"),
+        output.Column("backup"),
+        output.Column("what", wrap=True),
+    ]
+    cells = [
+        [
+            row["vmid"],
+            output.moment(row["started"]),
+            output.duration(row["duration"]) or "0s",
+            "ok" if row["ok"] else f"failed: {row['step']}",
+            row["backup"],
+            row.get("reason") or (str(row.get("output") or "").strip().splitlines() or [""])[0],
+        ]
+        for row in rows
+    ]
+    output.table(columns, cells, empty="no restore tests yet; try one with: bastide backups test")

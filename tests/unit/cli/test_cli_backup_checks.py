@@ -1,0 +1,100 @@
+"""`backups` and its commands: what they ask the API for, and print."""
+
+import pytest
+
+BACKUP = "local:backup/vzdump-lxc-100-2026_11_23-01_02_03.tar.zst"
+OTHER = "nas:backup/vzdump-qemu-101-2026_11_23-01_02_03.vma.zst"
+OWN = "/bastide/backup"
+PRUNE = "/nodes/pve1/storage/nas/prunebackups"
+
+
+@pytest.fixture
+def guests(daemon):
+    daemon.guest(100, "web")
+    daemon.on("GET", "/cluster/resources", [{"vmid": 100, "name": "web"}])
+    daemon.on("GET", "/nodes/pve1/storage", [{"storage": "local"}, {"storage": "nas"}])
+    daemon.on("GET", "/nodes/pve1/storage/local/content", [{"volid": BACKUP, "vmid": 100, "ctime": 2, "size": 2048}])
+    daemon.on("GET", "/nodes/pve1/storage/nas/content", [{"volid": OTHER, "vmid": 101, "ctime": 2, "size": 1}])
+    return daemon
+
+
+def test_the_list_needs_no_command(run, guests):
+    for words in ([], ["ls"], ["--storage", "local"], ["ls", "--storage", "local"], ["--json"]):
+        ended = run("backups", *words)
+        assert ended.code == 0, ended.err
+        assert BACKUP in ended.out
+    assert run("backups", "web").code == 0
+    assert guests.posted("GET", "/nodes/pve1/storage/nas/content") == {"content": "backup", "vmid": "100"}
+    assert "verify" in run("backups", "--help").out
+
+
+def test_all_storages_are_verified(run, guests):
+    guests.task("POST", f"{OWN}/verify", log=("verifying", "1 of 1 backups are whole"))
+    ended = run("backups", "verify", "--outdated-after", "30")
+    assert ended.code == 0, ended.err
+    asked = [params for verb, path, params in guests.calls if (verb, path) == ("POST", f"{OWN}/verify")]
+    assert asked == [{"storage": "local", "outdated-after": "30"}, {"storage": "nas", "outdated-after": "30"}]
+    assert "nas: 1 of 1 backups are whole" in ended.out
+
+
+def test_damage_is_told(run, guests):
+    end = "1 of 1 backups are damaged or cannot be read: see the log"
+    guests.task("POST", f"{OWN}/verify", end=end, log=(f"ERROR: '{BACKUP}': it ends too early",))
+    ended = run("backups", "verify", "latest:web")
+    assert ended.code == 1
+    assert guests.posted("POST", f"{OWN}/verify") == {"storage": "local", "volume": BACKUP}
+    assert f"local: '{BACKUP}': it ends too early" in ended.out
+
+
+def row(upid: str, **values: object) -> dict[str, object]:
+    return {
+        "backup": BACKUP, "vmid": 100, "kind": "lxc", "started": 1, "duration": 3.5, "ok": True, "step": "done",
+        "upid": upid, "output": "systemd: running", **values,
+    }  # fmt: skip
+
+
+def test_a_restore_is_tried_and_told(run, guests):
+    upid = guests.task("POST", f"{OWN}/tests")
+    guests.on("GET", f"{OWN}/tests", [row(upid), row("UPID:another")])
+    ended = run("backups", "test", "web", "--command", "true", "--from", "nas", "--timeout", "20")
+    assert ended.code == 0, ended.err
+    assert guests.posted("POST", f"{OWN}/tests") == {
+        "vmid": "100", "storage": "local", "backup-storage": "nas", "command": "true", "timeout": "20",
+    }  # fmt: skip
+    assert ended.out.count(BACKUP) == 1
+    assert "systemd: running" in ended.out
+    assert run("backups", "test", "--no-wait").out.strip() == upid
+    assert guests.posted("POST", f"{OWN}/tests")["all"] == "1"
+
+
+def test_a_failed_test_is_a_failure(run, guests):
+    upid = guests.task("POST", f"{OWN}/tests", end="1 of 1 restore tests failed: see the log")
+    guests.on("GET", f"{OWN}/tests", [row(upid, ok=False, step="probe", reason="the command ended with 3")])
+    ended = run("backups", "test")
+    assert ended.code == 1
+    assert "failed: probe" in ended.out
+    assert "the command ended with 3" in ended.out
+    assert "failed: probe" in run("backups", "tests", "web").out
+    assert guests.calls[-1][2] == {"vmid": "100"}
+
+
+def test_old_backups_go_or_would(run, guests):
+    rows = [{"volid": OTHER, "ctime": 2, "mark": "keep"}, {"volid": "nas:backup/old", "ctime": 1, "mark": "remove"}]
+    guests.on("GET", PRUNE, rows)
+    guests.task("DELETE", PRUNE)
+    ended = run("backups", "prune", "--storage", "nas", "--keep", "1", "--dry-run")
+    assert "would go" in ended.out
+    assert not guests.made("DELETE", PRUNE)
+    ended = run("backups", "prune", "web", "--storage", "nas", "--keep", "keep-daily=7")
+    assert "removed" in ended.out
+    assert guests.posted("DELETE", PRUNE) == {"prune-backups": "keep-daily=7", "vmid": "100"}
+
+
+def test_jobs_of_all_kinds(run, guests):
+    guests.on("GET", "/cluster/backup", [{"id": "nightly", "schedule": "2:30", "next-run": 5, "vmid": "100,101"}])
+    guests.on("GET", f"{OWN}/verify-jobs", [{"id": "weekly", "schedule": "sat", "storage": "nas"}])
+    guests.on("GET", f"{OWN}/test-jobs", [])
+    ended = run("backups", "jobs")
+    assert "nightly" in ended.out
+    assert "disabled" in ended.out
+    assert [job["kind"] for job in run("backups", "jobs", "--json").json] == ["backup", "verify"]
