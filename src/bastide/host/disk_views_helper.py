@@ -39,10 +39,11 @@ def digest(data: bytes | bytearray) -> Digest | None:
     """What stands for a content; None for zeros alone. Two contents have the same by chance in 2**-124 of all cases."""
     if data == (_ZEROS if len(data) == SEGMENT else bytes(len(data))):
         return None
-    told = hashlib.blake2b(data, digest_size=16).digest()
+    # Processors have instructions for this one, which makes it three times as fast as any other.
+    told = hashlib.sha256(data).digest()
     # Small inode numbers are special to some programs, and 0 means that there is none.
     inode = int.from_bytes(told[:8], "big") | 1 << 63
-    return inode, int.from_bytes(told[8:], "big") >> (64 - _TIME_BITS)
+    return inode, int.from_bytes(told[8:16], "big") >> (64 - _TIME_BITS)
 
 
 class Reader:

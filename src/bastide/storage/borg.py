@@ -17,9 +17,8 @@ import secrets as random
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from bastide.base.errors import (
     AlreadyExists,
@@ -37,37 +36,13 @@ from bastide.host.pipeline import Stage
 from bastide.model.backup import BackupName, DiskExport, Tree
 from bastide.model.storage import Content, StorageConfig, StorageUsage, Volume
 from bastide.storage import secrets, sidecars
+from bastide.storage.borg_files import SIZES, About, parse_sizes, write_files
 from bastide.storage.folder import RUN
 from bastide.storage.protocol import Capabilities, Saving
 
 _FOLDERS = frozenset({"repository", "about", "views", "lost+found"})
-_SIZES = "disks.json"
-_NEWEST = "newest"
-_DISK = re.compile(r"[a-z]+\d{1,3}", re.ASCII)
 _CHECKPOINT = re.compile(r"\.checkpoint(\.\d+)?$", re.ASCII)
 _FEW_SEGMENTS = "fixed,4194304"
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What is known of an archive beside it: the bytes of its files, notes, whether it may be removed."""
-
-    size: int = 0
-    notes: str | None = None
-    protected: bool = False
-
-    @classmethod
-    def read(cls, text: str | None) -> "About":
-        """Read `to_text`; what cannot be read is not known."""
-        try:
-            raw = json.loads(text or "{}")
-            return cls(int(raw.get("size", 0)), str(raw["notes"]) if raw.get("notes") else None, bool(raw["protected"]))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return cls()
-
-    def to_text(self) -> str:
-        """As JSON."""
-        return json.dumps({"size": self.size, "notes": self.notes, "protected": self.protected}) + "\n"
 
 
 class BorgStorage:
@@ -93,6 +68,7 @@ class BorgStorage:
         self._writing = asyncio.Lock()
         self._listing = asyncio.Lock()
         self._deleting = 0
+        self._found: tuple[object, Sequence[borg.Found]] = (None, ())
         self._seen: tuple[object, Sequence[Volume]] = (None, ())
 
     @property
@@ -155,12 +131,14 @@ class BorgStorage:
         try:
             async with self._named(), self._writing:
                 await self._tidy()
+                await self._volumes()
                 await borg.delete(self._repository, [archive])
                 self._beside(archive).unlink(missing_ok=True)
                 if self._deleting == 1:
                     # The backup is gone whatever becomes of this; the next time makes up for it.
                     with contextlib.suppress(BastideError):
                         await borg.compact(self._repository)
+                await self._changed(lambda found: [one for one in found if one.name != archive])
         finally:
             self._deleting -= 1
 
@@ -177,7 +155,7 @@ class BorgStorage:
             source = replace(source, unchanged="mtime,size")
         source = replace(source, first_id=tree.first_id, exclude=saving.exclude)
         async with self._saving(parsed) as place:
-            folder = await asyncio.to_thread(_write, place / "files", files)
+            folder = await asyncio.to_thread(write_files, place / "files", files)
             await self._keep(parsed, source, folder, saving.rate, _warning(saving, lambda line: "[Errno" not in line))
 
     async def save_disks(
@@ -194,7 +172,7 @@ class BorgStorage:
                     unchanged="mtime,size,inode",
                     chunker=_FEW_SEGMENTS,
                 )
-                small = await asyncio.to_thread(_write, place / "files", {**files, _SIZES: sizes})
+                small = await asyncio.to_thread(write_files, place / "files", {**files, SIZES: sizes})
                 # Reading is slowed down where the disks are read; nothing that borg warns of is fine.
                 await self._keep(parsed, source, small, 0, _warning(saving, lambda _line: False))
 
@@ -221,7 +199,7 @@ class BorgStorage:
         await self.info(name)
         async with self._named(), AsyncExitStack() as stack:
             view = await stack.enter_async_context(self._view())
-            sizes = _sizes(await borg.read_file(view, archive, f"files/{_SIZES}"))
+            sizes = parse_sizes(await borg.read_file(view, archive, f"files/{SIZES}"))
             place = stack.enter_context(self._place())
             mounted = await stack.enter_async_context(borg.mounted(view, archive, place / "archive"))
             yield await stack.enter_async_context(disk_views.joined(mounted / "disks", sizes, place / "joined"))
@@ -288,8 +266,10 @@ class BorgStorage:
     ) -> None:
         """Run borg over the small files in a folder and the source's trees."""
         trees = [confine.Shown("files", str(folder)), *source.trees]
-        size = await borg.create(self._repository, str(parsed), replace(source, trees=trees), rate=rate, warned=warned)
-        await asyncio.to_thread(filesystems.replace_text, self._beside(str(parsed)), About(size).to_text())
+        name = str(parsed)
+        size = await borg.create(self._repository, name, replace(source, trees=trees), rate=rate, warned=warned)
+        await self._changed(lambda found: [*found, borg.Found(name, source.comment)])
+        await asyncio.to_thread(filesystems.replace_text, self._beside(name), About(size).to_text())
 
     async def _tidy(self) -> None:
         """Undo what was cut short: locks, archives that are not whole. For the only writer. Raises HostFailure."""
@@ -309,17 +289,24 @@ class BorgStorage:
             yield mark, mark.name.partition(".")[0]
 
     async def _volumes(self) -> Sequence[Volume]:
-        """All backups; borg is asked again when something has changed, by whomever."""
+        """All backups; borg is asked again when the repository has changed, by whomever."""
         async with self._named(), self._listing:
-            state = await self._bounded.call(self._state)
-            if state != self._seen[0]:
-                async with self._view() as view:
-                    found = await borg.archives(view)
-                self._seen = (state, await asyncio.to_thread(lambda: [*self._described(found)]))
+            index, beside = await self._bounded.call(self._state)
+            if (index, beside) != self._seen[0]:
+                if index != self._found[0]:
+                    async with self._view() as view:
+                        self._found = (index, await borg.archives(view))
+                found = self._found[1]
+                self._seen = ((index, beside), await asyncio.to_thread(lambda: [*self._described(found)]))
             return self._seen[1]
 
-    def _state(self) -> object:
+    def _state(self) -> tuple[object, object]:
         return borg.newest(self._repository), self._about.stat().st_mtime_ns
+
+    async def _changed(self, change: Callable[[Sequence[borg.Found]], Sequence[borg.Found]]) -> None:
+        """Take what we have done to the repository for its only change: to ask borg takes as long as a small backup."""
+        before = self._found[1]
+        self._found = (await asyncio.to_thread(borg.newest, self._repository), change(before))
 
     def _described(self, found: Sequence[borg.Found]) -> Iterator[Volume]:
         unfinished = {name for _, name in self._marks()}
@@ -452,30 +439,6 @@ def _warning(saving: Saving, fine: Callable[[str], bool]) -> Callable[[str], boo
         return fine(line)
 
     return warned
-
-
-def _write(folder: Path, files: Mapping[str, bytes]) -> Path:
-    """The small files of an archive, in a folder.
-
-    Of the files that are new to it borg forgets the newest, as they might change in the same moment, and with them all
-    that are newer. One more file is newer than all, so that none of the guest's is forgotten: those change no more.
-    """
-    folder.mkdir(mode=0o700)
-    for name, content in {**files, _NEWEST: b"\n"}.items():
-        (folder / name).write_bytes(content)
-    os.utime(folder / _NEWEST, ns=(disk_views.NEWEST, disk_views.NEWEST))
-    return folder
-
-
-def _sizes(told: bytes) -> Mapping[str, int]:
-    try:
-        raw: Any = json.loads(told)
-        sizes = {key: int(size) for key, size in raw.items() if _DISK.fullmatch(key) and 0 < int(size) < 1 << 60}
-    except (ValueError, TypeError, AttributeError):
-        sizes = {}
-    if not sizes:
-        raise HostFailure("the backup does not tell what disks it holds")
-    return sizes
 
 
 def _word() -> str:

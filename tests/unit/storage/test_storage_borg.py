@@ -19,7 +19,8 @@ from bastide.host.run import run
 from bastide.model.backup import DiskExport, Tree
 from bastide.model.storage import StorageConfig
 from bastide.storage import secrets
-from bastide.storage.borg import About, BorgStorage
+from bastide.storage.borg import BorgStorage
+from bastide.storage.borg_files import About
 from bastide.storage.protocol import ArchiveStorage, Saving
 
 pytestmark = [
@@ -235,11 +236,12 @@ def _size(folder: Path) -> int:
 async def test_a_disk_that_cannot_be_read_leaves_no_backup(tmp_path: Path) -> None:
     storage = await made(tmp_path)
     disk = tmp_path / "disk"
-    disk.write_bytes(os.urandom(3 * SEGMENT))
+    disk.write_bytes(os.urandom(30 * SEGMENT))
     async with exported(tmp_path, {"scsi0": disk}) as exports:
-        os.truncate(disk, SEGMENT)
-        with pytest.raises(HostFailure, match="not everything could be read"):
-            await storage.save_disks(VM, exports, {}, Saving())
+        saving = asyncio.create_task(storage.save_disks(VM, exports, {}, Saving(rate=2 * SEGMENT)))
+        await asyncio.sleep(2)
+    with pytest.raises(HostFailure, match="not everything could be read"):
+        await saving
     assert await storage.list() == []
     assert [found.name for found in await borg.archives(storage._repository)] == []
 
