@@ -1,6 +1,7 @@
 """What a VM engine is: small protocols that `qemu/` fulfils; `fake_vm.py` is one too."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -12,6 +13,12 @@ from bastide.model.vm import VmConfig
 from bastide.model.vm_disks import Volume
 
 ImageFormat = Literal["raw", "qcow2", "vmdk"]
+
+
+@asynccontextmanager
+async def at_once() -> AsyncIterator[None]:
+    """Nothing to be done for the moment."""
+    yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,14 +241,20 @@ class VmBackups(Protocol):
     """A running VM's disks as they are at one moment, to be read while the guest goes on."""
 
     async def begin_backup(
-        self, vmid: int, fleeces: Mapping[str, int], *, resume: bool = False
+        self,
+        vmid: int,
+        fleeces: Mapping[str, int],
+        *,
+        resume: bool = False,
+        still: Callable[[], AbstractAsyncContextManager[None]] = at_once,
     ) -> Mapping[str, DiskExport]:
-        """Hold the present state of these drives; {key: what to read it from}.
+        """Hold the present state of these drives, `efidisk0` too; {key: what to read it from}.
 
-        `fleeces` gives an empty file for each drive, as an open descriptor for reading and writing: what the guest
-        overwrites goes there first. A fleece that is full ends the backup and never the guest. All drives are of one
-        moment; the guest stands still for it (well under a second), and a paused one goes on if `resume`. Raises
-        HostFailure, NotSupported, WrongState for a drive of which there is a backup already; nothing is left then.
+        `fleeces` gives an empty file or a device for each drive, as an open descriptor for reading and writing: what
+        the guest overwrites goes there first. A fleece that is full ends the backup and never the guest. All drives are
+        of one moment; the guest stands still for it (well under a second), and a paused one goes on if `resume`.
+        `still` is entered for that moment alone, with what needs time done before. Raises HostFailure, WrongState when
+        there is a backup already, or what `still` raises; nothing is left then.
         """
 
     async def backup_failed(self, vmid: int) -> str | None:

@@ -8,6 +8,7 @@ Sources: unshare(2), open_tree(2), pivot_root(2), setrlimit(2), setpriv(1), capa
 """
 
 import errno
+import fcntl
 import os
 import resource
 import stat
@@ -23,6 +24,7 @@ _SOURCE = str(Path(__file__).parents[2])
 _HELPER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from bastide.host.sandbox import main; main()"
 # Debian keeps 65000 to 65533 unassigned, and so does systemd; 65534 is `nobody`, whose processes are not ours.
 USER = 65533
+_FIRST, _ABOVE = 3, 64  # descriptors: the first behind the standard ones, and one behind all that are handed over
 _RIGHTS = "-all,+dac_override"
 _SETPRIV = (
     *("/usr/bin/setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups", "--no-new-privs"),
@@ -45,19 +47,21 @@ def sandboxed(
     bounds: Bounds = Bounds(),
     *,
     listener: int | None = None,
+    peer: int | None = None,
 ) -> list[str]:
     """The argument list that runs `argv` (an absolute program) with open files, (descriptor, writable), as `/0` ...
 
-    `listener` is a listening socket, handed over as systemd does it (sd_listen_fds(3)). The descriptors have to be
-    inherited (`pass_fds`). It ends with the process that called this, its parent.
+    `listener` is a listening socket, handed over as systemd does it (sd_listen_fds(3)); beside it `peer`, a connected
+    one, is the descriptor 4. All have to be inherited (`pass_fds`). It ends with the process that called this, its
+    parent.
     """
     given = ",".join(f"{descriptor}{'w' if writable else 'r'}" for descriptor, writable in files)
     limits = (str(bounds.memory), str(bounds.seconds), str(bounds.length))
-    listening = "" if listener is None else str(listener)
-    return [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, str(os.getpid()), given, listening, *limits, *argv]
+    sockets = ",".join(str(descriptor) for descriptor in (listener, peer) if descriptor is not None)
+    return [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, str(os.getpid()), given, sockets, *limits, *argv]
 
 
-def run(given: str, listening: str, bounds: Bounds, argv: list[str]) -> None:
+def run(given: str, sockets: str, bounds: Bounds, argv: list[str]) -> None:
     """Become the tool; returns only by an error."""
     trees: dict[str, int] = {}
     for number, item in enumerate(given.split(",") if given else ()):
@@ -73,13 +77,13 @@ def run(given: str, listening: str, bounds: Bounds, argv: list[str]) -> None:
     confine.new_root("/tmp", trees)  # noqa: S108 - a mount point in this process's own namespace
     syscalls.pivot_into("/tmp")  # noqa: S108
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "2"}
-    kept = 3
-    if listening:
-        if int(listening) != kept:
-            os.dup2(int(listening), kept)
+    # Moved out of the way first: one may have a number that the other one gets.
+    handed = [fcntl.fcntl(int(number), fcntl.F_DUPFD, _ABOVE) for number in sockets.split(",") if number]
+    for place, descriptor in enumerate(handed, _FIRST):
+        os.dup2(descriptor, place)
+    if handed:
         environment |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
-        kept += 1
-    os.closerange(kept, 1024)
+    os.closerange(_FIRST + len(handed), 1024)
     for kind, limit in (
         (resource.RLIMIT_AS, bounds.memory),
         (resource.RLIMIT_CPU, bounds.seconds),
@@ -93,12 +97,12 @@ def run(given: str, listening: str, bounds: Bounds, argv: list[str]) -> None:
 
 def main() -> None:
     """Do what the arguments say; a failure is one line on standard error and the exit code 125."""
-    parent, given, listening, memory, seconds, length, *argv = sys.argv[1:]
+    parent, given, sockets, memory, seconds, length, *argv = sys.argv[1:]
     try:
         syscalls.die_with_parent()  # setpriv(1) sets it again, because changing the user takes it away
         if os.getppid() != int(parent):
             raise OSError(errno.ESRCH, "the daemon has ended")
-        run(given, listening, Bounds(int(memory), int(seconds), int(length)), argv)
+        run(given, sockets, Bounds(int(memory), int(seconds), int(length)), argv)
     except (OSError, ValueError) as error:
         print(f"cannot confine {argv[0]}: {error}", file=sys.stderr)
         sys.exit(125)

@@ -12,15 +12,15 @@ from bastide.guest.qemu import choosing, usb
 from bastide.guest.qemu.blockjobs import Mirrors
 from bastide.guest.qemu.console import Console
 from bastide.guest.qemu.events import Events
+from bastide.guest.qemu.fleecing import Fleecing
 from bastide.guest.qemu.inspection import Inspection
 from bastide.guest.qemu.runtime import Runtime
-from bastide.guest.qemu.snapshots import Snapshots
 from bastide.host import abilities, qemu_facts, users
 from bastide.host.qemu_facts import HostFacts
 from bastide.model.vm import VmConfig
 
 
-class QemuEngine(Mirrors, Snapshots, Inspection, Console):
+class QemuEngine(Mirrors, Fleecing, Inspection, Console):
     """`guest/vm_protocol.VmEngine` for QEMU. Its parts share one `Runtime`."""
 
     def __init__(self, layout: Layout) -> None:
@@ -43,6 +43,7 @@ class QemuEngine(Mirrors, Snapshots, Inspection, Console):
 
     async def close(self) -> None:
         """Let go of the VMs, which go on."""
+        await super().close()
         await self._runtime.close()
 
     async def purge(self) -> None:

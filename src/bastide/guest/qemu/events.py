@@ -55,8 +55,9 @@ def functions(devices: Iterable[str]) -> list[str]:
 
 
 def drive_of(name: str) -> str:
-    """The drive's key from the name of a node of its (`drive-scsi0`, `drive-scsi0-1a2b`); another name as it is."""
-    return name.removeprefix("drive-").partition("-")[0] if name.startswith("drive-") else name
+    """The drive's key from the name of a node of its (`drive-scsi0`, `filter-scsi0-1a2b`); another name as it is."""
+    kind, _, rest = name.partition("-")
+    return rest.partition("-")[0] if rest and kind in ("drive", "filter") else name
 
 
 async def ask_state(vm: Vm) -> str:

@@ -49,12 +49,18 @@ async def add_node(
 
 
 async def inserted(vm: Vm, key: str) -> dict[str, Any]:
-    """What QEMU says of the image that a drive uses: `node-name`, `image`. Raises WrongState when it has none."""
+    """What QEMU says of the image that a drive uses: `node-name`, `image`.
+
+    Raises WrongState when it has none, and while it is being backed up.
+    """
     named = _named(key)
     for row in await vm.monitor.execute("query-block"):
         found: dict[str, Any] = row.get("inserted") or {}
-        if named.fullmatch(found.get("node-name", "")):
+        name = found.get("node-name", "")
+        if named.fullmatch(name):
             return found
+        if named.fullmatch(name.replace("filter-", "drive-", 1)):
+            raise WrongState(f"a backup of {key} of VM {vm.vmid} is under way")
     raise WrongState(f"VM {vm.vmid} has no drive '{key}' with an image")
 
 
