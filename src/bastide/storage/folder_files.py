@@ -213,6 +213,8 @@ class FolderFiles(FolderDisks):
     def _discard(self, parsed: VolumeName, path: Path, found: MutableSequence[Path]) -> None:
         """Put a volume aside, and then all that lies beside it; `found` gets where it is then."""
         with filesystems.translated(f"remove {parsed.text}"):
+            if parsed.content == "backup" and (log := log_path(path)) is not None:
+                log.unlink(missing_ok=True)  # first: what is left of the others tells that they are nobody's
             trash = self._trash(path)
             with contextlib.suppress(FileNotFoundError):
                 path.rename(trash)
@@ -222,8 +224,6 @@ class FolderFiles(FolderDisks):
                 found.append(snapshots)
             for suffix in SIDECARS:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
-            if parsed.content == "backup" and (log := log_path(path)) is not None:
-                log.unlink(missing_ok=True)
             if path.parent.is_dir():
                 # Its record goes next: a volume that comes back after a loss of power would be nobody's.
                 filesystems.sync_folder(path.parent)

@@ -51,7 +51,10 @@ class FolderStorage(FolderBases):
     def _leftovers(self) -> Sequence[Path]:
         # Of a shared storage, another node may be writing them.
         places = () if self.config.shared else self._beside_volumes()
-        return [*super()._leftovers(), *(file for place in places for file in sidecars.unfinished(place))]
+        dump = self._path / self._folders["backup"]
+        left = [file for place in places for file in sidecars.unfinished(place)]
+        left += sidecars.widows(dump) if "backup" in self.contents and not self.config.shared and dump.is_dir() else ()
+        return [*super()._leftovers(), *left]
 
     def _beside_volumes(self) -> Iterator[Path]:
         """The folders in which something can lie beside a volume or a snapshot."""

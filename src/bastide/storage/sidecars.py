@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bastide.host.filesystems import replace_text
-from bastide.storage.names import SIDECARS
+from bastide.storage.names import SIDECARS, backup_name
 
 LIMIT = 64 * 1024
 """Bytes that are read of one."""
 
+_OF_BACKUPS = (".notes", ".protected", ".sha256")
 _CHECKSUM = re.compile(r"([0-9a-f]{64})(?= |$)", re.ASCII)
 _UNFINISHED = re.compile(rf"\..+(?:{'|'.join(map(re.escape, (*SIDECARS, '.log')))})\.(\d+)\.tmp", re.ASCII)
 
@@ -39,6 +40,16 @@ def read_checksum(path: Path) -> str | None:
     text = read(path, ".sha256")
     match = _CHECKSUM.match(text or "")
     return match[1] if match is not None else None
+
+
+def widows(folder: Path) -> Iterator[Path]:
+    """What lies beside backups in a folder that are gone: the process that removed one ended in between."""
+    there = set(os.listdir(folder))
+    for name in there:
+        for suffix in _OF_BACKUPS:
+            archive = name.removesuffix(suffix)
+            if name.endswith(suffix) and archive not in there and backup_name(f"backup/{archive}") is not None:
+                yield folder / name
 
 
 def unfinished(folder: Path) -> Iterator[Path]:

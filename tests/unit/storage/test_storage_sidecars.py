@@ -58,3 +58,24 @@ async def test_on_a_shared_storage_others_are_left_alone(tmp_path: Path) -> None
     strew(tmp_path)
     await storage(tmp_path, shared=1).prepare()
     assert left(tmp_path, GONE) == [*GONE]
+
+
+async def test_what_lay_beside_a_backup_goes_after_it(tmp_path: Path) -> None:
+    dump = tmp_path / "disk/dump"
+    dump.mkdir(parents=True)
+    lost, there = (f"vzdump-lxc-100-2026_01_0{day}-01_00_00.tar.zst" for day in (1, 2))
+    gone = [f"{lost}.notes", f"{lost}.protected", f"{lost}.sha256"]
+    kept = [
+        there,
+        f"{there}.notes",
+        f"{there}.sha256",
+        f"{lost}.size",
+        "mine.notes",
+        "vzdump-lxc-100-old.tar.zst.notes",
+    ]
+    for name in (*gone, *kept):
+        (dump / name).touch()
+    await storage(tmp_path, content="rootdir,images,vztmpl").prepare()
+    assert len(list(dump.iterdir())) == len(gone) + len(kept)
+    await storage(tmp_path, content="backup").prepare()
+    assert {path.name for path in dump.iterdir()} == set(kept)
