@@ -239,7 +239,8 @@ async def test_a_disk_that_cannot_be_read_leaves_no_backup(tmp_path: Path) -> No
     disk.write_bytes(os.urandom(30 * SEGMENT))
     async with exported(tmp_path, {"scsi0": disk}) as exports:
         saving = asyncio.create_task(storage.save_disks(VM, exports, {}, Saving(rate=2 * SEGMENT)))
-        await asyncio.sleep(2)
+        while not filesystems.mounts_within(tmp_path):
+            await asyncio.sleep(0.05)
     with pytest.raises(HostFailure, match="not everything could be read"):
         await saving
     assert await storage.list() == []
