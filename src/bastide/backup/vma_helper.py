@@ -190,7 +190,10 @@ def run(parent: int, work: str, plan: int) -> None:
     with ExitStack() as stack:
         sockets = {key: socket.socket(fileno=number) for key, number in told["sockets"].items()}
         seclude(parent, memory=_MEMORY)
-        clients = {key: stack.enter_context(NbdClient(connected)) for key, connected in sockets.items()}
+        exports = told["exports"]
+        clients = {
+            key: stack.enter_context(NbdClient(connected, exports.get(key, ""))) for key, connected in sockets.items()
+        }
         if work == "pack":
             pack(bytes.fromhex(told["header"]), {int(key): client for key, client in clients.items()}, 1)
         else:

@@ -13,6 +13,7 @@ from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from bastide.backup.vma import Device, Header, device_name, header_length, parse_header, render_header
 from bastide.base.errors import HostFailure
@@ -48,7 +49,8 @@ def pack_stage(disks: Sequence[DiskExport], files: Mapping[str, bytes]) -> Itera
     devices = {number: Device(device_name(disk.key), disk.size) for number, disk in enumerate(disks, 1)}
     header = render_header(Header(secrets.token_bytes(16), int(time.time()), files, devices))
     sockets = {str(number): disk.socket for number, disk in enumerate(disks, 1)}
-    with _helper("pack", header, sockets, {}, "read") as stage:
+    exports = {str(number): disk.export for number, disk in enumerate(disks, 1)}
+    with _helper("pack", header, sockets, {}, "read", exports) as stage:
         yield stage
 
 
@@ -85,7 +87,12 @@ async def read_header(stage: Stage, stdin: int = DEVNULL) -> Header:
 
 @contextlib.contextmanager
 def _helper(
-    work: str, header: bytes, sockets: Mapping[str, Path], zeroed: Mapping[str, bool], doing: str
+    work: str,
+    header: bytes,
+    sockets: Mapping[str, Path],
+    zeroed: Mapping[str, bool],
+    doing: str,
+    exports: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Stage]:
     with contextlib.ExitStack() as stack:
         given = {}
@@ -98,7 +105,8 @@ def _helper(
             given[key] = connected.fileno()
         plan = os.memfd_create("vma-plan")
         stack.callback(os.close, plan)
-        written = json.dumps({"header": header.hex(), "sockets": given, "zeroed": zeroed}).encode()
+        told = {"header": header.hex(), "sockets": given, "zeroed": zeroed, "exports": dict(exports)}
+        written = json.dumps(told).encode()
         if os.write(plan, written) != len(written):
             raise HostFailure("there is no memory for an archive's header")
         argv = [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, str(os.getpid()), work, str(plan)]
