@@ -73,12 +73,14 @@ class Tree:
 
     The owners in the folders are the guest's own ids (0 and up) or those from `first_id` on, the host's number of the
     guest's root: a command that works in it runs confined to that range and sees them as the guest does. A place is
-    absolute in the guest (`/srv/data`), and what lies there below the mount is not seen.
+    absolute in the guest (`/srv/data`), and what lies there below the mount is not seen. `copied` says that the folders
+    are a copy made for the moment: inode numbers and times of change (ctime) are other ones each time.
     """
 
     root: Path
     first_id: int = 0
     mounts: Mapping[str, Path] = field(default_factory=dict)
+    copied: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,9 +149,9 @@ class BorgStorage:
             ((place, str(folder)) for place, folder in tree.mounts.items()), key=lambda item: item[0].split("/")
         )
         source = self._source(parsed, [confine.Shown("root", str(tree.root), mounts)])
-        if getattr(tree, "copied", False):
-            # A copy's inodes and times of change are new each time. A file is seen to be another one by its size and
-            # the time that it was written, as rsync(1) sees it.
+        if tree.copied:
+            # Its files are other ones each time. They are told apart by their sizes and the times that they were
+            # written at, as by rsync(1), which made the copy.
             source = replace(source, unchanged="mtime,size")
         source = replace(source, first_id=tree.first_id, exclude=saving.exclude)
         async with self._saving(parsed) as place:

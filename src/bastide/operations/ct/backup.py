@@ -103,7 +103,7 @@ async def _suspended(rooms: Rooms, backup: Backup) -> None:
             await staging.follow(rooms, backup, live, target)
             await backup.hook("pre-restart")
         await backup.hook("post-restart")
-        await _save(backup, guest, Tree(target, guest.first_id or 0))
+        await _save(backup, guest, Tree(target, guest.first_id or 0, copied=True))
 
 
 async def _stopped(rooms: Rooms, backup: Backup) -> None:
