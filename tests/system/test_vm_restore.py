@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,14 +16,17 @@ import pytest
 from bastide.guest.engines import Engines
 from bastide.guest.fake import FakeEngine
 from bastide.guest.vm_protocol import VmEngine
+from bastide.host import qemu_nbd
 from bastide.model.access import ROOT
-from bastide.model.backup import BackupName
+from bastide.model.backup import BackupName, DiskExport
+from bastide.model.storage import StorageConfig
 from bastide.model.vm import VmOptions
-from bastide.operations.backup.archives import Archive
+from bastide.operations.backup.archives import Archive, open_archive
 from bastide.operations.backup.restoring import Restore
 from bastide.operations.recover import recover
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm.restore import restore_vm
+from bastide.storage.protocol import ArchiveStorage, Saving
 from framework.host import ApiFailure, Host, TaskFailed
 from framework.rooms import fake_rooms
 from framework.vm_bench import VMID, Bench, Story, telling
@@ -31,7 +34,7 @@ from framework.vma_files import vma
 from framework.vms import counted, counting_disk
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
-SIZE = 1 << 30
+SIZE = 512 << 20
 MIB = 1 << 20
 FILLED = 32 * MIB
 
@@ -85,6 +88,21 @@ async def ground(bench: Bench, form: str) -> tuple[Rooms, View]:
     return rooms, View(folder, text)
 
 
+async def kept(rooms: Rooms, view: View) -> Archive:
+    """The same backup in a repository of Borg's."""
+    place = view.folder.with_name("borg-store")
+    await rooms.storages.add(StorageConfig(storage="store", type="borg", path=str(place), encryption="none"))
+    storage = cast(ArchiveStorage, await rooms.storages.get("store"))
+    name = f"backup/{NAME}"
+    async with AsyncExitStack() as stack:
+        disks = []
+        for key, path in [(path.name, path) for path in sorted(view.folder.iterdir())]:
+            socket = await stack.enter_async_context(qemu_nbd.serving(path, folder=rooms.layout.runtime))
+            disks.append(DiskExport(key, socket, path.stat().st_size))
+        await storage.save_disks(name, disks, {"qemu-server.conf": view.text.encode()}, Saving())
+    return await open_archive(rooms, f"store:{name}")
+
+
 def flat(rooms: Rooms, volid: str, target: Path) -> Path:
     path = rooms.layout.local_storage / "images" / volid.partition(":")[2]
     subprocess.run(["qemu-img", "convert", "-f", path.suffix[1:], "-O", "raw", path, target], check=True)
@@ -98,14 +116,16 @@ async def running(engine: VmEngine, more: int) -> None:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("form", ["qcow2", "raw"])
-def test_a_guest_writes_while_it_is_restored(live: Callable[[Story], None], form: str) -> None:
+@pytest.mark.parametrize(("form", "borg"), [("qcow2", True), ("raw", False)])
+def test_a_guest_writes_while_it_is_restored(live: Callable[[Story], None], form: str, *, borg: bool) -> None:
     async def story(bench: Bench) -> None:
         rooms, view = await ground(bench, form)
+        archive = await kept(rooms, view) if borg else cast(Archive, view)
         source = view.folder / "scsi0"
         before = source.stat().st_mtime_ns
-        wish = Restore(storage="local", live=True, limit=8 * 1024)
-        upid = await restore_vm(rooms, ROOT, VMID, cast(Archive, view), VmOptions(), wish)
+        # Where holes cannot be seen, all of the disk is read.
+        wish = Restore(storage="local", live=True, limit=(128 if borg else 8) * 1024)
+        upid = await restore_vm(rooms, ROOT, VMID, archive, VmOptions(), wish)
         await running(bench.engine, MIB)
         assert (await rooms.guests.get(VMID)).config["lock"] == "create"
         record = await rooms.tasks.wait(upid)
