@@ -177,7 +177,7 @@ SMALL = Archive(
 GOOD = written(SMALL)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=4), st.booleans())
 def test_any_byte_may_be_another(changes: list[tuple[int, int]], mended: bool) -> None:
     """Nothing but HostFailure, and never beyond a disk, also when the checksums of the headers are right."""
