@@ -291,19 +291,26 @@ async def test_what_is_no_image(tmp_path: Path) -> None:
         async with qemu_nbd.serving(disk, "qcow2", folder=tmp_path):
             pass
     assert [file.name for file in tmp_path.iterdir()] == ["disk"]
-    async with qemu_nbd.serving(disk, folder=tmp_path, writable=True):
+
+
+@pytest.mark.anyio
+async def test_what_another_writes_to(tmp_path: Path) -> None:
+    image = tmp_path / "disk.qcow2"
+    await create(image, "qcow2", MIB)
+    async with qemu_nbd.serving(image, "qcow2", folder=tmp_path, writable=True):
         with pytest.raises(HostFailure, match='Failed to get "write" lock'):
-            async with qemu_nbd.serving(disk, folder=tmp_path, writable=True):
+            async with qemu_nbd.serving(image, "qcow2", folder=tmp_path, writable=True):
                 pass
-    assert [file.name for file in tmp_path.iterdir()] == ["disk"]
+    assert [file.name for file in tmp_path.iterdir()] == ["disk.qcow2"]
 
 
 @pytest.mark.anyio
 async def test_a_full_storage_ends_it_while_there_is_room_for_others(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    await run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(small)])
+    await run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(small)])
     try:
+        (small / "other").write_bytes(bytes(52 * MIB))
         (small / "disk").touch()
         os.truncate(small / "disk", 64 * MIB)
         with pytest.raises(NoSpace):
@@ -321,6 +328,6 @@ def _fill(path: Path) -> None:
             for at in range(0, 64 * MIB, MIB):
                 client.write(at, data)
                 client.flush()
-                time.sleep(0.05)  # it looks ten times a second
+                time.sleep(0.06)  # it looks ten times a second
     except OSError as error:
         raise HostFailure(str(error)) from error
