@@ -17,6 +17,11 @@ from framework.groups import groups_of
 SECTOR = 512
 
 # 16-bit code at 0x7c00: wait for a byte at COM1 (port 0x3f8), send it back, for ever.
+_LOGIN = (
+    bytes.fromhex("31c08ed8be227cac84c0741288c4bafd03eca82074fb88e0baf803eeebe9fbf4ebe2") + b"\r\nlocalhost login: \0"
+)
+"""Asks for a login on the serial port at each tick of the clock: what COM1 takes, byte by byte, then `sti; hlt`."""
+
 _ECHO = bytes.fromhex(
     "fa"  # cli
     "bafd03"  # mov dx, 0x3fd
@@ -84,6 +89,11 @@ def echo_disk(path: Path) -> Path:
     """A raw disk whose boot sector sends back what comes over the serial port."""
     path.write_bytes(boot_sector(_ECHO).ljust(1 << 20, b"\0"))
     return path
+
+
+def login_disk() -> bytes:
+    """A disk of 1 MiB whose boot sector asks for a login on the serial port."""
+    return boot_sector(_LOGIN).ljust(1 << 20, b"\0")
 
 
 def counting_disk(path: Path, size: int) -> Path:

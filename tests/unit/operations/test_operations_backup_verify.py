@@ -16,6 +16,7 @@ from bastide.operations.backup.verify import Wanted
 from bastide.operations.rooms import Rooms
 from framework.rooms import fake_rooms
 from framework.streams import root_tar
+from framework.vma_files import vma
 
 pytestmark = [
     pytest.mark.anyio,
@@ -150,3 +151,24 @@ async def test_a_link_in_the_place_of_a_backup_is_not_followed(rooms: Rooms, tmp
         await verify.start_verify(rooms, ROOT, Wanted("local", volid))
     assert (await verified(rooms, Wanted("local")))[0] == "OK"
     assert await proofs.verifications(rooms, "local") == {}
+
+
+async def test_a_vms_archive_is_read_whole(rooms: Rooms) -> None:
+    conf = b"name: db\nscsi0: local:100/vm-100-disk-0.raw,size=1M\n"
+    data = vma({"qemu-server.conf": conf}, {"drive-scsi0": os.urandom(1 << 20)})
+    folder = rooms.layout.local_storage / "dump"
+    folder.mkdir(parents=True, exist_ok=True)
+    whole, changed, short = (folder / f"vzdump-qemu-{vmid}-2026_01_01-01_00_00.vma" for vmid in (100, 101, 102))
+    whole.write_bytes(data)
+    extent = data.index(b"VMAE")
+    changed.write_bytes(data[: extent + 60] + bytes([data[extent + 60] ^ 1]) + data[extent + 61 :])
+    short.write_bytes(data[:-100_000])
+    status, log = await verified(rooms, Wanted("local"))
+    assert status == "2 of 3 backups are damaged or cannot be read: see the log", log
+    assert {
+        volid.rpartition("/")[2]: one.state for volid, one in (await proofs.verifications(rooms, "local")).items()
+    } == {
+        whole.name: "ok",
+        changed.name: "failed",
+        short.name: "failed",
+    }
