@@ -3,9 +3,11 @@
 Sources: sendmail(8), RFC 5322.
 """
 
+import asyncio
 import shutil
 from collections.abc import Mapping, Sequence
 from email.message import EmailMessage
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,11 +42,15 @@ async def post_json(url: str, content: Mapping[str, Any]) -> None:
 
     host = urlsplit(url).hostname or ""
     try:
-        async with httpx.AsyncClient(trust_env=False, timeout=_DEADLINE) as client:
-            answer = await client.post(url, json=dict(content), follow_redirects=False)
-    except httpx.TimeoutException:
+        async with (
+            asyncio.timeout(_DEADLINE),
+            httpx.AsyncClient(trust_env=False, timeout=_DEADLINE) as client,
+            client.stream("POST", url, json=dict(content), follow_redirects=False) as answer,
+        ):
+            status = answer.status_code  # its body is nobody's business, and may have no end
+    except (TimeoutError, httpx.TimeoutException):
         raise DeadlineExceeded(f"'{host}' did not answer within {_DEADLINE:g} seconds") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise HostFailure(f"'{host}' cannot be reached: {type(error).__name__}") from None
-    if not answer.is_success:
-        raise HostFailure(f"'{host}' answered HTTP {answer.status_code}")
+    if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        raise HostFailure(f"'{host}' answered HTTP {status}")
