@@ -215,6 +215,8 @@ async def test_a_disk_comes_back_and_only_what_changed_is_new(tmp_path: Path) ->
     async with storage.reading_disks(VM) as files:
         assert await asyncio.to_thread(lambda: files["scsi0"].read_bytes() == disk.read_bytes())
     assert await storage.read_file(VM, "qemu-server.conf") == b"memory: 512\n"
+    await _join_by_hand(tmp_path, disk.stat().st_size)
+    assert await asyncio.to_thread(lambda: (tmp_path / "hand/scsi0.raw").read_bytes() == disk.read_bytes())
     before = _size(tmp_path / "vault/repository")
     with disk.open("r+b") as file:
         file.seek(2 * SEGMENT)
@@ -227,6 +229,21 @@ async def test_a_disk_comes_back_and_only_what_changed_is_new(tmp_path: Path) ->
         assert await asyncio.to_thread(lambda: files["scsi0"].read_bytes() == disk.read_bytes())
     assert filesystems.mounts_within(tmp_path) == []
     assert os.listdir(tmp_path / "vault/views") == []
+
+
+async def _join_by_hand(root: Path, size: int) -> None:
+    """As docs/borg.md tells."""
+    folder = root / "hand"
+    folder.mkdir()
+    script = f"""
+        borg extract ../vault/repository::{VM.removeprefix("backup/")}
+        truncate -s {size} scsi0.raw
+        for part in disks/scsi0/*; do
+            dd if="$part" of=scsi0.raw bs=4M seek=$((0x${{part##*/}})) conv=notrunc status=none
+        done"""
+    environment = {"BORG_PASSPHRASE": "a secret", "BORG_BASE_DIR": str(root / "own")}
+    environment |= {"BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes"}
+    await run(["/bin/sh", "-ec", script], env=environment, cwd=folder)
 
 
 def _size(folder: Path) -> int:
