@@ -217,7 +217,9 @@ class FakeEngine:
             file.flush()
             yield Stage(["cat", f"/proc/self/fd/{file.fileno()}"], "read", pass_fds=[file.fileno()])
 
-    def following(self, source: Tree, target: Path, idmap: IdMap, exclude: Sequence[str] = ()) -> Sequence[str]:
+    def following(
+        self, source: Tree, target: Path, idmap: IdMap, exclude: Sequence[str] = (), rate: int = 0
+    ) -> Sequence[str]:
         """See Preparation. The root alone."""
         self._maybe_fail("following")
         return ["cp", "-r", "--", f"{source.root}/.", str(target)]

@@ -188,10 +188,12 @@ class Preparation(Protocol):
         begin with `/`, at any depth else. Raises InvalidParameter naming `exclude-path`.
         """
 
-    def following(self, source: Tree, target: Path, idmap: IdMap, exclude: Sequence[str] = ()) -> Sequence[str]:
+    def following(
+        self, source: Tree, target: Path, idmap: IdMap, exclude: Sequence[str] = (), rate: int = 0
+    ) -> Sequence[str]:
         """The command that makes a folder's files like a tree's, writing what differs alone, confined to both.
 
-        Its exit code is 24 when files vanished meanwhile (rsync(1)).
+        `rate` in bytes a second, 0 for no limit. Its exit code is 24 when files vanished meanwhile (rsync(1)).
         """
 
     def copying(

@@ -5,6 +5,7 @@ import io
 import os
 import re
 import socket
+import struct
 import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from bastide.model.backup_options import STANDARD_EXCLUDES
 
 FIRST = 1_000_000
 IDS = IdMap(FIRST)
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "lxc" / "packing.txt"
 CONFIG = {"pct.conf": b"arch: amd64\nhostname: x\n"}
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes namespaces")
@@ -240,8 +242,39 @@ def test_rsync_follows_a_tree(tree: Tree, tmp_path: Path) -> None:
     assert not (target / "etc/vzdump").exists()
 
 
-def test_the_arguments() -> None:
-    """The golden text is in the test: what is asked of tar must not change by accident."""
+def test_what_is_asked_for() -> None:
+    """Against golden files; GOLDEN=write writes them anew."""
+    asked = {
+        "pack": packing.pack(["/srv/[a]"], ["/tmp/?*", "*.o"]),
+        "unpack": packing.UNPACK,
+        "follow": packing.follow(["/srv/[a]"], ["/tmp/?*", "*.o"], 2048),
+        "copy out": packing.COPY_OUT,
+        "copy in": packing.COPY_IN,
+    }
+    text = "".join(f"# {what}\n" + "".join(f"{word}\n" for word in argv) + "\n" for what, argv in asked.items())
+    if os.environ.get("GOLDEN") == "write":
+        GOLDEN.write_text(text)
+    assert text == GOLDEN.read_text()
+
+
+@needs_root
+def test_access_lists_come_back(tmp_path: Path) -> None:
+    """With the guest's numbers, whatever names the host knows them by."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    (source / "file").touch(0o640)
+    # Version 2; user and mask entries of acl(5): tag, permissions, id.
+    rows = [(1, 6, -1), (2, 4, 1), (4, 4, -1), (0x10, 4, -1), (0x20, 0, -1)]
+    access = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *row) for row in rows)
+    os.setxattr(source / "file", "system.posix_acl_access", access)
+    done = unpacked(Tree(target, FIRST), packed(Tree(source, FIRST)))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert os.getxattr(target / "file", "system.posix_acl_access") == access
+
+
+def test_the_order_of_patterns() -> None:
+    """Anchored ones and others are told apart."""
     argv = packing.pack(["/srv/[a]"], ["/tmp/?*", "*.o"])
     assert re.findall(r"--exclude=\S+|--(?:no-)?anchored", " ".join(argv)) == [
         "--anchored",

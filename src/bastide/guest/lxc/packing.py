@@ -64,13 +64,17 @@ def pack(mounts: Iterable[str], exclude: Sequence[str]) -> Sequence[str]:
     ]  # fmt: skip
 
 
-def follow(mounts: Iterable[str], exclude: Sequence[str]) -> Sequence[str]:
-    """What makes /target like /source, writing what differs alone. Raises InvalidParameter as `pack` does."""
+def follow(mounts: Iterable[str], exclude: Sequence[str], rate: int = 0) -> Sequence[str]:
+    """What makes /target like /source, writing what differs alone, at most `rate` bytes a second (0: no limit).
+
+    Raises InvalidParameter as `pack` does.
+    """
+    limit = [f"--bwlimit={max(1, rate // 1024)}"] if rate else []
     anchored = [f"{_plain(place)}/{_LOST}" for place in ("", *mounts)]
     patterns = [*anchored, CONFIG_FOLDER.removeprefix("."), *_checked(exclude)]
     return [
         "/usr/bin/rsync", "--archive", "--hard-links", "--acls", "--xattrs", "--numeric-ids", "--sparse", "--inplace",
-        "--whole-file", "--delete", "--no-devices", "--quiet",
+        "--whole-file", "--delete", "--no-devices", "--quiet", *limit,
         "--filter=+x user.*", "--filter=+x security.capability", "--filter=-x *",
         *(f"--filter=- {pattern}" for pattern in patterns),
         "--", "/source/", "/target/",

@@ -45,9 +45,11 @@ class Preparation:
         write = mapping.confined(Tree(target, target_ids.first), _count(target_ids), packing.COPY_IN, writable=True)
         return read, write
 
-    def following(self, source: Tree, target: Path, idmap: IdMap, exclude: Sequence[str] = ()) -> Sequence[str]:
+    def following(
+        self, source: Tree, target: Path, idmap: IdMap, exclude: Sequence[str] = (), rate: int = 0
+    ) -> Sequence[str]:
         """The command that makes a folder like a tree by rsync(1), confined to both."""
-        argv = packing.follow(source.mounts, exclude)
+        argv = packing.follow(source.mounts, exclude, rate)
         within = _within(source, idmap)
         return mapping.confined(Tree(target, idmap.first), _count(idmap), argv, writable=True, source=within)
 

@@ -35,8 +35,9 @@ class Backup:
     `fleecing` is the storage where a running VM's overwritten blocks are kept, None for a place of the host's;
     `stopwait` in seconds is how long the guest may take to shut down. `tmpdir` is where root@pam wants the first copy
     of a container that is suspended, None for a place of the host's; it need have nothing that matches the
-    `exclude-path` patterns `exclude`. `hook` is called before the guest is stopped or suspended (`pre-stop`), and
-    before and after it goes on (`pre-restart`, `post-restart`); it may raise HostFailure.
+    `exclude-path` patterns `exclude`, and is written with `rate` bytes a second (0: no limit). `hook` is called before
+    the guest is stopped or suspended (`pre-stop`), and before and after it goes on (`pre-restart`, `post-restart`); it
+    may raise HostFailure.
     """
 
     guest: Guest
@@ -48,4 +49,5 @@ class Backup:
     stopwait: float = 600.0
     tmpdir: Path | None = None
     exclude: Sequence[str] = ()
+    rate: int = 0
     hook: Callable[[Turn], Awaitable[None]] = unheard

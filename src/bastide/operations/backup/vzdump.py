@@ -195,7 +195,7 @@ class _Run:
 
             backup = Backup(
                 guest, options.mode, destination, held, saved.log, self._fleecing(), options.stopwait * 60.0,
-                Path(options.tmpdir) if options.tmpdir else None, options.excludes, hook,
+                Path(options.tmpdir) if options.tmpdir else None, options.excludes, sinks.rate(options), hook,
             )  # fmt: skip
             try:
                 await self._hook(saved, "backup-start")
@@ -323,7 +323,7 @@ def _story(kind: Kind) -> _Story:
 
         _STORIES["lxc"] = save_container
     elif kind not in _STORIES:
-        from bastide.operations.vm.backup import save_vm  # type: ignore # noqa: PLC0415
+        from bastide.operations.vm.backup import save_vm  # noqa: PLC0415
 
         _STORIES["qemu"] = save_vm
     return _STORIES[kind]

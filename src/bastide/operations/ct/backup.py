@@ -96,11 +96,11 @@ async def _suspended(rooms: Rooms, backup: Backup) -> None:
     async with staging.place(rooms, backup) as target:
         task.log(f"starting first sync to '{target}'")
         began = time.monotonic()
-        await staging.follow(rooms, backup, live, target)
+        await staging.follow(rooms, backup, live, target, gently=True)
         task.log(f"first sync finished ({time.monotonic() - began:.1f} seconds)")
         await backup.hook("pre-stop")
         async with _standing(rooms, backup):
-            await staging.follow(rooms, backup, live, target)
+            await staging.follow(rooms, backup, live, target, gently=False)
             await backup.hook("pre-restart")
         await backup.hook("post-restart")
         await _save(backup, guest, Tree(target, guest.first_id or 0, copied=True))

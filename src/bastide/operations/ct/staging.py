@@ -21,6 +21,7 @@ from bastide.operations.rooms import Rooms
 
 _PREFIX = "backup-copy/"
 _DEADLINE = 7 * 24 * 3600.0
+_GENTLY = ("nice", "-n", "10", "ionice", "-c", "2", "-n", "7")
 _VANISHED = 24
 """rsync's exit code when files were removed before it came to them."""
 
@@ -44,10 +45,11 @@ async def place(rooms: Rooms, backup: Backup) -> AsyncIterator[Path]:
         await finished(_forget(rooms, vmid, folder))
 
 
-async def follow(rooms: Rooms, backup: Backup, tree: Tree, target: Path) -> None:
-    """Make the copy like the container's files. Raises NoSpace, HostFailure."""
-    argv = rooms.containers.following(tree, target, IdMap(tree.first_id), backup.exclude)
-    done = await run(argv, deadline=_DEADLINE, check=False)
+async def follow(rooms: Rooms, backup: Backup, tree: Tree, target: Path, *, gently: bool) -> None:
+    """Make the copy like the container's files, `gently` while somebody works. Raises NoSpace, HostFailure."""
+    way, rate = (_GENTLY, backup.rate) if gently else ((), 0)
+    argv = rooms.containers.following(tree, target, IdMap(tree.first_id), backup.exclude, rate)
+    done = await run([*way, *argv], deadline=_DEADLINE, check=False)
     if done.code in (0, _VANISHED):
         return
     if "No space left on device" in done.stderr or "Disk quota exceeded" in done.stderr:
