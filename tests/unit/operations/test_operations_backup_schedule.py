@@ -13,6 +13,7 @@ from bastide.base.ids import Upid
 from bastide.host import facts
 from bastide.model.access import ROOT
 from bastide.model.backup_options import BackupJob
+from bastide.model.guest import Guest
 from bastide.operations.backup import jobs, schedule
 from bastide.operations.rooms import Rooms
 from bastide.tasks.tasks import Task
@@ -181,6 +182,34 @@ async def test_a_failing_start_stops_neither_the_others_nor_the_next_time(world:
     world.fails = False
     assert await world.look(NIGHT + 1) == []
     assert await world.look(NIGHT + DAY) == ["nightly"]
+
+
+@pytest.mark.anyio
+async def test_a_record_that_cannot_be_read_stops_no_other_kind(world: World) -> None:
+    await world.rooms.store.put("backupjob/broken", "{")
+    begun: list[str] = []
+
+    async def start() -> Upid:
+        begun.append("other")
+        raise RuntimeError("a fault of ours")
+
+    async def other(_rooms: Rooms) -> Sequence[schedule.Timed]:
+        return [schedule.Timed("other/one", "hourly", start)]
+
+    await schedule.settle(world.rooms, "other/one", NOON)
+    scheduler = schedule.Scheduler(world.rooms, [jobs.source(world.start), other], lambda: NOON + HOUR)
+    await scheduler.look()
+    assert begun == ["other"]
+
+
+@pytest.mark.anyio
+async def test_what_is_there_for_a_moment_is_not_saved(world: World) -> None:
+    for vmid in (100, 910_000_000):
+        await world.rooms.guests.create(Guest(vmid, "lxc", "pve", {"hostname": "x"}))
+    await world.rooms.store.put("trying/910000000", "x")
+    assert [guest.vmid for guest in await jobs.not_backed_up(world.rooms)] == [100]
+    await job(world)
+    assert [guest.vmid for guest in await jobs.saved(world.rooms, await jobs.get_job(world.rooms, "nightly"))] == [100]
 
 
 @pytest.mark.anyio

@@ -18,6 +18,7 @@ from bastide.model.guest import Guest
 from bastide.model.vm import VmConfig
 from bastide.operations.backup import schedule, selection, vzdump
 from bastide.operations.rooms import Rooms
+from bastide.operations.temporary import temporary
 from bastide.state.store import ABSENT
 
 Start = Callable[[Rooms, BackupJob], Awaitable[Upid]]
@@ -140,7 +141,7 @@ async def saved(rooms: Rooms, job: BackupJob) -> list[Guest]:
 
 async def not_backed_up(rooms: Rooms) -> list[Guest]:
     """The guests that no enabled job saves."""
-    safe: set[int] = set()
+    safe = set(await temporary(rooms))
     for job in await list_jobs(rooms):
         if job.enabled:
             safe |= {guest.vmid for guest in await saved(rooms, job)}

@@ -8,7 +8,8 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 from bastide.backup.calendar import CalendarEvent, next_after
@@ -93,23 +94,20 @@ class Scheduler:
 
     async def run(self) -> None:
         """For the daemon's life."""
-        first = True
+        await self.look(first=True)
         while True:
-            try:
-                await self.look(first=first)
-                first = False
-            except BastideError as error:
-                _log.error("schedules: %s", error)
             await asyncio.sleep(_INTERVAL)
+            await self.look()
 
     async def look(self, *, first: bool = False) -> None:
         """Begin what is due; `first` is the look at the daemon's start, which finds what was missed."""
         for source in self._sources:
-            for timed in await source(self._rooms):
-                try:
-                    await self._look_at(timed, first=first)
-                except BastideError as error:
-                    _log.error("%s could not be begun: %s", timed.key, error)
+            timed: Sequence[Timed] = ()
+            with _told("a schedule could not be read"):
+                timed = await source(self._rooms)
+            for one in timed:
+                with _told(f"{one.key} could not be begun"):
+                    await self._look_at(one, first=first)
 
     async def _look_at(self, timed: Timed, *, first: bool) -> None:
         now = int(self._clock())
@@ -146,6 +144,17 @@ class Scheduler:
             return (await self._rooms.tasks.get(upid)).running
         except (NotFound, InvalidParameter):
             return False
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """One that fails, whatever the cause, shall not keep the others from their times."""
+    try:
+        yield
+    except BastideError as error:
+        _log.error("%s: %s", what, error)
+    except Exception:
+        _log.exception(what)
 
 
 async def _keep(rooms: Rooms, key: str, ran: Ran) -> None:

@@ -7,6 +7,7 @@ from bastide.model.backup_options import BackupOptions
 from bastide.model.guest import Guest
 from bastide.operations import pools
 from bastide.operations.rooms import Rooms
+from bastide.operations.temporary import temporary
 
 Permit = Callable[[int], Awaitable[bool]]
 """Whether the caller may back up the guest of a vmid."""
@@ -24,10 +25,11 @@ async def chosen(rooms: Rooms, options: BackupOptions) -> list[Guest]:
         wanted = await _members(rooms, options.pool)
     elif options.every:
         wanted = None
+    left_out = options.excluded | (await temporary(rooms) if wanted is None else frozenset())
     return [
         guest
         for guest in sorted(await rooms.guests.list(), key=lambda guest: guest.vmid)
-        if (wanted is None or guest.vmid in wanted) and guest.vmid not in options.excluded
+        if (wanted is None or guest.vmid in wanted) and guest.vmid not in left_out
     ]
 
 
