@@ -50,7 +50,7 @@ def pack_stage(disks: Sequence[DiskExport], files: Mapping[str, bytes]) -> Itera
     header = render_header(Header(secrets.token_bytes(16), int(time.time()), files, devices))
     sockets = {str(number): disk.socket for number, disk in enumerate(disks, 1)}
     exports = {str(number): disk.export for number, disk in enumerate(disks, 1)}
-    with _helper("pack", header, sockets, {}, "read", exports) as stage:
+    with _helper("pack", header, sockets, {}, "read", exports=exports) as stage:
         yield stage
 
 
@@ -92,6 +92,7 @@ def _helper(
     sockets: Mapping[str, Path],
     zeroed: Mapping[str, bool],
     doing: str,
+    *,
     exports: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Stage]:
     with contextlib.ExitStack() as stack:

@@ -9,13 +9,15 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from bastide.base.errors import BastideError, HostFailure, InvalidParameter, NotSupported, WrongState
 from bastide.base.units import MIB
-from bastide.guest.vm_protocol import Mirror, PlannedDisk, VmPlan, VmStatus
+from bastide.guest.vm_protocol import Mirror, PlannedDisk, VmPlan, VmStatus, at_once
+from bastide.model.backup import DiskExport
 from bastide.model.guest import Address, GuestState, Usage
 from bastide.model.vm import VmConfig
 
@@ -30,6 +32,7 @@ class _Running:
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     mirrors: dict[str, tuple[PlannedDisk, str]] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
+    held: dict[str, DiskExport] | None = None
 
 
 class FakeVmEngine:
@@ -331,6 +334,48 @@ class FakeVmEngine:
         """See VmMirrors."""
         self._maybe_fail("image_token")
         return self._guest(vmid).tokens.get(key)
+
+    # backups
+
+    async def begin_backup(
+        self,
+        vmid: int,
+        fleeces: Mapping[str, int],
+        *,
+        resume: bool = False,
+        still: Callable[[], AbstractAsyncContextManager[None]] = at_once,
+    ) -> Mapping[str, DiskExport]:
+        """See VmBackups; nothing speaks at the socket that it tells of. `fail_next["still"]` comes at the moment."""
+        guest = self._note("begin_backup", vmid, *fleeces)
+        if guest.held is not None:
+            raise WrongState(f"there is a backup of VM {vmid} under way already")
+        disks = {key: guest.plan.disk(key) for key in fleeces}
+        if missing := [key for key, disk in disks.items() if disk is None or disk.path is None]:
+            raise WrongState(f"VM {vmid} has no drive '{missing[0]}' with an image")
+        async with still():
+            self.told.append(("moment", vmid, guest.status.state))
+            self._maybe_fail("still")
+        if resume:
+            self.set_status(vmid, state="running")
+        path = Path("/nowhere/nbd.sock")
+        guest.held = {key: DiskExport(key, path, disk.size, key) for key, disk in disks.items() if disk is not None}
+        return guest.held
+
+    async def backup_failed(self, vmid: int) -> str | None:
+        """See VmBackups; `answers["backup_failed"]` is the reason."""
+        if vmid not in self.guests:
+            return f"VM {vmid} has ended"
+        if self.guests[vmid].held is None:
+            return f"no state of VM {vmid}'s disks is held"
+        why: str | None = self.answers.get("backup_failed")
+        return why
+
+    async def end_backup(self, vmid: int) -> None:
+        """See VmBackups."""
+        self._maybe_fail("end_backup")
+        if vmid in self.guests:
+            self.told.append(("end_backup", vmid))
+            self.guests[vmid].held = None
 
     # agent and consoles
 

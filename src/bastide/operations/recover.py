@@ -21,6 +21,7 @@ from bastide.operations.ct import template as ct_template
 from bastide.operations.ct.plan import deactivate
 from bastide.operations.destroy import erase
 from bastide.operations.rooms import Rooms
+from bastide.operations.vm import backup as vm_backup
 from bastide.operations.vm import hibernate as vm_hibernate
 from bastide.operations.vm import live_restore as vm_live_restore
 from bastide.operations.vm import move as vm_move
@@ -40,6 +41,7 @@ async def recover(rooms: Rooms) -> None:
     * a VM that was being restored while it ran is ended, and the one in whose place it was comes back;
     * a guest whose creation was interrupted is removed, one whose deletion was interrupted is deleted to the end;
     * containers that were frozen for a moment go on, and VMs whose virtual CPUs were stopped for one;
+    * VMs that were being saved get their drives back as they were;
     * what was being suspended to disk runs on, or is suspended if its memory was whole;
     * VMs whose disks were being moved keep the images that they use;
     * guests that had begun to run are connected to the network, and volumes of those that had not are released;
@@ -53,6 +55,7 @@ async def recover(rooms: Rooms) -> None:
         _log.warning("task %s was interrupted", record.upid)
     await ct_stillness.let_go(rooms)
     await vm_stillness.let_go(rooms)
+    await vm_backup.finish(rooms)
     await vm_move.finish_moves(rooms)
     await vm_live_restore.put_back(rooms)
     for guest in await rooms.guests.list():

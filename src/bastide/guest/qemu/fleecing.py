@@ -85,7 +85,7 @@ class Fleecing(Snapshots):
         """Why the state is not to be had any more: reading it says so."""
         if self._runtime.find(vmid) is None:
             return f"VM {vmid} has ended"
-        if not self._exports.get(vmid):
+        if vmid not in self._exports:
             return f"no state of VM {vmid}'s disks is held"
         for export in self._exports[vmid].values():
             try:

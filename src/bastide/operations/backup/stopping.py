@@ -28,10 +28,14 @@ async def to_be_started(rooms: Rooms, vmid: int) -> AsyncIterator[None]:
         await rooms.store.delete(f"{_PREFIX}{vmid}")
 
 
+async def waiting(rooms: Rooms) -> set[int]:
+    """The guests that are to be started again: what a daemon that died had stopped is among them."""
+    return {int(entry.key.removeprefix(_PREFIX)) for entry in await rooms.store.list(_PREFIX)}
+
+
 async def finish(rooms: Rooms) -> None:
     """Once the network is there: start what a daemon that died had stopped for a backup, each by a task of its own."""
-    for entry in await rooms.store.list(_PREFIX):
-        vmid = int(entry.key.removeprefix(_PREFIX))
+    for vmid in sorted(await waiting(rooms)):
         try:
             guest = await rooms.guests.get(vmid)
             if rooms.engine(guest).state(vmid) is GuestState.STOPPED:
@@ -39,7 +43,7 @@ async def finish(rooms: Rooms) -> None:
                 await _start(rooms, guest)
         except BastideError as error:
             _log.error("guest %d is not started again: %s", vmid, error)
-        await rooms.store.delete(entry.key)
+        await rooms.store.delete(f"{_PREFIX}{vmid}")
 
 
 async def _start(rooms: Rooms, guest: Guest) -> None:

@@ -61,7 +61,7 @@ async def shutdown(
     """Ask a VM to halt within `timeout` seconds; then pull the plug with `force_stop`, else fail."""
 
     async def work(rooms: Rooms, guest: Guest, task: Task) -> None:
-        await _halt(rooms, guest, task, timeout, force_stop=force_stop)
+        await shutdown_locked(rooms, guest, task, timeout, force_stop=force_stop)
 
     return await _task(rooms, by, vmid, "qmshutdown", work)
 
@@ -70,7 +70,7 @@ async def reboot(rooms: Rooms, by: Identity, vmid: int, *, timeout: float | None
     """Shut a VM down and start it again, with its pending changes."""
 
     async def work(rooms: Rooms, guest: Guest, task: Task) -> None:
-        await _halt(rooms, guest, task, timeout or _SHUTDOWN_SECONDS, force_stop=False)
+        await shutdown_locked(rooms, guest, task, timeout or _SHUTDOWN_SECONDS)
         await start_locked(rooms, await rooms.guests.get(guest.vmid), task)
 
     return await _task(rooms, by, vmid, "qmreboot", work)
@@ -128,10 +128,11 @@ async def start_locked(
     memory: Memory | None = None,
     *,
     instead: Mapping[str, PlannedDisk] = MappingProxyType({}),
+    paused: bool = False,
 ) -> None:
     """Start a VM whose lock the task holds, or let it go on with its `memory`; leaves nothing of it when that fails.
 
-    It gets `instead` in place of the disks of the same keys.
+    It gets `instead` in place of the disks of the same keys. With `paused` it has not run its first instruction yet.
     """
     if rooms.vms.state(guest.vmid) is not GuestState.STOPPED:
         raise WrongState(f"VM {guest.vmid} already running")
@@ -155,7 +156,7 @@ async def start_locked(
         plan = await vm_plan(rooms, guest)
         plan = replace(plan, disks=[instead.get(disk.key, disk) for disk in plan.disks])
         await rooms.network.register(guest.vmid, guest.name, cards)
-        await (rooms.vms.start(plan) if memory is None else _start_from(rooms, plan, memory))
+        await (rooms.vms.start(plan, paused=paused) if memory is None else _start_from(rooms, plan, memory))
         for index, card in cards.items():
             await rooms.network.connect(guest.vmid, index, card, "qemu")
     except BaseException:
@@ -193,7 +194,8 @@ async def tidy_stopped(rooms: Rooms, guest: Guest, task: Task | None) -> None:
         await hooks.run_hook(rooms, guest, "post-stop", task)
 
 
-async def _halt(rooms: Rooms, guest: Guest, task: Task, timeout: float, *, force_stop: bool) -> None:
+async def shutdown_locked(rooms: Rooms, guest: Guest, task: Task, timeout: float, *, force_stop: bool = False) -> None:
+    """Have a VM halt whose lock the task holds. Raises DeadlineExceeded when it does not, unless `force_stop`."""
     _require_running(rooms, guest)
     if rooms.vms.state(guest.vmid) is GuestState.PAUSED:
         await rooms.vms.resume(guest.vmid)
