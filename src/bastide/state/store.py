@@ -11,6 +11,8 @@ Keys in use, each with what the daemon needs after a restart:
 * work: `task/<upid>`, `plan/<name>`, `comparison/<time>`, `comparing/<vmid>`;
 * backups: `backupjob/<id>`, `verifyjob/<id>`, `restoretestjob/<id>`, and under `scheduled/<one of these>` when it ran;
   `verified/<volume id>`, `restoretest/<time>-<vmid>`, `trying/<vmid>`: a guest that is restored on trial;
+  `backup-stop/<vmid>`: a guest that is stopped for its backup and is to be started again; `backup-copy/<vmid>`: the
+  folder of a first copy of a container's files;
 * the host: `setting/<name>`.
 """
 
