@@ -248,6 +248,14 @@ async def test_a_guest_that_is_busy_fails_in_words(rooms: Rooms) -> None:
     assert any("somebody (move) works on it" in line for line in log)
 
 
+async def test_a_guest_that_is_busy_is_waited_for(rooms: Rooms) -> None:
+    async with rooms.locks.hold(100, "somebody", "move"):
+        upid = await vzdump.start(rooms, ROOT, BackupOptions.parse({"vmid": "100", "lockwait": 1}))
+        while not any("waiting up to 1 minutes" in line.t for line in (await rooms.tasks.log(upid, limit=1000))[0]):
+            await asyncio.sleep(0.01)
+    assert await _end(rooms, upid) == "OK"
+
+
 async def test_who_is_told(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
     mails: list[Any] = []
     posts: list[Any] = []

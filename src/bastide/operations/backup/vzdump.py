@@ -178,6 +178,9 @@ class _Run:
 
     async def _save(self, saved: _Saved) -> None:
         rooms, options, vmid = self.rooms, self.options, saved.guest.vmid
+        busy = await rooms.locks.get(vmid)
+        if busy is not None and options.lockwait:
+            saved.log.log(f"{busy.owner} ({busy.action}) works on it: waiting up to {options.lockwait} minutes")
         async with (
             rooms.locks.hold(vmid, self.task.upid, "backup", options.lockwait * 60.0) as held,
             AsyncExitStack() as undo,
