@@ -72,18 +72,21 @@ def tidy(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def server_argv(source: Source, *, writable: bool) -> list[str]:
+    """The argument list of the server, as it runs in the sandbox."""
+    shown = [] if source.snapshot is None else ["-l", f"snapshot.name={source.snapshot}"]
+    access = ["--discard=unmap"] if writable else ["--read-only"]
+    return [_PROGRAM, "--persistent", "--shared=0", "--detect-zeroes=off", *access, *shown, source.name]
+
+
 async def _start(source: Source, listener: int, writable: bool) -> Process:
     if not Path(_PROGRAM).exists():
         raise NotSupported("qemu-nbd is not installed on this host; see `bastide doctor`")
     files = [(descriptor, writable and number == 0) for number, descriptor in enumerate(source.files)]
     length = source.size + source.size // 8 + GIB
     bounds = Bounds(seconds=_SECONDS + source.size // _BYTES_A_SECOND, length=length)
-    shown = [] if source.snapshot is None else ["-l", f"snapshot.name={source.snapshot}"]
-    access = ["--discard=unmap"] if writable else ["--read-only"]
-    argv = [_PROGRAM, "--persistent", "--shared=0", "--detect-zeroes=off", *access, *shown, source.name]
-    return await spawn(
-        sandboxed(argv, files, bounds, listener=listener), stderr=PIPE, pass_fds=[*source.files, listener]
-    )
+    argv = sandboxed(server_argv(source, writable=writable), files, bounds, listener=listener)
+    return await spawn(argv, stderr=PIPE, pass_fds=[*source.files, listener])
 
 
 async def _answering(process: Process, path: Path, errors: asyncio.Task[str]) -> None:

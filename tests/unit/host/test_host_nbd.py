@@ -1,9 +1,11 @@
 """The NBD client: against an awkward server, one that lies, and QEMU's own."""
 
 import errno
+import json
 import os
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from bastide.base.errors import HostFailure, NoSpace
 from bastide.base.units import KIB, MIB
 from bastide.host import qemu_nbd, unix_sockets
+from bastide.host.image_sources import Source, opened_source
 from bastide.host.nbd import DEPTH, NbdClient
 from bastide.host.qemu_img import create, snapshot_create
 from bastide.host.run import run
@@ -182,12 +185,41 @@ def test_a_server_that_is_silent() -> None:
 
 # QEMU's
 
+GOLDEN = Path(__file__).resolve().parents[2] / "golden/disks/qemu-nbd.txt"
+
+
+def test_the_servers_command_lines_are_the_golden_ones() -> None:
+    raw = '{"driver": "raw", "file": {"driver": "file", "filename": "/0"}}'
+    sources = {"a disk": (Source([9], f"json:{raw}", MIB), False), "to be written": (Source([9], f"json:{raw}", MIB), True),
+               "a snapshot inside": (Source([9], "json:{}", MIB, "first"), False)}  # fmt: skip
+    lines = [
+        f"{name}: {json.dumps(qemu_nbd.server_argv(source, writable=w))}\n" for name, (source, w) in sources.items()
+    ]
+    assert "".join(lines) == GOLDEN.read_text()
+
+
+@pytest.mark.system
+def test_the_names_of_images_say_every_format(tmp_path: Path) -> None:
+    base, image, raw = tmp_path / "base.qcow2", tmp_path / "disk.qcow2", tmp_path / "disk.raw"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", base, "1M"], check=True)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "base.qcow2", image], check=True)
+    raw.write_bytes(bytes(MIB))
+    chain = DiskImage(image, "qcow2", backing=DiskImage(base, "qcow2"))
+    files = {n: {"driver": "file", "filename": f"/{n}"} for n in range(2)}
+    with opened_source(chain, "qcow2") as source:
+        assert json.loads(source.name.removeprefix("json:")) == {
+            "driver": "qcow2", "file": files[0], "backing": {"driver": "qcow2", "file": files[1], "backing": None}
+        }  # fmt: skip
+    with opened_source(raw, "raw", size=4096) as source:
+        assert json.loads(source.name.removeprefix("json:")) == {"driver": "raw", "file": files[0], "size": 4096}
+
 
 def client_of(path: Path) -> NbdClient:
     return NbdClient(unix_sockets.connect(path), timeout=60)
 
 
 @pytest.mark.anyio
+@pytest.mark.system
 @pytest.mark.parametrize("form", ["raw", "qcow2"])
 async def test_an_image_is_written_and_read(tmp_path: Path, form: str) -> None:
     image = tmp_path / f"disk.{form}"
@@ -228,6 +260,7 @@ async def test_an_image_is_written_and_read(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.system
 async def test_many_requests_and_clients_at_once(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(os.urandom(20 * MIB))
@@ -250,6 +283,7 @@ async def test_many_requests_and_clients_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.system
 async def test_a_snapshot_inside_and_what_an_image_builds_on(tmp_path: Path) -> None:
     base, image = tmp_path / "base.qcow2", tmp_path / "disk.qcow2"
     await create(base, "qcow2", MIB)
@@ -272,6 +306,7 @@ async def test_a_snapshot_inside_and_what_an_image_builds_on(tmp_path: Path) -> 
 
 
 @pytest.mark.anyio
+@pytest.mark.system
 async def test_the_beginning_of_a_raw_file(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(b"x" * MIB)
@@ -284,6 +319,7 @@ async def test_the_beginning_of_a_raw_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.system
 async def test_what_is_no_image(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(b"x" * MIB)
@@ -294,6 +330,7 @@ async def test_what_is_no_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.system
 async def test_what_another_writes_to(tmp_path: Path) -> None:
     image = tmp_path / "disk.qcow2"
     await create(image, "qcow2", MIB)
@@ -305,6 +342,7 @@ async def test_what_another_writes_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.system
 async def test_a_full_storage_ends_it_while_there_is_room_for_others(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
