@@ -4,26 +4,32 @@ import asyncio
 import contextlib
 import io
 import tarfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bastide.base.errors import HostFailure, InvalidParameter, NotSupported, PermissionDenied
+from bastide.base.errors import HostFailure, InvalidParameter, NotFound, NotSupported, PermissionDenied
 from bastide.base.ids import Upid
+from bastide.base.layout import Layout
+from bastide.host.pipeline import Stage
 from bastide.model.access import ROOT
-from bastide.model.backup import Tree
+from bastide.model.backup import BackupName, Tree
 from bastide.model.backup_options import BackupOptions
 from bastide.model.container import ContainerOptions
-from bastide.model.storage import Volume
+from bastide.model.guest import Guest
+from bastide.model.storage import Content, StorageConfig, Volume
 from bastide.operations import inspect, pools
 from bastide.operations.backup import archives, notify, sinks, vzdump
 from bastide.operations.backup.saving import Backup
 from bastide.operations.ct.create import create_container
 from bastide.operations.rooms import Rooms
+from bastide.storage.fake import FakeStorage
+from bastide.storage.protocol import Capabilities, Saving
 from framework.rooms import TEMPLATE, fake_rooms
 
 pytestmark = pytest.mark.anyio
@@ -239,6 +245,78 @@ async def test_a_backup_that_is_stopped_leaves_nothing(rooms: Rooms, monkeypatch
     assert (await _backups(rooms), _dumped(rooms), await rooms.locks.list()) == ([], [], [])
     assert "lock" not in await inspect.container_status(rooms, 100)
     assert list((rooms.layout.local_storage / ".incoming").iterdir()) == []
+
+
+class _Store(FakeStorage):
+    """A storage with a store of its own, in memory."""
+
+    def __init__(self, config: StorageConfig, layout: Layout) -> None:
+        super().__init__(config, layout)
+        self.kept: dict[str, tuple[Mapping[str, bytes], Saving]] = {}
+        self.notes: dict[str, Any] = {}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, archives=True)
+
+    async def save_tree(self, name: str, tree: Tree, files: Mapping[str, bytes], saving: Saving) -> None:
+        assert (tree.root / "hello").exists()
+        self.kept[name] = (files, saving)
+
+    async def info(self, name: str) -> Volume:
+        if name not in self.kept:
+            raise NotFound(f"volume '{name}' does not exist")
+        notes = self.notes.get(name, (None, False))
+        known = BackupName.parse(name)
+        return Volume(
+            f"{self.config.storage}:{name}", "backup", "tar", 7, ctime=known.time, vmid=known.vmid, notes=notes[0],
+            protected=bool(notes[1]), subtype=known.kind,
+        )  # fmt: skip
+
+    async def list(self, content: Content | None = None, vmid: int | None = None) -> Sequence[Volume]:
+        return [await self.info(name) for name in self.kept]
+
+    async def annotate(self, name: str, notes: str | None = None, protected: bool | None = None) -> None:
+        self.notes[name] = (notes, protected)
+
+    async def delete(self, name: str) -> None:
+        self.kept.pop(name, None)
+
+    async def read_file(self, name: str, file: str) -> bytes:
+        return self.kept[name][0][file]
+
+    @contextlib.asynccontextmanager
+    async def reading_tree(self, name: str, paths: Sequence[str] = ()) -> AsyncIterator[Stage]:
+        yield Stage(["echo", name, *paths], "read")
+
+
+async def test_a_store_of_its_own_gets_the_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms = await fake_rooms(tmp_path, {"dir": _Store})
+    for vmid in (100, 101):
+        config = {"hostname": f"ct{vmid}", "rootfs": f"local:{vmid}/vm-{vmid}-disk-0.subvol"}
+        await rooms.guests.create(Guest(vmid, "lxc", rooms.node, config))
+    monkeypatch.setattr(vzdump, "_STORIES", {"lxc": _broken})
+    end, log = await _dump(
+        rooms, all=1, storage="local", notes_template="{{guestname}}", bwlimit=2, exclude_path=["/srv"], stdexcludes=0,
+        compress="zstd", prune_backups="keep-last=1",
+    )  # fmt: skip
+    assert end == "job errors"
+    store = cast(_Store, await rooms.storages.get("local"))
+    ((name, (files, saving)),) = store.kept.items()
+    assert "-101-" in name, "the one that failed is not kept"
+    assert (BackupName.parse(name).extension, files, saving.exclude, saving.rate) == (
+        "", {"pct.conf": CONFIG.encode()}, ("/srv",), 2048,
+    )  # fmt: skip
+    assert "INFO: backup size: 7 B" in log
+    volid = f"local:{name}"
+    assert (await store.info(name)).notes == "ct101"
+    archive = await archives.open_archive(rooms, volid)
+    assert (await archive.config(), archive.size, archive.random_access) == (CONFIG, 7, False)
+    async with archive.stream(["etc"]) as (stage, source):
+        assert (stage.argv, source) == (["echo", name, "etc"], None)
+    with pytest.raises(NotSupported, match="no disks"):
+        archive.disks()
+    await rooms.tasks.shutdown()
 
 
 async def test_a_guest_that_is_busy_fails_in_words(rooms: Rooms) -> None:
