@@ -29,14 +29,15 @@ from bastide.operations.backup.hook import Phase, check_script, run_script
 from bastide.operations.backup.notify import Outcome, notify
 from bastide.operations.backup.saving import Backup, Turn
 from bastide.operations.backup.selection import Permit, anybody, chosen, permitted
+from bastide.operations.ct.backup import save_container
 from bastide.operations.rooms import Rooms
+from bastide.operations.vm.backup import save_vm
 from bastide.storage.protocol import FileStorage, Storage
 from bastide.tasks.tasks import Task
 
 __all__ = ["chosen", "start", "stop"]
 
-_Story = Callable[[Rooms, Backup], Awaitable[None]]
-_STORIES: dict[Kind, _Story] = {}
+_STORIES: Mapping[Kind, Callable[[Rooms, Backup], Awaitable[None]]] = {"lxc": save_container, "qemu": save_vm}
 _DEFAULT = "local"
 _log = logging.getLogger(__name__)
 
@@ -202,7 +203,7 @@ class _Run:
             )  # fmt: skip
             try:
                 await self._hook(saved, "backup-start")
-                await _story(guest.kind)(rooms, backup)
+                await _STORIES[guest.kind](rooms, backup)
                 saved.size = await destination.publish()
                 undo.pop_all()
                 await self._annotate(saved)
@@ -318,18 +319,6 @@ class _Run:
             await call
         except BastideError as error:
             self.task.warn(str(error))
-
-
-def _story(kind: Kind) -> _Story:
-    if kind not in _STORIES and kind == "lxc":
-        from bastide.operations.ct.backup import save_container  # noqa: PLC0415
-
-        _STORIES["lxc"] = save_container
-    elif kind not in _STORIES:
-        from bastide.operations.vm.backup import save_vm  # noqa: PLC0415
-
-        _STORIES["qemu"] = save_vm
-    return _STORIES[kind]
 
 
 def _command(options: BackupOptions) -> str:
