@@ -109,11 +109,20 @@ async def create(
         confine.Shown("cache", str(repository.base), writable=True),
     ]
     inside = replace(repository, path=Path("/repository"), base=Path("/cache"))
-    options = ["--numeric-ids", "--json", "--files-cache", source.unchanged, "--compression", source.compression]
+    # Flags of chattr(1) are nothing that a container can keep or a tar stream can hold.
+    options = [
+        "--numeric-ids",
+        "--noflags",
+        "--json",
+        "--files-cache",
+        source.unchanged,
+        "--compression",
+        source.compression,
+    ]
     options += ["--chunker-params", source.chunker] if source.chunker else []
     options += ["--comment", source.comment] if source.comment else []
     # What a disk's segments cannot have need not be asked for each.
-    options += ["--noxattrs", "--noacls", "--noflags"] if any(tree.name == "disks" for tree in source.trees) else []
+    options += ["--noxattrs", "--noacls"] if any(tree.name == "disks" for tree in source.trees) else []
     for pattern in _patterns(source.exclude):
         options += ["--exclude", pattern]
     with _passphrase(repository) as secret:

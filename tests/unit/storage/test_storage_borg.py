@@ -25,10 +25,7 @@ from bastide.storage.protocol import ArchiveStorage, Saving
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.skipif(
-        os.getuid() != 0 or not os.path.exists(borg.PROGRAM) or not os.path.exists("/dev/fuse"),
-        reason="runs borg confined, which takes root, and mounts FUSE file systems",
-    ),
+    pytest.mark.skipif(os.geteuid() != 0, reason="runs borg confined and mounts FUSE file systems"),
 ]
 
 CONFIG = {"pct.conf": b"hostname: web\n"}
