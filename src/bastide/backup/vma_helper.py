@@ -190,10 +190,8 @@ def run(parent: int, work: str, plan: int) -> None:
     with ExitStack() as stack:
         sockets = {key: socket.socket(fileno=number) for key, number in told["sockets"].items()}
         seclude(parent, memory=_MEMORY)
-        exports = told["exports"]
-        clients = {
-            key: stack.enter_context(NbdClient(connected, exports.get(key, ""))) for key, connected in sockets.items()
-        }
+        names = told["exports"]
+        clients = {key: stack.enter_context(NbdClient(sockets[key], names.get(key, ""))) for key in sockets}
         if work == "pack":
             pack(bytes.fromhex(told["header"]), {int(key): client for key, client in clients.items()}, 1)
         else:

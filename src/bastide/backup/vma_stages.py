@@ -13,7 +13,6 @@ from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from bastide.backup.vma import Device, Header, device_name, header_length, parse_header, render_header
 from bastide.base.errors import HostFailure
@@ -49,8 +48,8 @@ def pack_stage(disks: Sequence[DiskExport], files: Mapping[str, bytes]) -> Itera
     devices = {number: Device(device_name(disk.key), disk.size) for number, disk in enumerate(disks, 1)}
     header = render_header(Header(secrets.token_bytes(16), int(time.time()), files, devices))
     sockets = {str(number): disk.socket for number, disk in enumerate(disks, 1)}
-    exports = {str(number): disk.export for number, disk in enumerate(disks, 1)}
-    with _helper("pack", header, sockets, {}, "read", exports=exports) as stage:
+    told = {"header": header.hex(), "exports": {str(number): disk.export for number, disk in enumerate(disks, 1)}}
+    with _helper("pack", "read", sockets, told) as stage:
         yield stage
 
 
@@ -63,7 +62,7 @@ def unpack_stage(targets: Mapping[str, DiskTarget]) -> Iterator[Stage]:
     """
     sockets = {key: target.socket for key, target in targets.items()}
     zeroed = {key: target.zeroed for key, target in targets.items()}
-    with _helper("unpack", b"", sockets, zeroed, "restored") as stage:
+    with _helper("unpack", "restored", sockets, {"zeroed": zeroed, "exports": {}}) as stage:
         yield stage
 
 
@@ -86,15 +85,7 @@ async def read_header(stage: Stage, stdin: int = DEVNULL) -> Header:
 
 
 @contextlib.contextmanager
-def _helper(
-    work: str,
-    header: bytes,
-    sockets: Mapping[str, Path],
-    zeroed: Mapping[str, bool],
-    doing: str,
-    *,
-    exports: Mapping[str, str] = MappingProxyType({}),
-) -> Iterator[Stage]:
+def _helper(work: str, doing: str, sockets: Mapping[str, Path], told: Mapping[str, object]) -> Iterator[Stage]:
     with contextlib.ExitStack() as stack:
         given = {}
         for key, path in sockets.items():
@@ -106,8 +97,7 @@ def _helper(
             given[key] = connected.fileno()
         plan = os.memfd_create("vma-plan")
         stack.callback(os.close, plan)
-        told = {"header": header.hex(), "sockets": given, "zeroed": zeroed, "exports": dict(exports)}
-        written = json.dumps(told).encode()
+        written = json.dumps({**told, "sockets": given}).encode()
         if os.write(plan, written) != len(written):
             raise HostFailure("there is no memory for an archive's header")
         argv = [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, str(os.getpid()), work, str(plan)]

@@ -190,8 +190,8 @@ GOLDEN = Path(__file__).resolve().parents[2] / "golden/disks/qemu-nbd.txt"
 
 def test_the_servers_command_lines_are_the_golden_ones() -> None:
     raw = '{"driver": "raw", "file": {"driver": "file", "filename": "/0"}}'
-    sources = {"a disk": (Source([9], f"json:{raw}", MIB), False), "to be written": (Source([9], f"json:{raw}", MIB), True),
-               "a snapshot inside": (Source([9], "json:{}", MIB, "first"), False)}  # fmt: skip
+    disk, inside = Source([9], f"json:{raw}", MIB), Source([9], "json:{}", MIB, "first")
+    sources = {"a disk": (disk, False), "to be written": (disk, True), "a snapshot inside": (inside, False)}
     lines = [
         f"{name}: {json.dumps(qemu_nbd.server_argv(source, writable=w))}\n" for name, (source, w) in sources.items()
     ]

@@ -102,12 +102,8 @@ async def _fill_from_stream(rooms: Rooms, work: Restoring) -> None:
             await allocate(rooms, work, disk)
             storage = await rooms.storages.disks(disk.volid.storage)
             image = await storage.disk_image(disk.volid.name)
-            serving = qemu_nbd.serving(
-                image,
-                folder=rooms.layout.runtime,
-                writable=True,
-                size=disk.saved.size if image.format == "raw" else None,
-            )
+            # As a whole: a device is larger than its disk by up to an extent, which may hold what another guest had.
+            serving = qemu_nbd.serving(image, folder=rooms.layout.runtime, writable=True)
             socket = await stack.enter_async_context(serving)
             zeroed = image.format != "raw" or storage.capabilities.thin
             targets[disk.saved.device] = DiskTarget(socket, zeroed)
