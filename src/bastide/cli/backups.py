@@ -21,7 +21,7 @@ _BEGUN = re.compile(r"Starting Backup of VM (\d+) \((lxc|qemu)\)")
 _FINISHED = re.compile(r"Finished Backup of VM (\d+) \((\d+):(\d\d):(\d\d)\)")
 _ARCHIVE = re.compile(r"creating (?:vzdump )?archive '(.+)'$")
 _SIZE = re.compile(r"(?:archive file|backup) size: (.+)$")
-_FROZEN = re.compile(r"(?:frozen|paused|stood still|stood) for ([\d.]+ ?(?:ms|seconds|s)\b)")
+_FROZEN = re.compile(r"(?:frozen for|paused for|stood still for|online again after) ([\d.]+ ?(?:ms|seconds|s)\b)")
 _LATEST = "latest:"
 
 
