@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,11 +107,14 @@ def test_nothing_can_be_asked_of_a_stopped_vm(tell: Callable[[Story], None]) -> 
             engine.delete_disk_snapshot(VMID, "one", "scsi0"), engine.save_memory(VMID, 0),
             engine.mirror(plan, "ide2", plan.disks[0], "t1"), engine.mirror_progress(VMID, "scsi0"),
             engine.change_over(VMID, "scsi0"), engine.cancel_mirror(VMID, "scsi0"), engine.image_token(VMID, "scsi0"),
+            engine.begin_backup(VMID, {}),
         ]  # fmt: skip
         for one in asked:
             with pytest.raises(WrongState):
                 await one
         assert not await engine.agent_answers(VMID)
+        assert await engine.backup_failed(VMID) is not None
+        await engine.end_backup(VMID)
 
     tell(story)
 
@@ -269,6 +272,50 @@ def test_a_copy_that_is_given_up_leaves_the_drive_as_it_was(tell: Callable[[Stor
             await engine.cancel_mirror(VMID, "scsi0")
             assert await engine.mirror_progress(VMID, "scsi0") is None
             assert await engine.image_token(VMID, "scsi0") is None
+
+    tell(story)
+
+
+def test_disks_are_held_for_one_backup_at_a_time(tell: Callable[[Story], None], tmp_path: Path) -> None:
+    async def story(given: Subject) -> None:
+        engine, states = given.engine, []
+        plan, _ = disks(given, tmp_path)
+        await engine.start(plan, paused=True)
+
+        @contextlib.asynccontextmanager
+        async def still() -> AsyncIterator[None]:
+            states.append(engine.state(VMID))
+            yield
+
+        @contextlib.asynccontextmanager
+        async def failing() -> AsyncIterator[None]:
+            raise InvalidParameter({"vmid": "no"})
+            yield
+
+        with open_file(tmp_path / "a") as first, open_file(tmp_path / "b") as second:
+            await engine.end_backup(VMID)
+            with pytest.raises(WrongState):
+                await engine.begin_backup(VMID, {"scsi0": first, "sata5": second})
+            with pytest.raises(InvalidParameter):
+                await engine.begin_backup(VMID, {"scsi0": first}, still=failing)
+            found = await engine.begin_backup(VMID, {"scsi0": first, "virtio1": second}, still=still)
+            assert {key: disk.key for key, disk in found.items()} == {"scsi0": "scsi0", "virtio1": "virtio1"}
+            # The fake knows the plan alone, which has the file's size.
+            assert isinstance(engine, FakeVmEngine) or {disk.size for disk in found.values()} == {SIZE}
+            assert states == [GuestState.PAUSED]
+            assert engine.state(VMID) is GuestState.PAUSED
+            assert await engine.backup_failed(VMID) is None
+            with pytest.raises(WrongState):
+                await engine.begin_backup(VMID, {"scsi0": first})
+            await engine.end_backup(VMID)
+            assert await engine.backup_failed(VMID) is not None
+            await engine.begin_backup(VMID, {"virtio1": second}, resume=True)
+            assert engine.state(VMID) is GuestState.RUNNING
+            await engine.end_backup(VMID)
+            await engine.begin_backup(VMID, {}, still=still)
+            assert await engine.backup_failed(VMID) is None
+            await engine.end_backup(VMID)
+            assert engine.state(VMID) is GuestState.RUNNING
 
     tell(story)
 
