@@ -91,8 +91,9 @@ def disk_key(name: str) -> str | None:
 
 
 def render_header(header: Header) -> bytes:
-    """The header of an archive. Raises HostFailure when a file is larger than 65,535 bytes, or without any disk."""
-    if not 0 < len(header.devices) <= _MOST_DEVICES or len(header.files) > 256:
+    """The header of an archive. Raises HostFailure when a file is larger than 65,535 bytes, or nothing is in it."""
+    empty = not header.devices and not header.files
+    if empty or len(header.devices) > _MOST_DEVICES or len(header.files) > 256:
         raise HostFailure(f"an archive cannot hold {len(header.devices)} disks and {len(header.files)} files")
     blobs = bytearray(1)
     names, contents = [0] * 256, [0] * 256
@@ -142,7 +143,10 @@ def parse_header(data: Buffer) -> Header:
     if blobs_at < _HEADER or blobs_at + blobs_size > size:
         raise damaged("its files lie outside its header")
     blobs = bytes(data[blobs_at : blobs_at + blobs_size])
-    return Header(uuid, created, _parse_files(data, blobs), _parse_devices(data, blobs))
+    files, devices = _parse_files(data, blobs), _parse_devices(data, blobs)
+    if not files and not devices:
+        raise damaged("nothing is in it")
+    return Header(uuid, created, files, devices)
 
 
 def _parse_files(data: bytearray, blobs: bytes) -> dict[str, bytes]:
@@ -169,8 +173,6 @@ def _parse_devices(data: bytearray, blobs: bytes) -> dict[int, Device]:
     names = [device.name for device in devices.values()]
     if len(set(names)) != len(names):
         raise damaged("two of its disks have the same name")
-    if not names:
-        raise damaged("it holds no disk")
     return devices
 
 

@@ -43,7 +43,7 @@ def pack_stage(disks: Sequence[DiskExport], files: Mapping[str, bytes]) -> Itera
     """While entered, the process that reads the disks and writes them as a VMA archive to its standard output.
 
     `files` are kept in its header (`qemu-server.conf`). Raises HostFailure when one of them is larger than 65,535
-    bytes, there is no disk, or a socket does not answer.
+    bytes, or a socket does not answer.
     """
     devices = {number: Device(device_name(disk.key), disk.size) for number, disk in enumerate(disks, 1)}
     header = render_header(Header(secrets.token_bytes(16), int(time.time()), files, devices))

@@ -157,6 +157,10 @@ def test_the_header_alone() -> None:
     assert stream.read() == b"rest"
 
 
+def test_an_archive_without_disks() -> None:
+    assert contents(written(Archive(CONFIG))) == Archive(CONFIG)
+
+
 def test_what_an_archive_cannot_hold() -> None:
     disk = {1: Device("drive-scsi0", BLOCK)}
     with pytest.raises(HostFailure, match="65535"):
@@ -221,8 +225,10 @@ def resummed(data: bytes) -> bytes:
     return header + (vma_by_spec._summed(extent, 24) if len(extent) == 512 else extent) + data[size + 512 :]
 
 
-def altered(at: int, form: str, *values: int, extent: bool = False) -> bytes:
+def altered(at: int, form: str, *values: int, extent: bool = False, devices: bool = True) -> bytes:
     data = bytearray(GOOD)
+    if not devices:
+        data[4096:12288] = bytes(8192)
     struct.pack_into(form, data, at + (vma.header_length(GOOD) if extent else 0), *values)
     return resummed(bytes(data))
 
@@ -242,7 +248,8 @@ LIES = {
     "a disk without an end": (altered(4096 + 32 + 8, ">Q", 2**63), "claims 9223372036854775808"),
     "disks beyond everything": (altered(4096 + 32 + 8, ">Q", 2**48), "more than 256 TiB"),
     "the same disk twice": (altered(4096 + 64, ">I", struct.unpack_from(">I", GOOD, 4096 + 32)[0]), "the same name"),
-    "no disk": (altered(4096 + 32, ">72x"), "no disk"),
+    "no disk": (altered(4096 + 32, ">72x"), "does not name"),
+    "nothing": (altered(2044, ">8x", devices=False), "nothing is in it"),
     "another archive's extent": (altered(8, ">16x", extent=True), "another archive"),
     "no extent": (altered(0, ">4x", extent=True), "something else"),
     "reserved": (altered(4, ">H", 1, extent=True), "something else"),
