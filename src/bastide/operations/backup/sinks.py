@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from bastide.backup.vma_stages import pack_stage
-from bastide.base.errors import BastideError, HostFailure, NoSpace, NotFound
+from bastide.base.errors import BastideError, HostFailure, NoSpace, NotFound, NotSupported
 from bastide.base.units import KIB, MIB, readable
 from bastide.guest.protocol import IdMap
 from bastide.host import facts, filesystems
@@ -118,7 +119,13 @@ class InFolder:
         with filesystems.translated(f"write to '{folder}'"):
             if await asyncio.to_thread(folder.resolve) != folder or not await asyncio.to_thread(folder.is_dir):
                 raise HostFailure(f"'{folder}' is no folder, or a link leads to it: name the folder itself")
-            self._file = await asyncio.to_thread(os.open, folder, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+            flags = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
+            try:
+                self._file = await asyncio.to_thread(os.open, folder, flags, 0o600)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+                    raise
+                raise NotSupported(f"files in '{folder}' need names from the start: add it as a storage") from None
         return self._file
 
     async def publish(self) -> int:
