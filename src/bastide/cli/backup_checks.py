@@ -1,11 +1,12 @@
 """`backups`: the list, and what keeps backups trustworthy: verification, restore tests, retention, jobs."""
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from bastide.base.errors import BastideError
+from bastide.base.errors import BastideError, NotFound
 from bastide.cli import completing, output, progress
 from bastide.cli.backups import backups, known, resolve, vmid_of
 from bastide.cli.session import Session
@@ -28,7 +29,7 @@ class _Listing(TyperGroup):
 
 app = typer.Typer(
     cls=_Listing,
-    help="List backups; verify them, try to restore them, remove old ones. Without a command: ls.",
+    help="List backups; make, verify and try them at times of your own, remove old ones. Without a command: ls.",
     rich_markup_mode="rich",
 )
 app.command("ls")(backups)
@@ -36,6 +37,12 @@ app.command("ls")(backups)
 _Guest = Annotated[
     str | None,
     typer.Argument(metavar="GUEST", help="Name or id.", autocompletion=completing.guests, show_default=False),
+]
+_Guests = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="GUEST...", help="Names or ids; without, all.", autocompletion=completing.guests, show_default=False
+    ),
 ]
 _OnStorage = Annotated[
     str | None, typer.Option(metavar="STORAGE", help="Those on it.", autocompletion=completing.storages)
@@ -93,12 +100,7 @@ def verify(
 @app.command("test")
 def try_restore(
     ctx: typer.Context,
-    guests: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="GUEST...", help="Names or ids; without, all.", autocompletion=completing.guests, show_default=False
-        ),
-    ] = None,
+    guests: _Guests = None,
     *,
     storage: Annotated[
         str, typer.Option(metavar="STORAGE", help="Where the copies go.", autocompletion=completing.storages)
@@ -168,7 +170,7 @@ def prune(
     session: Session = ctx.obj
     path = f"/nodes/{session.node()}/storage/{segment(storage)}/prunebackups"
     params = {
-        "prune-backups": f"keep-last={keep}" if keep is not None and keep.isdigit() else keep,
+        "prune-backups": _rules(keep),
         "vmid": None if guest is None else vmid_of(session, guest),
     }
     rows = session.client().get(path, **params)
@@ -183,25 +185,108 @@ def prune(
     output.table(columns, cells, empty=f"no backups on {storage}")
 
 
+class JobKind(StrEnum):
+    """What a job does."""
+
+    BACKUP = "backup"
+    VERIFY = "verify"
+    TEST = "test"
+
+
+_JOBS = {
+    JobKind.BACKUP: "/cluster/backup",
+    JobKind.VERIFY: f"{_OWN}/verify-jobs",
+    JobKind.TEST: f"{_OWN}/test-jobs",
+}
+_JobId = Annotated[str, typer.Argument(metavar="JOB", help="Its name, such as nightly.", show_default=False)]
+
+
+@app.command("schedule")
+def schedule(
+    ctx: typer.Context,
+    job: _JobId,
+    when: Annotated[
+        str, typer.Argument(metavar="WHEN", help="'mon..fri 02:30', '*:0/15', daily ...", show_default=False)
+    ],
+    guests: _Guests = None,
+    *,
+    kind: Annotated[JobKind, typer.Option(help="backup, verify or test.")] = JobKind.BACKUP,
+    storage: Annotated[
+        str,
+        typer.Option(
+            metavar="STORAGE",
+            help="Where backups or a test's copies go; which to verify.",
+            autocompletion=completing.storages,
+        ),
+    ] = "local",
+    keep: Annotated[
+        str | None, typer.Option(metavar="RULES", help="Of a backup: 3, or keep-daily=7,keep-weekly=4.")
+    ] = None,
+    command: Annotated[str | None, typer.Option(metavar="COMMAND", help="Of a test: for sh -c in the copy.")] = None,
+    missed: Annotated[
+        bool, typer.Option("--repeat-missed", help="Make up for what was due while the host was down.")
+    ] = False,
+    comment: Annotated[str | None, typer.Option(metavar="TEXT", help="What for.")] = None,
+) -> None:
+    """Let backups, verifications or restore tests run by themselves: of the guests that are named, or of all.
+
+    For everything that a job can say: api create /cluster/backup.
+    """  # fmt: skip
+    session: Session = ctx.obj
+    if (kind is not JobKind.BACKUP and keep) or (kind is not JobKind.TEST and command):
+        raise typer.BadParameter("--keep is for --kind backup, --command for --kind test")
+    if kind is JobKind.VERIFY and guests:
+        raise typer.BadParameter("a verification is of a storage: give --storage and no GUEST")
+    params: dict[str, Any] = {
+        "id": job, "schedule": when, "storage": storage, "comment": comment, "command": command,
+        "repeat-missed": missed or None,
+        "prune-backups": _rules(keep),
+        "compress": "zstd" if kind is JobKind.BACKUP else None,
+    }  # fmt: skip
+    if kind is not JobKind.VERIFY:
+        params["vmid"] = ",".join(str(vmid_of(session, name)) for name in guests or []) or None
+        params["all"] = None if guests else True
+    session.client().post(_JOBS[kind], params)
+    row = next(row for row in session.client().get(_JOBS[kind]) if row["id"] == job)
+    if session.json:
+        output.emit_json(row)
+    else:
+        output.line(f"{job}: next on {output.moment(row.get('next-run')) or 'no day any more'}")
+
+
+@app.command("unschedule")
+def unschedule(ctx: typer.Context, job: _JobId) -> None:
+    """Remove a job; a run of it that goes on goes on."""
+    session: Session = ctx.obj
+    found = [path for path in _JOBS.values() if any(row["id"] == job for row in session.client().get(path))]
+    if not found:
+        raise NotFound(f"a job '{job}' does not exist: see backups jobs")
+    for path in found:
+        session.client().delete(f"{path}/{segment(job)}")
+
+
 @app.command("jobs")
 def jobs(ctx: typer.Context) -> None:
     """List what runs by itself: backups, verifications, restore tests."""
     session: Session = ctx.obj
-    kinds = {"backup": "/cluster/backup", "verify": f"{_OWN}/verify-jobs", "test": f"{_OWN}/test-jobs"}
-    found = [{"kind": kind, **row} for kind, path in kinds.items() for row in session.client().get(path)]
+    found = [{"kind": kind.value, **row} for kind, path in _JOBS.items() for row in session.client().get(path)]
     if session.json:
         output.emit_json(found)
         return
-    columns = [output.Column(name) for name in ("id", "kind", "schedule", "next", "of", "storage", "comment")]
+    columns = [output.Column(name) for name in ("job", "kind", "schedule", "next", "of", "storage", "comment")]
     cells = [
         [
-            row["id"], row["kind"], row.get("schedule"), output.moment(row.get("next-run")) or "disabled",
+            row["id"], row["kind"], row.get("schedule"), output.moment(row.get("next-run")) or ("never" if row.get("enabled", True) else "disabled"),
             row.get("vmid") or (f"pool {row['pool']}" if row.get("pool") else "all"), row.get("storage"),
             row.get("comment"),
         ]
         for row in found
     ]  # fmt: skip
-    output.table(columns, cells, empty="no jobs; see docs/backups-schedules.md")
+    output.table(columns, cells, empty="no jobs; make one with: bastide backups schedule nightly 02:30")
+
+
+def _rules(keep: str | None) -> str | None:
+    return f"keep-last={keep}" if keep is not None and keep.isdigit() else keep
 
 
 def _show(session: Session, rows: list[dict[str, Any]]) -> None:

@@ -92,9 +92,55 @@ def test_old_backups_go_or_would(run, guests):
 
 def test_jobs_of_all_kinds(run, guests):
     guests.on("GET", "/cluster/backup", [{"id": "nightly", "schedule": "2:30", "next-run": 5, "vmid": "100,101"}])
-    guests.on("GET", f"{OWN}/verify-jobs", [{"id": "weekly", "schedule": "sat", "storage": "nas"}])
+    guests.on("GET", f"{OWN}/verify-jobs", [{"id": "weekly", "schedule": "sat", "storage": "nas", "enabled": 0}])
     guests.on("GET", f"{OWN}/test-jobs", [])
     ended = run("backups", "jobs")
     assert "nightly" in ended.out
     assert "disabled" in ended.out
     assert [job["kind"] for job in run("backups", "jobs", "--json").json] == ["backup", "verify"]
+
+
+def test_a_job_is_made(run, guests):
+    guests.on("POST", "/cluster/backup", None)
+    guests.on("GET", "/cluster/backup", [{"id": "nightly", "next-run": 5}])
+    ended = run("backups", "schedule", "nightly", "mon..fri 02:30", "web", "--keep", "3", "--repeat-missed")
+    assert ended.code == 0, ended.err
+    assert guests.posted("POST", "/cluster/backup") == {
+        "id": "nightly", "schedule": "mon..fri 02:30", "vmid": "100", "storage": "local", "compress": "zstd",
+        "prune-backups": "keep-last=3", "repeat-missed": "1",
+    }  # fmt: skip
+    assert ended.out.startswith("nightly: next on ")
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "asked"),
+    [
+        (["--kind", "verify", "--storage", "nas"], f"{OWN}/verify-jobs", {"storage": "nas"}),
+        (
+            ["--kind", "test", "--command", "true"],
+            f"{OWN}/test-jobs",
+            {"storage": "local", "command": "true", "all": "1"},
+        ),
+    ],
+)
+def test_other_kinds_of_jobs(run, guests, words, path, asked):
+    guests.on("POST", path, None)
+    guests.on("GET", path, [{"id": "weekly"}])
+    assert run("backups", "schedule", "weekly", "sat", *words).code == 0
+    assert guests.posted("POST", path) == {"id": "weekly", "schedule": "sat", **asked}
+
+
+@pytest.mark.parametrize(
+    "words", [["--kind", "verify", "web"], ["--command", "x"], ["--kind", "test", "--keep", "3"], ["--kind", "copy"]]
+)
+def test_what_does_not_go_together(run, guests, words):
+    assert run("backups", "schedule", "x1", "daily", *words).code == 2
+
+
+def test_a_job_goes_by_its_name(run, guests):
+    for path in ("/cluster/backup", f"{OWN}/verify-jobs", f"{OWN}/test-jobs"):
+        guests.on("GET", path, [{"id": "weekly"}] if "verify" in path else [])
+    guests.on("DELETE", f"{OWN}/verify-jobs/weekly", None)
+    assert run("backups", "unschedule", "weekly").code == 0
+    assert guests.made("DELETE", f"{OWN}/verify-jobs/weekly")
+    assert run("backups", "unschedule", "nightly").code == 3
