@@ -13,6 +13,7 @@ from bastide.model.access import ROOT
 from bastide.model.backup import BackupMode, Tree
 from bastide.model.container import ContainerOptions
 from bastide.model.guest import GuestState
+from bastide.model.storage import Volume
 from bastide.operations import snapshots
 from bastide.operations.backup import stopping
 from bastide.operations.backup.saving import Backup, Turn
@@ -181,12 +182,35 @@ async def test_while_it_is_saved_the_configuration_is_locked(rooms: Rooms) -> No
     assert "mp1" in guest.config
 
 
-async def test_a_storage_without_instant_snapshots_means_suspend(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
-    await _start(rooms)
+@pytest.fixture
+def copying(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storages whose snapshots are copies."""
     capabilities = FakeStorage.capabilities.fget  # type: ignore[attr-defined]
     monkeypatch.setattr(
         FakeStorage, "capabilities", property(lambda self: replace(capabilities(self), instant=frozenset()))
     )
+    info = FakeStorage.info
+
+    async def told(self: FakeStorage, name: str) -> Volume:
+        return replace(await info(self, name), used=4096)
+
+    monkeypatch.setattr(FakeStorage, "info", told)
+
+
+@pytest.mark.usefixtures("copying")
+async def test_a_snapshot_that_copies_little_is_taken(rooms: Rooms) -> None:
+    await _start(rooms)
+    saved = Saved(rooms)
+    log = await _save(rooms, saved)
+    assert "backup mode: snapshot" in log
+    assert any(line.startswith("the snapshot copies ") for line in log)
+    await _clean(rooms)
+
+
+@pytest.mark.usefixtures("copying")
+async def test_a_snapshot_that_copies_much_means_suspend(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    await _start(rooms)
+    monkeypatch.setattr("bastide.operations.ct.backup._SMALL", 0)
     saved = Saved(rooms)
     log = await _save(rooms, saved)
     assert "mode failure - trying 'suspend' mode instead" in log

@@ -14,6 +14,7 @@ from typing import cast
 from bastide.backup.config_text import config_text
 from bastide.base.errors import BastideError, InvalidParameter
 from bastide.base.ids import VolumeId
+from bastide.base.units import MIB, readable
 from bastide.host import filesystems
 from bastide.host.rootdir import RootDir
 from bastide.host.run import finished
@@ -33,6 +34,11 @@ from bastide.tasks.tasks import Task
 
 SNAPSHOT = "vzdump"
 """The snapshot of a container that is being saved, as Proxmox VE calls it."""
+
+_SMALL = 64 * MIB
+"""What may be copied while a guest stands still: far less than a second on any disk. A container that shares its
+template's files has little of its own, also where snapshots are copies.
+"""
 
 _ROOT = "/"
 
@@ -153,13 +159,20 @@ async def _possible(rooms: Rooms, backup: Backup) -> BackupMode:
     """The backup's mode, or `suspend` when it shall be of a snapshot that would take its time."""
     if backup.mode != "snapshot":
         return backup.mode
+    copied = 0
     for volid in _volumes(backup.guest).values():
         storage = await rooms.storages.containers(volid.storage)
-        form = (await storage.info(volid.name)).format
-        if form not in storage.capabilities.instant:
-            backup.task.log(f"storage '{volid.storage}' takes no snapshots of '{form}' volumes in an instant ({volid})")
+        found = await storage.info(volid.name)
+        if found.format in storage.capabilities.instant:
+            continue
+        if found.format not in storage.capabilities.snapshots or found.used is None or copied + found.used > _SMALL:
+            words = f"takes no snapshots of '{found.format}' volumes in an instant ({volid})"
+            backup.task.log(f"storage '{volid.storage}' {words}")
             backup.task.log("mode failure - trying 'suspend' mode instead")
             return "suspend"
+        copied += found.used
+    if copied:
+        backup.task.log(f"the snapshot copies {readable(copied)}")
     return "snapshot"
 
 
