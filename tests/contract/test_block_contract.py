@@ -19,6 +19,7 @@ from bastide.base.errors import (
     WrongState,
 )
 from bastide.base.units import GIB, MIB
+from bastide.host import reflink
 from bastide.host.filesystems import mounts_within
 from bastide.storage import block
 from framework.block_storages import MAKERS
@@ -448,3 +449,22 @@ async def test_the_next_daemon_finishes_a_swap(storage: Made, monkeypatch: pytes
     await storage.prepare()
     assert await _names(storage, all_pieces=True) == [name]
     assert await _read(storage, name) == b"newer"
+
+
+async def test_the_next_daemon_thaws_what_this_one_froze(cloning: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a snapshot needs that, the file system stands still, and whatever happens it goes on."""
+    name = cloning.volume_name(100, 0, SIZE)
+    await cloning.allocate(name, SIZE)
+    folder = await cloning.activate(name)
+    still = cloning._still(cloning._parse(name).piece)
+    await still.__aenter__()
+    monkeypatch.setattr(block, "_RUN", "ffffffff")
+    await cloning.prepare()
+    assert not reflink.thaw(folder), "it was frozen still"
+    assert not [*folder.parent.glob("*.frozen")]
+    with contextlib.suppress(OSError):  # it cannot be thawed twice
+        await still.__aexit__(None, None, None)
+    with contextlib.suppress(OSError):
+        async with cloning._still(cloning._parse(name).piece):
+            assert reflink.thaw(folder) is not cloning.pool.abilities.settles
+    await cloning.deactivate(name)
