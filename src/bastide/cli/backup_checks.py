@@ -276,13 +276,17 @@ def jobs(ctx: typer.Context) -> None:
     columns = [output.Column(name) for name in ("job", "kind", "schedule", "next", "of", "storage", "comment")]
     cells = [
         [
-            row["id"], row["kind"], row.get("schedule"), output.moment(row.get("next-run")) or ("never" if row.get("enabled", True) else "disabled"),
+            row["id"], row["kind"], row.get("schedule"), _next(row),
             row.get("vmid") or (f"pool {row['pool']}" if row.get("pool") else "all"), row.get("storage"),
             row.get("comment"),
         ]
         for row in found
     ]  # fmt: skip
     output.table(columns, cells, empty="no jobs; make one with: bastide backups schedule nightly 02:30")
+
+
+def _next(row: dict[str, Any]) -> str:
+    return output.moment(row.get("next-run")) or ("never" if row.get("enabled", True) else "disabled")
 
 
 def _rules(keep: str | None) -> str | None:

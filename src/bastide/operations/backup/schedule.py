@@ -21,7 +21,7 @@ from bastide.operations.rooms import Rooms
 _PREFIX = "scheduled/"
 _INTERVAL = 5.0
 _LATE = 300
-"""Seconds after which what was due counts as missed when the daemon starts."""
+"""Seconds after which what was due counts as missed."""
 _SET_BACK = 3600
 """Seconds of a time in the future from which on the clock must have been wrong then."""
 _log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 class Timed:
     """A piece of work with a schedule: `key` names it (`backupjob/nightly`), `start` begins it as a task.
 
-    With `repeat_missed` what was due while no daemon ran is begun, once, at the next start.
+    With `repeat_missed` what was due while no daemon ran is begun, once, as soon as one does.
     """
 
     key: str
@@ -90,37 +90,36 @@ class Scheduler:
         self._rooms = rooms
         self._sources = sources
         self._clock = clock
-        self._next: dict[str, tuple[str, int, int | None]] = {}
+        self._next: dict[str, tuple[tuple[str, int, str], int | None]] = {}
+        self._set_back: dict[str, int] = {}
 
     async def run(self) -> None:
         """For the daemon's life."""
-        await self.look(first=True)
         while True:
-            await asyncio.sleep(_INTERVAL)
             await self.look()
+            await asyncio.sleep(_INTERVAL)
 
-    async def look(self, *, first: bool = False) -> None:
-        """Begin what is due; `first` is the look at the daemon's start, which finds what was missed."""
+    async def look(self) -> None:
+        """Begin what is due. What is late by minutes was missed: no daemon ran, the machine slept, the clock jumped."""
         for source in self._sources:
             timed: Sequence[Timed] = ()
             with _told("a schedule could not be read"):
                 timed = await source(self._rooms)
             for one in timed:
                 with _told(f"{one.key} could not be begun"):
-                    await self._look_at(one, first=first)
+                    await self._look_at(one)
 
-    async def _look_at(self, timed: Timed, *, first: bool) -> None:
+    async def _look_at(self, timed: Timed) -> None:
         now = int(self._clock())
         ran = await last(self._rooms, timed.key)
-        if ran is None or ran.until > now + _SET_BACK:
-            # A clock that was in the future would otherwise keep it from running until then.
+        if ran is None:
             await settle(self._rooms, timed.key, now)
             return
-        due = self._due(timed, ran.until)
+        due = self._due(timed, self._begin(timed.key, ran, now))
         if due is None or due > now:
             return
-        if first and not timed.repeat_missed and now - due > _LATE:
-            _log.info("%s was due while no daemon ran: it is left out", timed.key)
+        if now - due > _LATE and not timed.repeat_missed:
+            _log.info("%s was missed at its time: it is left out", timed.key)
             await _keep(self._rooms, timed.key, replace(ran, until=now))
             return
         if ran.upid is not None and await self._goes_on(ran.upid):
@@ -131,13 +130,25 @@ class Scheduler:
         upid = await timed.start()
         await _keep(self._rooms, timed.key, Ran(now, str(upid), now))
 
-    def _due(self, timed: Timed, until: int) -> int | None:
+    def _begin(self, key: str, ran: Ran, now: int) -> int:
+        """The moment after which it may be due.
+
+        What is settled far in the future was so by a clock that was wrong, or this one is, until it is set: at a boot
+        without a battery. So that is only kept in mind.
+        """
+        if ran.until <= now + _SET_BACK:
+            self._set_back.pop(key, None)
+            return ran.until
+        return self._set_back.setdefault(key, now)
+
+    def _due(self, timed: Timed, begin: int) -> int | None:
+        zone = facts.zone()
+        asked = (timed.schedule, begin, zone.key)
         kept = self._next.get(timed.key)
-        if kept is None or kept[:2] != (timed.schedule, until):
-            event = CalendarEvent.parse(timed.schedule)
-            kept = (timed.schedule, until, next_after(event, until, facts.zone()))
+        if kept is None or kept[0] != asked:
+            kept = (asked, next_after(CalendarEvent.parse(timed.schedule), begin, zone))
             self._next[timed.key] = kept
-        return kept[2]
+        return kept[1]
 
     async def _goes_on(self, upid: str) -> bool:
         try:
