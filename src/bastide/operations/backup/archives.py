@@ -30,6 +30,8 @@ CONFIG_LIMIT = MIB
 _BEGINNING = 2 * MIB
 _MEMBERS = 64
 _DEADLINE = 60
+_TAR_END = 1024
+"""The zeros that a tar archive ends with (tar(5))."""
 _SUFFIXES = {".gz": "gz", ".tgz": "gz", ".lzo": "lzo", ".zst": "zst"}
 
 
@@ -130,6 +132,8 @@ class FileArchive:
         try:
             if not stat.S_ISREG(os.fstat(source).st_mode):
                 raise HostFailure(f"'{self.path.name}' is not a file")
+            if self.name.extension == ".tar":
+                _check_end(source)
             yield Stage(_unpacking(source, self.name.extension), "read"), source
         finally:
             os.close(source)
@@ -184,6 +188,13 @@ def _unpacking(source: int, extension: str) -> Sequence[str]:
         words = found or "not compressed"
         raise HostFailure(f"the archive cannot be read: its name ends with '{extension}', and its content is {words}")
     return argv
+
+
+def _check_end(source: int) -> None:
+    """Raise HostFailure unless a plain tar archive is whole: tar(1) takes one that ends behind any member for whole."""
+    size = os.fstat(source).st_size
+    if size < _TAR_END or size % 512 or os.pread(source, _TAR_END, size - _TAR_END).strip(b"\0"):
+        raise HostFailure("the archive cannot be read: its end is missing")
 
 
 async def _beginning(stage: Stage, source: int | None, most: int) -> bytes:
