@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import time
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bastide.base.errors import AlreadyExists, BastideError, HostFailure, NoSpace, NotFound, RunError
+from bastide.base.units import MIB, readable
 from bastide.host import confine, filesystems, idmap
 from bastide.host.pipeline import Stage
 from bastide.host.run import Completed, kill_group, run, spawn
@@ -37,6 +38,10 @@ _SOURCE = str(Path(__file__).parents[2])
 _CONFINE = "import sys; sys.path.insert(0, sys.argv.pop(1)); from bastide.host.confine import main; main()"
 _TAR = "import sys; sys.path.insert(0, sys.argv.pop(1)); from bastide.host.borg_tar import main; main()"
 _LOCK_WAIT = 600
+_SEGMENT = 128 * MIB
+_KEPT_FREE = 3 * _SEGMENT
+"""Borg takes no change, not even a removal, when a segment and more would not fit; and what it has half written when a
+disk is full it takes for an error of the file that it was reading, so that a damaged segment stays."""
 _IDS = 65536
 _FOR_EVER = 14 * 24 * 3600.0
 _PERIOD = 0.2
@@ -88,6 +93,7 @@ class Source:
 async def init(repository: Repository, encryption: Encryption) -> None:
     """Make a repository. Raises HostFailure."""
     await _run(repository, ["init", "--encryption", encryption, "--make-parent-dirs", str(repository.path)])
+    await _run(repository, ["config", str(repository.path), "max_segment_size", str(_SEGMENT)])
 
 
 async def create(
@@ -134,9 +140,11 @@ async def create(
         work = confine.Work(source.first_id, _IDS, trees)
         argv = [sys.executable, "-I", "-S", "-c", _CONFINE, _SOURCE, str(os.getpid()), work.to_json()]
         argv += ["/usr/bin/unshare", "--net", "--", *_NICE, *command]
-        done = await _limited(argv, secret, rate)
+        done = await _limited(argv, secret, rate, repository.path)
     _check(done, name)
     bad = [line for line in map(_plain, _warnings(done.stderr)) if not warned(line)]
+    if any("[Errno 28]" in line or "[Errno 122]" in line for line in bad):
+        raise NoSpace(f"the disk of {repository.path} is full")
     if bad:
         raise HostFailure(f"not everything could be read: {bad[0]}")
     try:
@@ -341,9 +349,14 @@ async def _run(repository: Repository, arguments: Sequence[str], *, name: str = 
     return done
 
 
-async def _limited(argv: Sequence[str], secret: int | None, rate: int) -> Completed:
-    """Run a process that reads at most `rate` bytes a second, 0 for no limit; cancelling kills it."""
+async def _limited(argv: Sequence[str], secret: int | None, rate: int, path: Path) -> Completed:
+    """Run a process that reads at most `rate` bytes a second, 0 for no limit, and fills the disk of `path`.
+
+    Cancelling kills it. Raises NoSpace before the disk is full.
+    """
+    await asyncio.to_thread(_check_space, path)
     process = await spawn(argv, stdout=PIPE, stderr=PIPE, pass_fds=() if secret is None else (secret,))
+    watching = asyncio.create_task(_end_when_full(process, path))
     braking = asyncio.create_task(_brake(process.pid, rate)) if rate else None
     try:
         out, err = await process.communicate()
@@ -353,7 +366,30 @@ async def _limited(argv: Sequence[str], secret: int | None, rate: int) -> Comple
     finally:
         if braking is not None:
             braking.cancel()
+        watching.cancel()
+    if watching.done() and not watching.cancelled():
+        watching.result()
     return Completed(process.returncode or 0, out, err.decode(errors="replace"))
+
+
+def _check_space(path: Path) -> None:
+    free = filesystems.space(path)[2]
+    if free < _KEPT_FREE:
+        raise NoSpace(
+            f"the disk of {path} is full: {readable(free)} are free, and borg needs {readable(_KEPT_FREE)} to work with"
+        )
+
+
+async def _end_when_full(process: Process, path: Path) -> None:
+    """Kill a process when the disk is nearly full. Raises NoSpace then."""
+    while True:
+        await asyncio.sleep(_PERIOD / 2)
+        try:
+            await asyncio.to_thread(_check_space, path)
+        except NoSpace:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
 async def _brake(pid: int, rate: int) -> None:

@@ -43,6 +43,8 @@ from bastide.storage.protocol import Capabilities, Saving
 _FOLDERS = frozenset({"repository", "about", "views", "lost+found"})
 _CHECKPOINT = re.compile(r"\.checkpoint(\.\d+)?$", re.ASCII)
 _FEW_SEGMENTS = "fixed,4194304"
+_WRITERS: dict[Path, asyncio.Lock] = {}
+"""Of each repository there is one writer, whichever object of a storage whose record has changed it belongs to."""
 
 
 class BorgStorage:
@@ -65,7 +67,7 @@ class BorgStorage:
         )
         self._known = self._repository.base / "repository"
         self._bounded = Bounded(f"storage '{config.storage}'", place=lambda: self._path)
-        self._writing = asyncio.Lock()
+        self._writing = _WRITERS.setdefault(self._repository.path, asyncio.Lock())
         self._listing = asyncio.Lock()
         self._deleting = 0
         self._found: tuple[object, Sequence[borg.Found]] = (None, ())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NotFound, NotSupported
+from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NoSpace, NotFound, NotSupported
 from bastide.base.layout import Layout
 from bastide.host import borg, filesystems, qemu_nbd
 from bastide.host.disk_views import SEGMENT
@@ -22,6 +22,7 @@ from bastide.storage import secrets
 from bastide.storage.borg import BorgStorage
 from bastide.storage.borg_files import About
 from bastide.storage.protocol import ArchiveStorage, Saving
+from framework.disposable import mounted
 
 pytestmark = [
     pytest.mark.anyio,
@@ -289,6 +290,22 @@ async def test_cancelled_in_the_middle(tmp_path: Path) -> None:
     assert await storage.list() == []
     await storage.save_tree(SECOND, tree, CONFIG, Saving())
     assert [volume.volid for volume in await storage.list()] == [f"vault:{SECOND}"]
+
+
+async def test_a_full_disk(tmp_path: Path) -> None:
+    with mounted("xfs", tmp_path, 700 << 20) as disk:
+        storage = await made(tmp_path, path=str(disk / "vault"))
+        tree = guest(tmp_path)
+        await storage.save_tree(FIRST, tree, CONFIG, Saving())
+        (tree.root / "big").write_bytes(os.urandom(250 << 20))
+        with pytest.raises(NoSpace):
+            await storage.save_tree(SECOND, tree, CONFIG, Saving())
+        assert [volume.volid for volume in await storage.list()] == [f"vault:{FIRST}"]
+        (tree.root / "big").unlink()
+        await storage.save_tree(SECOND, tree, CONFIG, Saving())
+        await storage.delete(FIRST)
+        assert [volume.volid for volume in await storage.list()] == [f"vault:{SECOND}"]
+        assert os.listdir(disk / "vault/about") == [f"{SECOND.removeprefix('backup/')}.json"]
 
 
 async def test_reading_goes_on_while_something_is_written_and_deleted(tmp_path: Path) -> None:
