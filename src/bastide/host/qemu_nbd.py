@@ -19,6 +19,9 @@ from bastide.host.run import kill_group, last_words, spawn
 from bastide.host.sandbox import Bounds, sandboxed
 from bastide.model.storage import DiskImage
 
+PREFIX = "nbd-"
+"""How the files begin that `tidy` removes."""
+
 _PROGRAM = "/usr/bin/qemu-nbd"
 _GREETING = b"NBDMAGIC"
 _START_DEADLINE = 30.0
@@ -45,7 +48,7 @@ async def serving(
     """
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(opened_source(image, form, writable=writable, size=size))
-        path = folder / f"nbd-{secrets.token_hex(8)}"
+        path = folder / f"{PREFIX}{secrets.token_hex(8)}"
         stack.callback(path.unlink, missing_ok=True)
         with unix_sockets.listen(path, backlog=64) as listener:
             process = await _start(source, listener.fileno(), writable)
@@ -67,8 +70,8 @@ async def serving(
 
 
 def tidy(folder: Path) -> None:
-    """Remove the sockets in `folder` that a process left which was killed."""
-    for path in folder.glob("nbd-*"):
+    """Remove the sockets in `folder` that a process left which was killed, and what is called like them."""
+    for path in folder.glob(f"{PREFIX}*"):
         path.unlink(missing_ok=True)
 
 

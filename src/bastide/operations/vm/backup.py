@@ -230,8 +230,8 @@ async def _hold(saving: _Saving, *, resume: bool = False) -> None:
     # What an earlier backup could not let go of.
     await rooms.vms.end_backup(vmid)
     await saving.fleeces.make(rooms, saving.backup, [disk for disk in saving.disks if disk.key != _TPM], saving.undo)
-    copy = tempfile.TemporaryFile(dir=rooms.layout.state)  # noqa: SIM115 - closed by `undo`
-    saving.undo.callback(copy.close)
+    # With a name, as only such a file can be shown in the sandbox.
+    copy = saving.undo.enter_context(tempfile.NamedTemporaryFile(prefix=qemu_nbd.PREFIX, dir=rooms.layout.runtime))
     saving.undo.push_async_callback(_let_go, rooms, vmid)
     tpm = next((disk for disk in saving.disks if disk.key == _TPM), None)
     stood = 0.0
