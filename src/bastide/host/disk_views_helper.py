@@ -217,11 +217,12 @@ class Segments(_View):
     def getattr(self, path: str, _fh: int | None = None) -> dict[str, Any]:
         """Attributes; of a segment when it has been read."""
         if path == "/" or path.strip("/") in self._disks:
-            return {**_FOLDER, **dict.fromkeys(_TIMES, 0)}
+            number = 1 if path == "/" else 2 + list(self._disks).index(path.strip("/"))
+            return {**_FOLDER, **dict.fromkeys(_TIMES, 0), "st_ino": number}
         reader, number = self._found(path)
         found = reader.digest(number)
         if found is None:
-            return {**_FILE, "st_size": 0, "st_ino": 2, **dict.fromkeys(_TIMES, 0)}
+            return {**_FILE, "st_size": 0, "st_ino": 1 << 62 | number, **dict.fromkeys(_TIMES, 0)}
         return {**_FILE, "st_size": reader.length(number), "st_ino": found[0], **dict.fromkeys(_TIMES, found[1])}
 
     def readdir(self, path: str, _fh: int) -> Iterator[Entry]:
