@@ -201,6 +201,11 @@ async def test_a_snapshot_of_what_builds_on_a_base_is_read_whole(storage: Storag
         assert {path.stat().st_uid for path in (shown, shown / "etc/hostname", shown / "own")} == {owner}
     await storage.deactivate(name)
     await storage.delete_snapshot(name, "vzdump")
+    # A base that builds on another one is read with those owners, too.
+    second = await storage.make_base(name)
+    shown = await storage.activate(second, FIRST)
+    assert {path.stat().st_uid for path in (shown, shown / "etc/hostname", shown / "own")} == {owner}
+    await storage.deactivate(second)
 
 
 async def test_the_next_daemon_unmounts_a_snapshot_that_was_read(storage: Storage, monkeypatch: Any) -> None:

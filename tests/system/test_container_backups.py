@@ -138,9 +138,16 @@ def test_in_stop_mode_it_is_down_and_runs_again(bench: Bench) -> None:
     assert "./root/big" not in files
     bench.clean(vmid)
     bench.host.act(vmid, "stop")
-    # A stopped one, and a privileged one, are simply read.
+    # A stopped one and a template are simply read.
     log = bench.save(vmid, mode="snapshot")
     assert "stood still" not in log
+    whole = bench.read(bench.archives(vmid)[-1])
+    bench.host.wait(bench.host.post(bench.host.path(vmid, "/template")))
+    bench.save(vmid)
+    told = bench.read(bench.archives(vmid)[-1])
+    assert b"template: 1" in told["./etc/vzdump/pct.conf"]
+    assert set(told) == set(whole)
+    assert told["./one"] == whole["./one"]
     bench.host.wait(bench.host.delete(bench.host.path(vmid), force=1))
 
 

@@ -61,7 +61,7 @@ class FolderContainers(FolderFiles):
             target = self._mount_point(parsed)
             entry = filesystems.mount_at(target)
             if entry is not None:
-                if not parsed.is_base and overlay.mapped_to(entry.source) not in (None, first_id):
+                if overlay.mapped_to(entry.source) not in (None, first_id):
                     raise WrongState(f"volume '{self.config.storage}:{name}' is mounted for a guest with other ids")
                 return target
             self._make_mount_point(target)
@@ -108,7 +108,7 @@ class FolderContainers(FolderFiles):
     async def _mount(self, parsed: VolumeName, path: Path, known: Below, target: Path, first_id: int) -> None:
         if parsed.is_base:
             layers = await self._bounded.call(lambda: self._layers(parsed))
-            await overlay.mount_read_only(layers, target)
+            await overlay.mount_read_only(layers, target, first_id if len(layers) > 1 else 0)
         elif known.layered:
             lower = await self._bounded.call(lambda: self._lower(known))
             top = path
