@@ -230,7 +230,9 @@ def _storage_folders(host: Host) -> Iterator[Path]:
 def _files(host: Host) -> Iterator[str]:
     """Volumes with what lies beside them, and what is on its way in or out."""
     for folder in _storage_folders(host):
-        for pattern in ("images/*", "images/*/*", "images/*/*.snapshots/*", ".incoming/*", ".trash/*", ".base/*"):
+        for pattern in (
+            "dump/*", "images/*", "images/*/*", "images/*/*.snapshots/*", ".incoming/*", ".trash/*", ".base/*",
+        ):  # fmt: skip
             yield from map(str, folder.glob(pattern))
     yield from map(str, (host.root / "run/qemu").glob("*"))
 
