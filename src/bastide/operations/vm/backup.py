@@ -35,7 +35,8 @@ from bastide.operations.vm.plan import planned_disk
 from bastide.tasks.tasks import Task
 
 _TPM = "tpmstate0"
-_TPM_LIMIT = 64 * MIB
+_TPM_SIZE, _TPM_LIMIT = 4 * MIB, 64 * MIB
+_SECTOR = 512
 _LOOK_INTERVAL = 2.0
 _log = logging.getLogger(__name__)
 
@@ -108,7 +109,14 @@ async def finish(rooms: Rooms) -> None:
 async def _save_stopped(rooms: Rooms, backup: Backup) -> None:
     async with AsyncExitStack() as undo:
         saving = await _prepared(rooms, backup, undo)
-        exports = [await _served(saving, disk, _image(disk)) for disk in saving.disks]
+        exports = []
+        for disk in saving.disks:
+            image: DiskImage | int = _image(disk)
+            if disk.key == _TPM:
+                copy = _named_file(saving)
+                await asyncio.to_thread(_copy_tpm, disk, copy)
+                image = copy
+            exports.append(await _served(saving, disk, image))
         await backup.sink.save_disks(exports, _text(saving))
 
 
@@ -218,10 +226,13 @@ async def _served(saving: _Saving, disk: PlannedDisk, image: DiskImage | int) ->
 
 
 def _size(image: DiskImage | int) -> int:
+    """Bytes of what QEMU shows of it: whole sectors."""
     if isinstance(image, int):
-        return os.fstat(image).st_size
-    with disk_image.opened_chain(image) as files:
-        return disk_image.check_link(files[0], image).virtual_size
+        size = os.fstat(image).st_size
+    else:
+        with disk_image.opened_chain(image) as files:
+            size = disk_image.check_link(files[0], image).virtual_size
+    return -(-size // _SECTOR) * _SECTOR
 
 
 async def _hold(saving: _Saving, *, resume: bool = False) -> None:
@@ -230,8 +241,7 @@ async def _hold(saving: _Saving, *, resume: bool = False) -> None:
     # What an earlier backup could not let go of.
     await rooms.vms.end_backup(vmid)
     await saving.fleeces.make(rooms, saving.backup, [disk for disk in saving.disks if disk.key != _TPM], saving.undo)
-    # With a name, as only such a file can be shown in the sandbox.
-    copy = saving.undo.enter_context(tempfile.NamedTemporaryFile(prefix=qemu_nbd.PREFIX, dir=rooms.layout.runtime))
+    copy = _named_file(saving)
     saving.undo.push_async_callback(_let_go, rooms, vmid)
     tpm = next((disk for disk in saving.disks if disk.key == _TPM), None)
     stood = 0.0
@@ -243,7 +253,10 @@ async def _hold(saving: _Saving, *, resume: bool = False) -> None:
             async with stillness.standing(rooms, saving.guest):
                 began = time.monotonic()
                 if tpm is not None:
-                    await _copy_tpm(rooms, saving.guest, tpm, copy.fileno())
+                    # A process beside QEMU writes it, which is quiet while the virtual CPUs stand.
+                    if rooms.vms.state(vmid) is GuestState.RUNNING:
+                        await rooms.vms.pause(vmid)
+                    await asyncio.to_thread(_copy_tpm, tpm, copy)
                 yield
             stood = time.monotonic() - began
 
@@ -252,7 +265,7 @@ async def _hold(saving: _Saving, *, resume: bool = False) -> None:
     if ran:
         task.log(f"guest was frozen for {stood * 1000:.0f} ms")
     if tpm is not None:
-        exports[_TPM] = await _served(saving, tpm, copy.fileno())
+        exports[_TPM] = await _served(saving, tpm, copy)
     saving.exports = [exports[disk.key] for disk in saving.disks]
 
 
@@ -260,21 +273,22 @@ async def _let_go(rooms: Rooms, vmid: int) -> None:
     await finished(rooms.vms.end_backup(vmid))
 
 
-async def _copy_tpm(rooms: Rooms, guest: Guest, disk: PlannedDisk, target: int) -> None:
-    """Copy the TPM's state, which a process beside QEMU writes, and which is quiet while the virtual CPUs stand."""
-    if rooms.vms.state(guest.vmid) is GuestState.RUNNING:
-        await rooms.vms.pause(guest.vmid)
+def _named_file(saving: _Saving) -> int:
+    """A file that goes with the backup; without a name it could not be shown in the sandbox."""
+    file = tempfile.NamedTemporaryFile(prefix=qemu_nbd.PREFIX, dir=saving.rooms.layout.runtime)  # noqa: SIM115
+    return saving.undo.enter_context(file).fileno()
 
-    def copy() -> None:
-        with disk_image.opened_chain(_image(disk)) as (source, *_), filesystems.translated("copy the TPM's state"):
-            done = 0
-            while part := os.pread(source, MIB, done):
-                if done > _TPM_LIMIT:
-                    raise HostFailure(f"the TPM's state is larger than {_TPM_LIMIT} bytes")
-                os.pwrite(target, part, done)
-                done += len(part)
 
-    await asyncio.to_thread(copy)
+def _copy_tpm(disk: PlannedDisk, target: int) -> None:
+    """Copy a TPM's state, which swtpm cuts to what it needs, as the volume that it is in Proxmox VE: 4 MiB."""
+    with disk_image.opened_chain(_image(disk)) as (source, *_), filesystems.translated("copy the TPM's state"):
+        done = 0
+        while part := os.pread(source, MIB, done):
+            if done >= _TPM_LIMIT:
+                raise HostFailure(f"the TPM's state is larger than {_TPM_LIMIT} bytes")
+            os.pwrite(target, part, done)
+            done += len(part)
+        os.ftruncate(target, max(done, _TPM_SIZE))
 
 
 async def _save_held(saving: _Saving) -> None:
