@@ -144,13 +144,19 @@ def test_patterns_are_proxmox_ve_s(tree: Tree, pattern: str, gone: set[str]) -> 
     assert whole - set(names(packed(tree, [pattern]))) == gone
 
 
-@pytest.mark.parametrize("pattern", ["", "/", "a\nb", "a\0", "x" * 5000])
+@pytest.mark.parametrize("pattern", ["", "/", "a\nb", "a\0", "x" * 5000, "\ud800"])
 def test_what_is_no_pattern_is_refused(pattern: str) -> None:
     """It would become an argument that excludes everything, or a line of a log that is not ours."""
     for command in (packing.pack, packing.follow):
         with pytest.raises(InvalidParameter) as refused:
             command([], [pattern])
         assert set(refused.value.errors) == {"exclude-path"}
+
+
+def test_too_many_patterns_are_refused() -> None:
+    """The command line would have no room for them."""
+    with pytest.raises(InvalidParameter, match="together"):
+        packing.pack([], ["x" * 4000] * 500)
 
 
 @given(st.text(st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=["Cs"]), min_size=1))

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from bastide.base.errors import BastideError, DeadlineExceeded, HostFailure, NoSpace
+from bastide.base.errors import BastideError, DeadlineExceeded, HostFailure, Locked, NoSpace
+from bastide.base.ids import Upid
 from bastide.guest.fake import FakeEngine
-from bastide.model.access import ROOT
+from bastide.model.access import ROOT, Identity
 from bastide.model.backup import BackupMode, Tree
 from bastide.model.container import ContainerOptions
 from bastide.model.guest import GuestState
@@ -352,6 +353,26 @@ async def test_the_next_daemon_starts_what_was_stopped(rooms: Rooms, ran: bool) 
     await recover(rooms)
     await stopping.finish(rooms)
     assert rooms.containers.state(100) is GuestState.RUNNING
+    assert await rooms.store.list("backup-stop/") == []
+
+
+async def test_it_is_started_when_others_are_done_with_it(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that was missed may come first."""
+    monkeypatch.setattr(stopping, "_RETRY_SECONDS", 0.01)
+    refused = iter([True, True, False])
+
+    async def start(rooms: Rooms, by: Identity, vmid: int) -> Upid:
+        async def work(_task: Task) -> None:
+            if next(refused):
+                raise Locked("a backup works on it")
+
+        return await rooms.tasks.start("vzstart", str(vmid), by, work)
+
+    monkeypatch.setattr(power, "start", start)
+    await rooms.store.put("backup-stop/100", "")
+    async with rooms.locks.hold(100, "job", "backup"):
+        await stopping.finish(rooms)
+    assert next(refused, None) is None
     assert await rooms.store.list("backup-stop/") == []
 
 

@@ -23,6 +23,9 @@ FINE = frozenset({0, 1})
 
 _ATTRIBUTES = ("--xattrs", "--xattrs-include=security.capability", "--xattrs-include=user.*")
 _LOST = "lost+found"
+# A command line has room for 2 MiB (execve(2)).
+_MOST_PATTERNS = 1024 * 1024
+_UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 UNPACK = (
     "/usr/bin/tar", "--extract", "--file=-", "--directory=/target", "--numeric-owner", "--same-owner",
@@ -106,11 +109,13 @@ def opened(content: bytes) -> Iterator[int]:
 
 
 def _checked(patterns: Sequence[str]) -> Sequence[str]:
+    if sum(len(pattern.encode(errors="replace")) for pattern in patterns) > _MOST_PATTERNS:
+        raise InvalidParameter({"exclude-path": f"the patterns have more than {_MOST_PATTERNS} bytes together"})
     found = []
     for pattern in patterns:
         # A folder's name has no slash at its end when it is compared.
         kept = pattern.rstrip("/")
-        if not kept or len(kept) > 4096 or any(ord(letter) < 32 or ord(letter) == 127 for letter in kept):
+        if not kept or len(kept) > 4096 or _UNFIT.search(kept):
             raise InvalidParameter({"exclude-path": f"'{pattern[:200]}' is not a pattern of paths in the guest"})
         found.append(kept)
     return found

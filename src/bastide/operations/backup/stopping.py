@@ -1,5 +1,6 @@
 """Guests that are stopped for their backup, and surely start again: what was going to be done is written down first."""
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from bastide.operations.rooms import Rooms
 from bastide.operations.vm import power as vm_power
 
 _PREFIX = "backup-stop/"
+_RETRY_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -34,18 +36,27 @@ async def waiting(rooms: Rooms) -> set[int]:
 
 
 async def finish(rooms: Rooms) -> None:
-    """Once the network is there: start what a daemon that died had stopped for a backup, each by a task of its own."""
-    for vmid in sorted(await waiting(rooms)):
-        try:
-            guest = await rooms.guests.get(vmid)
-            if rooms.engine(guest).state(vmid) is GuestState.STOPPED:
-                _log.warning("guest %d was stopped for a backup that was interrupted: starting it", vmid)
-                await _start(rooms, guest)
-        except BastideError as error:
-            _log.error("guest %d is not started again: %s", vmid, error)
-        await rooms.store.delete(f"{_PREFIX}{vmid}")
+    """Once the network is there: start what a daemon that died had stopped for a backup, each by a task of its own.
+
+    One that somebody works on by then, such as a job that was missed, is started afterwards.
+    """
+    await asyncio.gather(*(_finish(rooms, vmid) for vmid in sorted(await waiting(rooms))))
 
 
-async def _start(rooms: Rooms, guest: Guest) -> None:
+async def _finish(rooms: Rooms, vmid: int) -> None:
+    try:
+        guest = await rooms.guests.get(vmid)
+        while rooms.engine(guest).state(vmid) is GuestState.STOPPED:
+            _log.warning("guest %d was stopped for a backup that was interrupted: starting it", vmid)
+            if await _started(rooms, guest) or await rooms.locks.get(vmid) is None:
+                break
+            await asyncio.sleep(_RETRY_SECONDS)
+    except BastideError as error:
+        _log.error("guest %d is not started again: %s", vmid, error)
+    await rooms.store.delete(f"{_PREFIX}{vmid}")
+
+
+async def _started(rooms: Rooms, guest: Guest) -> bool:
     start = ct_power.start if guest.kind == "lxc" else vm_power.start
-    await rooms.tasks.wait(await start(rooms, ROOT, guest.vmid))
+    status = (await rooms.tasks.wait(await start(rooms, ROOT, guest.vmid))).exitstatus or ""
+    return status == "OK" or status.startswith("WARNINGS")
