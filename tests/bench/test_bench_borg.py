@@ -90,12 +90,12 @@ def test_a_container(host: Host, vault: str, report: Report) -> None:
 
 
 def test_a_disk(tmp_path: Path, report: Report) -> None:
-    """Of 4 GiB with 1 GiB in it, 1 % of which has changed since."""
+    """Of 4 GiB with 2 GiB in it, 1 % of which has changed since."""
     disk = tmp_path / "disk"
     with disk.open("wb") as file:
         file.truncate(4 << 30)
-        for number in range(256):
-            file.seek(number * 7 * MIB)
+        for number in range(512):
+            file.seek(number * 8 * MIB)
             file.write(os.urandom(2 * MIB) + b"x" * (2 * MIB))
     layout = Layout(tmp_path / "host")
     layout.state.mkdir(parents=True)
@@ -106,7 +106,7 @@ def test_a_disk(tmp_path: Path, report: Report) -> None:
     first = asyncio.run(_save_disk(storage, disk, 23))
     with disk.open("r+b") as file:
         for number in range(3):
-            file.seek(number * 80 * 7 * MIB)
+            file.seek(number * 170 * 8 * MIB)
             file.write(os.urandom(3 * MIB))
     second = asyncio.run(_save_disk(storage, disk, 24))
     ratio = second / first

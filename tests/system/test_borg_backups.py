@@ -75,3 +75,28 @@ def test_a_killed_daemon(host: Host, guest: int, vault: tuple[str, Path, str]) -
     assert len(host.cli_json("backups", "--storage", name)) == len(before) + 1
     assert not list((path / "about").glob("*.saving"))
     assert not list((path / "views").iterdir())
+
+
+def test_a_vm_with_its_disk(host: Host, vault: tuple[str, Path, str]) -> None:
+    name = vault[0]
+    vmid, copy = host.new_vmid(), host.new_vmid()
+    host.wait(
+        host.post(f"/nodes/{host.node}/qemu", vmid=vmid, name=f"disk{vmid}", memory=64, scsi0="local:1,format=raw")
+    )
+    images = host.root / "state/storage/images"
+    (disk,) = (images / str(vmid)).glob("*.raw")
+    with disk.open("r+b") as file:
+        for place in (0, 5, 700, 1023):
+            file.seek(place << 20)
+            file.write(os.urandom(1 << 20))
+    host.cli("backup", str(vmid), "--storage", name)
+    (volid,) = [row["volid"] for row in host.cli_json("backups", "--storage", name) if row["vmid"] == vmid]
+    text = host.get(f"/nodes/{host.node}/vzdump/extractconfig", volume=volid)
+    assert f"name: disk{vmid}" in text
+    host.cli("restore", volid, "--as", str(copy))
+    (restored,) = (path for path in (images / str(copy)).iterdir() if path.is_file())
+    raw = host.root / "restored.raw"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", str(restored), str(raw)], check=True)
+    assert raw.read_bytes() == disk.read_bytes()
+    for guest in (vmid, copy):
+        host.wait(host.delete(f"/nodes/{host.node}/qemu/{guest}"))
