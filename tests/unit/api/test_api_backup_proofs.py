@@ -42,7 +42,7 @@ async def test_a_restore_tests_job(api: Api) -> None:
 async def test_what_there_is_to_do_and_what_was_done(api: Api) -> None:
     rooms = api.services.rooms
     missing = await call(api.root, "POST", f"{OWN}/tests", all=1)
-    assert "no backup to try" in missing.json()["message"]
+    assert "a backup to try does not exist" in missing.json()["message"]
     unsaid = await call(api.root, "POST", f"{OWN}/tests")
     assert "vmid" in unsaid.json()["errors"]
     elsewhere = await call(api.root, "POST", f"{OWN}/verify", storage="local", volume="other:backup/x.tar")

@@ -14,6 +14,7 @@ from bastide.guest.fake_vm import FakeVmEngine
 from bastide.model.access import ROOT
 from bastide.model.backup_proof import RestoreTestJob, RestoreTestOptions
 from bastide.model.guest import Guest
+from bastide.model.storage import StorageConfig
 from bastide.model.vm import VmConfig
 from bastide.operations import content
 from bastide.operations.architect import inside
@@ -231,6 +232,20 @@ async def test_whose_backups_are_tried(rooms: Rooms) -> None:
         RestoreTestOptions.parse({"vmid": "105", "all": 1})
 
 
+async def test_a_storage_that_does_not_answer_is_passed_over(rooms: Rooms, tmp_path: Path) -> None:
+    put(rooms, 105)
+    other = StorageConfig(storage="other", type="dir", path=str(tmp_path / "other"), content="backup")
+    await rooms.storages.add(other)
+
+    async def silent(*_arguments: Any) -> Any:
+        raise HostFailure("no answer")
+
+    (await rooms.storages.get("other")).list = silent  # type: ignore[method-assign]
+    assert len(await trial.candidates(rooms, RestoreTestOptions.parse({"all": 1}))) == 1
+    with pytest.raises(HostFailure, match="no answer"):
+        await trial.candidates(rooms, RestoreTestOptions.parse({"all": 1, "backup-storage": "other"}))
+
+
 def test_a_vm_is_alone() -> None:
     config = {
         "name": "x", "agent": "1", "net0": "virtio=BC:24:11:00:00:01,bridge=vmbr0,tag=5,firewall=1",
@@ -298,11 +313,11 @@ async def test_jobs_run_tests_at_their_times(rooms: Rooms, within: Inside) -> No
     known, now = proof_jobs.RESTORE_TESTS, 1_780_000_000
     await known.create(rooms, RestoreTestJob.parse({"id": "weekly", "schedule": "hourly", "all": 1, "command": "a\nb"}))
     await schedule.settle(rooms, "restoretestjob/weekly", now)
-    scheduler = schedule.Scheduler(rooms, [known.timed], lambda: now + 3600)
+    scheduler = schedule.Scheduler(rooms, [known.timed], lambda: now + 2001)
     await scheduler.look()
     (job,) = await known.list(rooms)
     row = await known.row(rooms, job)
-    assert (row["id"], row["command"], row["last-run"]["started"]) == ("weekly", "a\nb", now + 3600)
+    assert (row["id"], row["command"], row["last-run"]["started"]) == ("weekly", "a\nb", now + 2001)
     await rooms.tasks.wait(row["last-run"]["upid"])
     assert [result.ok for result in await proofs.restore_tests(rooms)] == [True]
     await known.update(rooms, "weekly", {"enabled": 0}, ["command"])

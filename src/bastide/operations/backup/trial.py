@@ -8,6 +8,7 @@ daemon's death is removed by the next one.
 
 import asyncio
 import contextlib
+import logging
 import re
 import secrets
 import socket
@@ -25,6 +26,7 @@ from bastide.model.backup_proof import RestoreTestOptions
 from bastide.model.container import ContainerOptions
 from bastide.model.guest import Guest, Kind
 from bastide.model.record import Scalar
+from bastide.model.storage import Volume
 from bastide.model.types import split_list
 from bastide.model.vm import VmConfig, VmOptions
 from bastide.operations import booting
@@ -33,6 +35,7 @@ from bastide.operations.architect.subtasks import Part, finished
 from bastide.operations.backup import proofs
 from bastide.operations.backup.archives import open_archive
 from bastide.operations.backup.proofs import RestoreTest
+from bastide.operations.backup.prune import backup_storage
 from bastide.operations.backup.restoring import Restore
 from bastide.operations.ct import power as ct_power
 from bastide.operations.ct.restore import restore_container
@@ -53,6 +56,7 @@ _DROPPED = frozenset(
     {"hookscript", "hugepages", "ivshmem", "keephugepages", "onboot", "protection", "startup", "vmstatestorage"}
 )
 _DEVICES = frozenset({"dev", "hostpci", "parallel", "usb", "virtiofs"})
+_log = logging.getLogger(__name__)
 _CARD = re.compile(r"net\d+", re.ASCII)
 
 
@@ -81,7 +85,7 @@ async def start_tests(rooms: Rooms, by: Identity, options: RestoreTestOptions) -
     chosen = await candidates(rooms, options)
     await rooms.storages.get(options.storage)
     if not chosen:
-        raise NotFound("there is no backup to try: such a backup does not exist")
+        raise NotFound("a backup to try does not exist yet: make one first")
 
     async def work(task: Task) -> None:
         results = [await run_test(rooms, one, options, task) for one in chosen]
@@ -95,24 +99,32 @@ async def start_tests(rooms: Rooms, by: Identity, options: RestoreTestOptions) -
 
 async def candidates(rooms: Rooms, options: RestoreTestOptions) -> Sequence[Candidate]:
     """The newest backup of each guest that is meant, by vmid. Raises NotFound, and InvalidParameter naming `vmid`."""
-    if options.backup_storage is not None:
-        storages = [await rooms.storages.get(options.backup_storage)]
-    else:
-        storages = [one for one in await rooms.storages.all() if rooms.storages.enabled(one.config)]
     newest: dict[tuple[int, Kind], Candidate] = {}
-    for storage in storages:
-        if "backup" not in storage.capabilities.contents:
-            continue
-        for volume in await storage.list("backup"):
-            with contextlib.suppress(InvalidParameter):
-                found = Candidate(volume.volid, BackupName.parse(VolumeId.parse(volume.volid).name))
-                key = (found.name.vmid, found.name.kind)
-                if key not in newest or newest[key].name.time < found.name.time:
-                    newest[key] = found
+    for volume in await _backups(rooms, options.backup_storage):
+        with contextlib.suppress(InvalidParameter):
+            found = Candidate(volume.volid, BackupName.parse(VolumeId.parse(volume.volid).name))
+            key = (found.name.vmid, found.name.kind)
+            if key not in newest or newest[key].name.time < found.name.time:
+                newest[key] = found
     named, excluded = ({int(vmid) for vmid in split_list(text or "")} for text in (options.vmid, options.exclude))
     if absent := sorted(named - {vmid for vmid, _ in newest}):
         raise InvalidParameter({"vmid": f"there is no backup of guest {absent[0]}"})
     return [one for (vmid, _), one in sorted(newest.items()) if vmid in named or (options.all and vmid not in excluded)]
+
+
+async def _backups(rooms: Rooms, storage_id: str | None) -> Sequence[Volume]:
+    """The backups on a storage, or on all that answer."""
+    if storage_id is not None:
+        return await (await backup_storage(rooms, storage_id)).list("backup")
+    found: list[Volume] = []
+    for storage in await rooms.storages.all():
+        if not rooms.storages.enabled(storage.config) or "backup" not in storage.capabilities.contents:
+            continue
+        try:
+            found += await storage.list("backup")
+        except BastideError as error:
+            _log.warning("backups on storage '%s' are not tried: %s", storage.config.storage, error)
+    return found
 
 
 async def run_test(rooms: Rooms, backup: Candidate, options: RestoreTestOptions, task: Task) -> RestoreTest:
