@@ -426,8 +426,9 @@ async def until(condition: Any) -> None:
 @pytest.mark.parametrize("over", [False, True])
 @pytest.mark.parametrize("step", ["start", "mirror", "mirror_progress", "change_over", "image_token"])
 async def test_a_live_restore_that_fails_leaves_what_was_there(
-    rooms: Rooms, tmp_path: Path, step: str, *, over: bool
+    rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, *, over: bool
 ) -> None:
+    monkeypatch.setattr("bastide.operations.vm.live_restore._ENDING", 0.05)
     old = await old_vm(rooms) if over else set()
     before = [guest.config for guest in await rooms.guests.list()]
     engine(rooms).fail_next[step] = HostFailure("it broke")

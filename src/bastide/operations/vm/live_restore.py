@@ -33,6 +33,7 @@ from bastide.operations.vm.restore_data import Restoring, allocate, copy_disk, s
 from bastide.operations.vm.restore_plan import Plan, RestoredDisk
 
 _PREFIX = "restore/"
+_ENDING = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -62,12 +63,22 @@ async def run(rooms: Rooms, guest: Guest, work: Restoring) -> VmConfig:
                     if disk.key in instead:
                         await _move_over(rooms, guest, work, disk)
             except BastideError as error:
-                if rooms.vms.state(guest.vmid) is not GuestState.STOPPED:
+                if not await _ended(rooms, guest.vmid):
                     raise
                 words = f"{guest.title} ended before it was restored, and what it had written is gone: restore it again"
                 raise WrongState(words) from error
             undo.pop_all()
         return config
+
+
+async def _ended(rooms: Rooms, vmid: int) -> bool:
+    """Whether the VM has ended; its monitor is gone a little earlier."""
+    try:
+        async with asyncio.timeout(_ENDING):
+            await rooms.vms.wait_stopped(vmid)
+    except TimeoutError:
+        return False
+    return True
 
 
 async def run_over(rooms: Rooms, present: Guest, work: Restoring, kept: Collection[VolumeId]) -> Guest:
