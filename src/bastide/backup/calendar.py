@@ -172,9 +172,11 @@ def _advance(now: int, seconds: int, zone: tzinfo) -> int:
 def _parse(text: str) -> CalendarEvent:
     if len(text) > _LIMIT:
         raise ValueError(f"it is longer than {_LIMIT} characters")
-    parts = ALIASES.get(text.strip().lower(), text).lower().split()
+    parts = text.lower().split()
     utc = parts[-1:] == ["utc"]
     rest = parts[:-1] if utc else parts
+    if len(rest) == 1:
+        rest = ALIASES.get(rest[0], rest[0]).split()
     if not rest:
         raise ValueError("it is empty: say for example 'mon..fri 02:30' or 'daily'")
     days = _weekdays(rest.pop(0)) if rest[0][0].isalpha() else frozenset(range(7))

@@ -311,7 +311,9 @@ async def test_a_vm_is_seen_by_the_best_witness(
 async def test_jobs_run_tests_at_their_times(rooms: Rooms, within: Inside) -> None:
     put(rooms)
     known, now = proof_jobs.RESTORE_TESTS, 1_780_000_000
-    await known.create(rooms, RestoreTestJob.parse({"id": "weekly", "schedule": "hourly", "all": 1, "command": "a\nb"}))
+    await known.create(
+        rooms, RestoreTestJob.parse({"id": "weekly", "schedule": "hourly utc", "all": 1, "command": "a\nb"})
+    )
     await schedule.settle(rooms, "restoretestjob/weekly", now)
     scheduler = schedule.Scheduler(rooms, [known.timed], lambda: now + 2001)
     await scheduler.look()
