@@ -412,10 +412,9 @@ def _patterns(exclude: Sequence[str]) -> Iterator[str]:
     """Patterns as borg takes them: a `*` passes over slashes, as it does for tar(1)."""
     for pattern in exclude:
         plain = pattern.lstrip("/").removeprefix("./").rstrip("/")
-        if pattern.startswith("/"):
+        if plain:
             yield f"fm:root/{plain}"
-        elif plain:
-            yield f"fm:root/{plain}"
+        if plain and not pattern.startswith("/"):
             yield f"fm:root/*/{plain}"
 
 
