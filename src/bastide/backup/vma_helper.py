@@ -18,6 +18,7 @@ from bastide.backup.vma_stream import Reader, Writer
 from bastide.base.errors import HostFailure
 from bastide.base.units import GIB, MIB
 from bastide.host.nbd import NbdClient
+from bastide.host.raw_disk import RawDisk
 from bastide.host.secluded import seclude
 
 _PART = MIB // 2
@@ -146,7 +147,7 @@ def _write_all(output: int, pieces: Sequence[Buffer]) -> None:
             left[0] = left[0][done:]
 
 
-def unpack(source: Readable, clients: Mapping[str, NbdClient], zeroed: Mapping[str, bool]) -> None:
+def unpack(source: Readable, clients: Mapping[str, NbdClient | RawDisk], zeroed: Mapping[str, bool]) -> None:
     """Read an archive to its end and write the disks of `clients` by their options. Raises HostFailure, OSError."""
     reader = Reader(source)
     sizes = reader.header.disks
@@ -195,8 +196,9 @@ def run(parent: int, work: str, plan: int) -> None:
         if work == "pack":
             pack(bytes.fromhex(told["header"]), {int(key): client for key, client in clients.items()}, 1)
         else:
+            files = {key: RawDisk(number) for key, number in told["files"].items()}
             with open(0, "rb", buffering=0, closefd=False) as source:
-                unpack(source, clients, told["zeroed"])
+                unpack(source, {**clients, **files}, told["zeroed"])
 
 
 def main() -> None:

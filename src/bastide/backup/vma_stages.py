@@ -28,13 +28,14 @@ _START = 60
 
 @dataclass(frozen=True, slots=True)
 class DiskTarget:
-    """Where a disk out of an archive goes: a UNIX socket that speaks NBD with one writable export without a name.
+    """Where a disk out of an archive goes, with room for at least its bytes.
 
-    The export has at least the disk's bytes. `zeroed` says that all of it reads as zeros, so that those need not be
+    `to` is a UNIX socket that speaks NBD with one writable export without a name, or an open descriptor of a raw file
+    or a block device, which is the faster way. `zeroed` says that all of it reads as zeros, so that those need not be
     written.
     """
 
-    socket: Path
+    to: Path | int
     zeroed: bool = False
 
 
@@ -49,7 +50,7 @@ def pack_stage(disks: Sequence[DiskExport], files: Mapping[str, bytes]) -> Itera
     header = render_header(Header(secrets.token_bytes(16), int(time.time()), files, devices))
     sockets = {str(number): disk.socket for number, disk in enumerate(disks, 1)}
     told = {"header": header.hex(), "exports": {str(number): disk.export for number, disk in enumerate(disks, 1)}}
-    with _helper("pack", "read", sockets, told) as stage:
+    with _helper("pack", "read", sockets, told, {}) as stage:
         yield stage
 
 
@@ -60,9 +61,10 @@ def unpack_stage(targets: Mapping[str, DiskTarget]) -> Iterator[Stage]:
     They go by their options (`scsi0`); the others are checked alone, without a target all of them. The process ends
     well when the archive was whole and every target has what was written on stable storage.
     """
-    sockets = {key: target.socket for key, target in targets.items()}
+    sockets = {key: target.to for key, target in targets.items() if isinstance(target.to, Path)}
+    files = {key: target.to for key, target in targets.items() if isinstance(target.to, int)}
     zeroed = {key: target.zeroed for key, target in targets.items()}
-    with _helper("unpack", "restored", sockets, {"zeroed": zeroed, "exports": {}}) as stage:
+    with _helper("unpack", "restored", sockets, {"zeroed": zeroed, "exports": {}}, files) as stage:
         yield stage
 
 
@@ -85,7 +87,9 @@ async def read_header(stage: Stage, stdin: int = DEVNULL) -> Header:
 
 
 @contextlib.contextmanager
-def _helper(work: str, doing: str, sockets: Mapping[str, Path], told: Mapping[str, object]) -> Iterator[Stage]:
+def _helper(
+    work: str, doing: str, sockets: Mapping[str, Path], told: Mapping[str, object], files: Mapping[str, int]
+) -> Iterator[Stage]:
     with contextlib.ExitStack() as stack:
         given = {}
         for key, path in sockets.items():
@@ -97,8 +101,8 @@ def _helper(work: str, doing: str, sockets: Mapping[str, Path], told: Mapping[st
             given[key] = connected.fileno()
         plan = os.memfd_create("vma-plan")
         stack.callback(os.close, plan)
-        written = json.dumps({**told, "sockets": given}).encode()
+        written = json.dumps({**told, "sockets": given, "files": files}).encode()
         if os.write(plan, written) != len(written):
             raise HostFailure("there is no memory for an archive's header")
         argv = [sys.executable, "-I", "-S", "-c", _HELPER, _SOURCE, str(os.getpid()), work, str(plan)]
-        yield Stage(argv, doing, pass_fds=(plan, *given.values()))
+        yield Stage(argv, doing, pass_fds=(plan, *given.values(), *files.values()))

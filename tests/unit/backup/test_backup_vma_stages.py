@@ -95,6 +95,20 @@ async def test_there_and_back(tmp_path: Path) -> None:
     assert (tmp_path / "fresh").stat().st_blocks * 512 < 10 * MIB
 
 
+async def test_into_a_file_without_a_server(tmp_path: Path) -> None:
+    archive, used, fresh = tmp_path / "archive", tmp_path / "used", tmp_path / "fresh"
+    await pack(tmp_path, DISKS, archive, COMPRESS)
+    used.write_bytes(b"junk" * (MIB // 4))
+    fresh.touch()
+    os.truncate(fresh, 20 * MIB)
+    with open(used, "r+b") as first, open(fresh, "r+b") as second:  # noqa: ASYNC230
+        targets = {"efidisk0": DiskTarget(first.fileno()), "scsi0": DiskTarget(second.fileno(), zeroed=True)}
+        await unpack(archive, targets, EXPAND)
+    assert used.read_bytes() == DISKS["efidisk0"] + bytes(MIB - EFI)
+    assert fresh.read_bytes() == DISKS["scsi0"]
+    assert fresh.stat().st_blocks * 512 < 10 * MIB
+
+
 async def test_others_read_it(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     await pack(tmp_path, DISKS, archive)

@@ -12,7 +12,7 @@ from bastide.backup import vma_stages
 from bastide.backup.vma_stages import DiskTarget
 from bastide.base.errors import HostFailure
 from bastide.base.units import format_size, readable
-from bastide.host import qemu_nbd
+from bastide.host import disk_image, qemu_nbd
 from bastide.host.pipeline import run_pipeline
 from bastide.model.backup import config_file
 from bastide.model.vm import VmConfig
@@ -97,16 +97,20 @@ async def copy_disk(rooms: Rooms, work: Restoring, disk: RestoredDisk, source: P
 async def _fill_from_stream(rooms: Rooms, work: Restoring) -> None:
     began = time.monotonic()
     async with AsyncExitStack() as stack:
-        targets = {}
+        targets: dict[str, DiskTarget] = {}
+        to: Path | int
         for disk in work.plan.disks:
             await allocate(rooms, work, disk)
             storage = await rooms.storages.disks(disk.volid.storage)
             image = await storage.disk_image(disk.volid.name)
             # As a whole: a device is larger than its disk by up to an extent, which may hold what another guest had.
-            serving = qemu_nbd.serving(image, folder=rooms.layout.runtime, writable=True)
-            socket = await stack.enter_async_context(serving)
+            if image.format == "raw":
+                [to] = stack.enter_context(disk_image.opened_chain(image, writable=True))
+            else:
+                serving = qemu_nbd.serving(image, folder=rooms.layout.runtime, writable=True)
+                to = await stack.enter_async_context(serving)
             zeroed = image.format != "raw" or storage.capabilities.thin
-            targets[disk.saved.device] = DiskTarget(socket, zeroed)
+            targets[disk.saved.device] = DiskTarget(to, zeroed)
         stage, source = await stack.enter_async_context(work.archive.stream())
         unpacking = stack.enter_context(vma_stages.unpack_stage(targets))
         flow = await run_pipeline(
