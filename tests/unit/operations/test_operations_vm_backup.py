@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bastide.base.errors import BastideError, DeadlineExceeded, HostFailure, Locked, NoSpace, WrongState
+from bastide.base.errors import BastideError, DeadlineExceeded, HostFailure, Locked, NoSpace, NotSupported, WrongState
 from bastide.model.access import ROOT
 from bastide.model.backup import BackupMode, DiskExport
 from bastide.model.guest import GuestState
@@ -327,6 +327,20 @@ class _Quiet:
 
     def warn(self, line: str) -> None:
         pass
+
+
+async def test_what_the_guest_commands_itself_cannot_be_held(world: World) -> None:
+    await _start(world.rooms)
+    guest = await world.rooms.guests.get(100)
+    for tail, refused in (("", True), (",backup=0", False)):
+        text = f"/dev/sdz,scsiblock=1{tail}"
+        guest = await world.rooms.guests.update(guest.with_config({**guest.config, "scsi5": text}))
+        if refused:
+            with pytest.raises(NotSupported, match="scsi5"):
+                await _save(world.rooms, Saved(world.rooms))
+        else:
+            await _save(world.rooms, Saved(world.rooms))
+        await _clean(world)
 
 
 async def test_a_vm_without_disks_is_not_saved(world: World) -> None:

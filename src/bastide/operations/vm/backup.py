@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
 from bastide.backup.config_text import SavedDrive, config_text
-from bastide.base.errors import BastideError, HostFailure, NotFound, WrongState
+from bastide.base.errors import BastideError, HostFailure, NotFound, NotSupported, WrongState
 from bastide.base.units import MIB, format_size
 from bastide.guest.vm_protocol import PlannedDisk
 from bastide.host import disk_image, filesystems, qemu_nbd
@@ -69,13 +69,14 @@ async def save_vm(rooms: Rooms, backup: Backup) -> None:
 
     It is in the state afterwards in which it was before. Raises what the sink raises, NoSpace, HostFailure also when
     the state of the disks could not be held to the end, DeadlineExceeded when it does not shut down in time, NotFound
-    for a disk that is gone.
+    for a disk that is gone, NotSupported for one whose state cannot be held.
     """
     state, mode = rooms.vms.state(backup.guest.vmid), backup.mode
     if state is GuestState.STOPPED:
         backup.task.log("backup mode: stop")
         await _save_stopped(rooms, backup)
         return
+    _check_holdable(backup.guest)
     if state is GuestState.PAUSED:
         backup.task.log("the VM is paused, and stays so: it is saved as it stands")
         mode = "snapshot"
@@ -118,6 +119,16 @@ async def _save_stopped(rooms: Rooms, backup: Backup) -> None:
                 image = copy
             exports.append(await _served(saving, disk, image))
         await backup.sink.save_disks(exports, _text(saving))
+
+
+def _check_holdable(guest: Guest) -> None:
+    """Raise NotSupported for a drive whose commands QEMU hands on to the host's device: no filter sees its writes."""
+    for key, drive in VmConfig.parse(guest.config).drives():
+        if getattr(drive, "scsiblock", None) and drive.backup is not False and not drive.is_cdrom:
+            raise NotSupported(
+                f"{key} is a SCSI device of the host's that the guest commands itself: its state cannot be held while"
+                " the VM runs; stop the VM, or leave the disk out by 'backup=0'"
+            )
 
 
 async def _snapshotted(rooms: Rooms, backup: Backup, undo: AsyncExitStack) -> _Saving:
@@ -241,9 +252,9 @@ async def _hold(saving: _Saving, *, resume: bool = False) -> None:
     # What an earlier backup could not let go of.
     await rooms.vms.end_backup(vmid)
     await saving.fleeces.make(rooms, saving.backup, [disk for disk in saving.disks if disk.key != _TPM], saving.undo)
-    copy = _named_file(saving)
-    saving.undo.push_async_callback(_let_go, rooms, vmid)
     tpm = next((disk for disk in saving.disks if disk.key == _TPM), None)
+    copy = None if tpm is None else _named_file(saving)
+    saving.undo.push_async_callback(_let_go, rooms, vmid)
     stood = 0.0
 
     @contextlib.asynccontextmanager
@@ -252,7 +263,7 @@ async def _hold(saving: _Saving, *, resume: bool = False) -> None:
         async with stillness.frozen(rooms, saving.guest, task):
             async with stillness.standing(rooms, saving.guest):
                 began = time.monotonic()
-                if tpm is not None:
+                if tpm is not None and copy is not None:
                     # A process beside QEMU writes it, which is quiet while the virtual CPUs stand.
                     if rooms.vms.state(vmid) is GuestState.RUNNING:
                         await rooms.vms.pause(vmid)
@@ -264,7 +275,7 @@ async def _hold(saving: _Saving, *, resume: bool = False) -> None:
     exports = dict(await rooms.vms.begin_backup(vmid, saving.fleeces.files, resume=resume, still=still))
     if ran:
         task.log(f"guest was frozen for {stood * 1000:.0f} ms")
-    if tpm is not None:
+    if tpm is not None and copy is not None:
         exports[_TPM] = await _served(saving, tpm, copy)
     saving.exports = [exports[disk.key] for disk in saving.disks]
 
