@@ -174,7 +174,14 @@ def test_what_dies_while_it_is_restored_is_gone(live: Callable[[Story], None]) -
         await rooms.tasks.stop(upid)
         await rooms.tasks.wait(upid)
         assert (await rooms.guests.list(), bench.engine.running()) == ([], frozenset())
+        assert await storage.list("images", VMID) == []
+        with pytest.MonkeyPatch.context() as patched:
+            # What is left of the task does not wake up again.
+            patched.setattr("bastide.operations.vm.live_restore.in_step", lambda *_: asyncio.Event().wait())
+            await restore_vm(rooms, ROOT, VMID, cast(Archive, view), VmOptions(), wish)
+            await running(bench.engine, MIB)
         await recover(rooms)
+        assert (await rooms.guests.list(), bench.engine.running()) == ([], frozenset())
         assert await storage.list("images", VMID) == []
 
     live(story)
