@@ -90,6 +90,8 @@ class Fleecing(Snapshots):
         for export in self._exports[vmid].values():
             try:
                 await asyncio.to_thread(_probe, export)
+            except TimeoutError:
+                continue  # it is busy: nothing is lost by that
             except OSError:
                 return f"what the guest overwrote on {export.key} could not be kept: its fleece is full or broken"
         return None
