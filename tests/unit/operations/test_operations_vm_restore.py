@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bastide.base.errors import (
     AlreadyExists,
@@ -36,6 +38,7 @@ from bastide.operations.rooms import Rooms
 from bastide.operations.snapshots import rows
 from bastide.operations.vm.create import create_vm
 from bastide.operations.vm.restore import restore_vm
+from bastide.operations.vm.restore_plan import contents
 from bastide.operations.vm.snapshot import take_snapshot
 from bastide.operations.volumes import owned_volumes
 from framework.mortal import Died, Life
@@ -471,3 +474,24 @@ async def test_a_live_restore_replaces_a_vm(rooms: Rooms, tmp_path: Path) -> Non
     assert {"unused0", "unused1"} <= set(guest.config)
     assert await volumes(rooms, 100) == set(owned_volumes(guest.config, 100).values())
     assert await rooms.store.list("restore/") == []
+
+
+_KEYS = st.sampled_from(["scsi0", "scsi1", "efidisk0", "tpmstate0", "net0", "evil0", "scsi99", "x"])
+_LINES = st.one_of(
+    st.builds(
+        "{}: {}".format, _KEYS, st.sampled_from(["local:vm-1-disk-0", "none", "/dev/sda", "a=b,c", "", "local:iso/x"])
+    ),
+    st.builds("#qmdump#map:{}:{}:local:raw:".format, _KEYS, st.builds("drive-{}".format, _KEYS)),
+    st.text(max_size=40),
+)
+
+
+@given(st.lists(_LINES, max_size=12), st.dictionaries(_KEYS, st.integers(-1, 1 << 60), max_size=5))
+def test_whatever_a_backup_says_is_an_error_or_disks_of_its_own(lines: list[str], sizes: dict[str, int]) -> None:
+    try:
+        found = contents("\n".join(lines), sizes)
+    except (HostFailure, InvalidParameter):
+        return
+    assert all(disk.size == sizes[disk.device] > 0 for disk in found.disks.values())
+    assert len({disk.device for disk in found.disks.values()}) == len(found.disks)
+    assert all(VmOptions.knows(key) for key in found.disks)
