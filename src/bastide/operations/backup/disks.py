@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bastide.backup import vma_stages
 from bastide.backup.vma_stages import DiskTarget
-from bastide.host import disk_files, qemu_img, qemu_nbd
+from bastide.host import disk_files, disk_image, qemu_img
 from bastide.host.pipeline import run_pipeline
 from bastide.operations.backup.archives import Archive
 from bastide.operations.backup.views import View
@@ -71,12 +71,12 @@ async def _disks(rooms: Rooms, archive: Archive) -> AsyncIterator[Mapping[str, P
     await asyncio.to_thread(shutil.rmtree, folder, True)
     folder.mkdir(parents=True, mode=0o700)
     try:
-        yield await _unpack(rooms, archive, folder)
+        yield await _unpack(archive, folder)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, True)
 
 
-async def _unpack(rooms: Rooms, archive: Archive, folder: Path) -> Mapping[str, Path]:
+async def _unpack(archive: Archive, folder: Path) -> Mapping[str, Path]:
     """Write a stream's disks into sparse files, which takes a whole read. Raises HostFailure, NoSpace."""
     async with archive.stream() as (stage, source):
         header = await vma_stages.read_header(stage, DEVNULL if source is None else source)
@@ -86,10 +86,7 @@ async def _unpack(rooms: Rooms, archive: Archive, folder: Path) -> Mapping[str, 
         for key, size in header.disks.items():
             made[key] = folder / f"{len(made)}.raw"
             await qemu_img.create(made[key], "raw", size)
-            socket = await stack.enter_async_context(
-                qemu_nbd.serving(made[key], folder=rooms.layout.runtime, writable=True)
-            )
-            targets[key] = DiskTarget(socket, zeroed=True)
+            targets[key] = DiskTarget(stack.enter_context(disk_image.opened(made[key], os.O_RDWR)), zeroed=True)
         reading, source = await stack.enter_async_context(archive.stream())
         writing = stack.enter_context(vma_stages.unpack_stage(targets))
         await run_pipeline([reading, writing], stdin=DEVNULL if source is None else source)
