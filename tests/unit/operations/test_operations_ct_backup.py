@@ -146,6 +146,10 @@ async def test_a_template_is_saved_as_it_is(rooms: Rooms) -> None:
     await _save(rooms, saved)
     assert saved.text == "before"
     assert "template: 1" in saved.config
+    # It never ran, and nobody can write to it any more.
+    assert saved.tree is not None
+    assert (saved.tree.root / "data").is_dir()
+    assert (saved.tree.root / "scratch").is_dir()
 
 
 async def test_a_running_container_is_saved_from_its_snapshot(rooms: Rooms) -> None:

@@ -16,7 +16,6 @@ from bastide.base.errors import BastideError, InvalidParameter
 from bastide.base.ids import VolumeId
 from bastide.base.units import MIB, readable
 from bastide.host import filesystems
-from bastide.host.rootdir import RootDir
 from bastide.host.run import finished
 from bastide.model.backup import BackupMode, Tree
 from bastide.model.container import ContainerConfig
@@ -24,8 +23,9 @@ from bastide.model.guest import Guest, GuestState
 from bastide.operations import snapshots
 from bastide.operations.backup import stopping
 from bastide.operations.backup.saving import Backup
-from bastide.operations.ct import power, staging
-from bastide.operations.ct.plan import activate, deactivate
+from bastide.operations.ct import places, power, staging
+from bastide.operations.ct.places import ROOT_PLACE
+from bastide.operations.ct.plan import deactivate
 from bastide.operations.ct.snapshot import MEANS
 from bastide.operations.ct.stillness import still
 from bastide.operations.rooms import Rooms
@@ -39,8 +39,6 @@ _SMALL = 64 * MIB
 """What may be copied while a guest stands still: far less than a second on any disk. A container that shares its
 template's files has little of its own, also where snapshots are copies.
 """
-
-_ROOT = "/"
 
 
 async def save_container(rooms: Rooms, backup: Backup) -> None:
@@ -177,41 +175,23 @@ async def _possible(rooms: Rooms, backup: Backup) -> BackupMode:
 
 
 async def _tree(rooms: Rooms, guest: Guest) -> Tree:
-    """What is saved, as it is now, its volumes active. The folders are there that they are mounted at."""
-    folders = {place: await activate(rooms, str(volid), guest.first_id) for place, volid in _volumes(guest).items()}
-    if not guest.is_template:
-        await asyncio.to_thread(_make_places, folders)
-    return _joined(guest, folders)
+    """What is saved, as it is now, its volumes active."""
+    return _joined(guest, await places.opened(rooms, guest, _volumes(guest)))
 
 
 def _joined(guest: Guest, folders: Mapping[str, Path]) -> Tree:
-    mounts = {place: folder for place, folder in folders.items() if place != _ROOT}
-    return Tree(folders[_ROOT], guest.first_id or 0, mounts)
-
-
-def _make_places(folders: Mapping[str, Path]) -> None:
-    """Make the folders to mount at that lack: a container that never ran has none, one with a tmpfs hides them."""
-    for place in sorted(set(folders) - {_ROOT}):
-        above = max((other for other in folders if other != place and f"{place}/".startswith(_within(other))), key=len)
-        inside = place.removeprefix(_within(above))
-        with RootDir(folders[above]) as root:
-            if not root.is_dir(inside):
-                root.mkdir(inside)
-
-
-def _within(place: str) -> str:
-    return f"{place.rstrip('/')}/"
+    mounts = {place: folder for place, folder in folders.items() if place != ROOT_PLACE}
+    return Tree(folders[ROOT_PLACE], guest.first_id or 0, mounts)
 
 
 def _volumes(guest: Guest) -> dict[str, VolumeId]:
     """{place in the guest: volume} of what is saved: the root, and mount points with `backup`."""
-    config = ContainerConfig.parse(guest.config)
-    owned = snapshots.volumes_in(guest.config, guest.vmid)
-    if "rootfs" not in owned:
+    mounts = ContainerConfig.parse(guest.config).mp.values()
+    saved = {ROOT_PLACE, *(mount.mp for mount in mounts if mount.backup)}
+    found = {place: volid for place, volid in places.volumes_by_place(guest).items() if place in saved}
+    if ROOT_PLACE not in found:
         raise InvalidParameter({"rootfs": f"CT {guest.vmid} has no root file system of its own"})
-    kept = {mount.mp: owned[f"mp{index}"] for index, mount in sorted(config.mp.items())
-            if mount.backup and f"mp{index}" in owned}  # fmt: skip
-    return {_ROOT: owned["rootfs"], **kept}
+    return found
 
 
 def _tell(guest: Guest, task: Task) -> None:

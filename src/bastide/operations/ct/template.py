@@ -9,6 +9,7 @@ from bastide.model.access import Identity
 from bastide.model.container import ContainerConfig
 from bastide.model.guest import Guest, GuestState
 from bastide.operations import snapshots
+from bastide.operations.ct import places
 from bastide.operations.ct.plan import deactivate
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import with_volume
@@ -38,6 +39,9 @@ async def make_template(rooms: Rooms, by: Identity, vmid: int) -> Upid:
 async def become_template(rooms: Rooms, guest: Guest, task: Task) -> None:
     """Make a container whose lock the task holds a template. Raises as `make_template` does."""
     await _check(rooms, guest)
+    volumes = places.volumes_by_place(guest)
+    if len(volumes) > 1 and not _half(guest):
+        await places.opened(rooms, guest, volumes)  # nobody can write to it later
     await deactivate(rooms, guest)
     guest = await rooms.guests.update(guest.with_config({**guest.config, "template": 1, "lock": _LOCK}))
     await _make_bases(rooms, guest)
