@@ -189,6 +189,7 @@ def backups(
         output.Column("size", "right"),
         output.Column("protected"),
         output.Column("verified"),
+        output.Column("tried"),
         output.Column("notes", wrap=True),
         output.Column("backup"),
     ]
@@ -206,6 +207,7 @@ def _cells(row: dict[str, Any], names: dict[int, str]) -> list[str]:
         output.size(row.get("size")),
         "yes" if row.get("protected") else "",
         str(verified.get("state", "")) if isinstance(verified, dict) else "",
+        "" if "restore-test" not in row else "ok" if row["restore-test"]["ok"] else "failed",
         str(row.get("notes") or "").strip().partition("\n")[0],
         row["volid"],
     ]

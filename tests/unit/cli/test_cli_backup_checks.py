@@ -28,6 +28,14 @@ def test_the_list_needs_no_command(run, guests):
     assert "verify" in run("backups", "--help").out
 
 
+def test_the_list_tells_how_the_last_test_went(run, guests):
+    row = {"volid": BACKUP, "vmid": 100, "ctime": 2, "size": 2048}
+    for ok, word in ((1, " ok "), (0, " failed ")):
+        tried = {"restore-test": {"ok": ok, "started": 1, "upid": "UPID"}}
+        guests.on("GET", "/nodes/pve1/storage/local/content", [{**row, **tried}])
+        assert word in run("backups", "--storage", "local").out
+
+
 def test_all_storages_are_verified(run, guests):
     guests.task("POST", f"{OWN}/verify", log=("verifying", "1 of 1 backups are whole"))
     ended = run("backups", "verify", "--outdated-after", "30")
