@@ -1,5 +1,6 @@
 """Writing and reading the contents of a VMA archive (see `vma.py`) from one end to the other."""
 
+import mmap
 from collections.abc import Callable, Iterator, Sequence
 
 from bastide.backup.vma import (
@@ -103,8 +104,8 @@ class Reader:
         sizes = {number: device.size for number, device in self.header.devices.items() if device.name != _VMSTATE}
         if sum(sizes.values()) > MAX_SIZE:
             raise damaged("its disks claim more than 256 TiB")
-        # Memory that nothing is written to is not there yet: what an archive claims costs nothing before it is told.
-        self._told = {number: bytearray(-(-size // CLUSTER) // 8 + 1) for number, size in sizes.items()}
+        # Pages that nothing is written to are not there yet: what an archive claims costs nothing before it is told.
+        self._told = {number: mmap.mmap(-1, -(-size // CLUSTER) // 8 + 1) for number, size in sizes.items()}
         self._left = {number: -(-size // CLUSTER) for number, size in sizes.items()}
 
     def pieces(self) -> Iterator[tuple[int, int, int, memoryview | None]]:
