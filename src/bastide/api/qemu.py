@@ -151,9 +151,15 @@ async def create_vm(call: Call, p: VmCreate) -> str:
 
 
 async def _restore(call: Call, p: VmCreate, archive: str, options: VmOptions) -> str:
-    place = await qemu_permissions.check_restore(
-        call, p.vmid, archive, options, storage=p.storage, pool=p.pool, force=bool(p.force)
-    )
+    try:
+        place = await qemu_permissions.check_restore(
+            call, p.vmid, archive, options, storage=p.storage, pool=p.pool, force=bool(p.force)
+        )
+        opened = await open_archive(call.rooms, archive)
+    except InvalidParameter as error:
+        raise InvalidParameter(
+            {"archive" if key == "volume" else key: why for key, why in error.errors.items()}
+        ) from None
     wish = Restore(
         storage=p.storage,
         force=bool(p.force),
@@ -164,7 +170,6 @@ async def _restore(call: Call, p: VmCreate, archive: str, options: VmOptions) ->
         live=bool(p.live_restore),
         permit=lambda found: qemu_permissions.check_restored(place, found),
     )
-    opened = await open_archive(call.rooms, archive)
     return str(await restore.restore_vm(call.rooms, call.identity, p.vmid, opened, options, wish))
 
 

@@ -62,6 +62,9 @@ async def test_root_restores(api: Api, backup: Path) -> None:
         ({"archive": VOLID, "scsi1": "local:1"}, "scsi1"),
         ({"archive": VOLID, "cdrom": "none"}, "ide2"),
         ({"archive": VOLID, "storage": "nowhere"}, "storage"),
+        ({"archive": "-"}, "archive"),
+        ({"archive": "local:backup/nonsense"}, "archive"),
+        ({"archive": "/etc/passwd"}, "archive"),
     ],
 )
 async def test_what_does_not_go_together(api: Api, backup: Path, options: dict[str, Any], key: str) -> None:
