@@ -454,5 +454,5 @@ async def test_an_archive_without_a_configuration_is_none(rooms: Rooms, tmp_path
     with pytest.raises(HostFailure, match="no whole file"):
         await opened.config()
     path.write_bytes(b"")
-    with pytest.raises(HostFailure, match="empty"):
+    with pytest.raises(HostFailure, match="its end is missing"):
         await opened.config()

@@ -132,9 +132,10 @@ class FileArchive:
         try:
             if not stat.S_ISREG(os.fstat(source).st_mode):
                 raise HostFailure(f"'{self.path.name}' is not a file")
+            argv = _unpacking(source, self.name.extension)
             if self.name.extension == ".tar":
                 _check_end(source)
-            yield Stage(_unpacking(source, self.name.extension), "read"), source
+            yield Stage(argv, "read"), source
         finally:
             os.close(source)
 
