@@ -434,10 +434,19 @@ async def test_a_live_restore_that_fails_leaves_what_was_there(
     monkeypatch.setattr("bastide.operations.vm.live_restore._ENDING", 0.05)
     old = await old_vm(rooms) if over else set()
     before = [guest.config for guest in await rooms.guests.list()]
+    view, readable = files(tmp_path), []
+    stop = engine(rooms).stop
+
+    async def stopping(vmid: int) -> None:
+        readable.append(bool(view.open))
+        await stop(vmid)
+
+    monkeypatch.setattr(engine(rooms), "stop", stopping)
     engine(rooms).fail_next[step] = HostFailure("it broke")
-    upid = await restore_vm(rooms, ROOT, 100, cast(Archive, files(tmp_path)), NONE, replace(LIVE, force=over))
+    upid = await restore_vm(rooms, ROOT, 100, cast(Archive, view), NONE, replace(LIVE, force=over))
     assert "it broke" in await end(rooms, upid)
     assert rooms.vms.running() == frozenset()
+    assert all(readable), "it ran when the backup was closed already"
     assert [guest.config for guest in await rooms.guests.list()] == before
     assert await volumes(rooms, 100) == old
     assert await rooms.store.list("restore/") == []
