@@ -169,6 +169,7 @@ async def test_a_file_that_did_not_change_is_not_read_again(tmp_path: Path) -> N
     assert (target / "etc/new").read_text() == "new"
     assert (target / "bin/ping6").read_bytes() == (tree.root / "bin/ping").read_bytes()
     assert not (target / "etc/hostname").exists()
+    assert os.listdir(await unpacked(storage, SECOND, tmp_path / "none", ("etc/none",))) == []
 
 
 async def _read_bytes(root: Path) -> int:
