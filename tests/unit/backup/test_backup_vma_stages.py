@@ -109,6 +109,13 @@ async def test_into_a_file_without_a_server(tmp_path: Path) -> None:
     assert fresh.stat().st_blocks * 512 < 10 * MIB
 
 
+async def test_a_configuration_alone(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    await pack(tmp_path, {}, archive)
+    assert vma_by_spec.read(archive.read_bytes()) == Archive(CONFIG)
+    await unpack(archive, {})
+
+
 async def test_others_read_it(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     await pack(tmp_path, DISKS, archive)
