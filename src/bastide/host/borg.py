@@ -268,13 +268,13 @@ def _link(source: Path, target: Path) -> None:
 def newest(repository: Repository) -> tuple[object, ...]:
     """What is another value after each change of a repository, by whomever: its index is a new file then.
 
-    Raises NotFound without a repository.
+    Raises HostFailure without a repository.
     """
     try:
         found = [entry for entry in os.scandir(repository.path) if entry.name.startswith("index.")]
         return tuple(sorted((entry.name, entry.inode(), entry.stat().st_mtime_ns) for entry in found))
     except FileNotFoundError:
-        raise NotFound(f"the repository {repository.path} does not exist") from None
+        raise HostFailure(f"the repository {repository.path} is gone: is its disk mounted?") from None
 
 
 async def free_dead_locks(repository: Repository) -> None:

@@ -303,7 +303,9 @@ class BorgStorage:
             return self._seen[1]
 
     def _state(self) -> tuple[object, object]:
-        return borg.newest(self._repository), self._about.stat().st_mtime_ns
+        index = borg.newest(self._repository)
+        with filesystems.translated(f"look into {self._about}"):
+            return index, self._about.stat().st_mtime_ns
 
     async def _changed(self, change: Callable[[Sequence[borg.Found]], Sequence[borg.Found]]) -> None:
         """Take what we have done to the repository for its only change: to ask borg takes as long as a small backup."""

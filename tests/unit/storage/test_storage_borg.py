@@ -382,6 +382,10 @@ async def test_a_repository_that_is_gone_is_not_made_anew(tmp_path: Path) -> Non
     assert (await storage.usage()).active
     (tmp_path / "vault/repository").rename(tmp_path / "away")
     assert not (await storage.usage()).active
+    for folder in ("about", "views"):
+        with pytest.raises(HostFailure, match="vault"):
+            await storage.list()
+        shutil.rmtree(tmp_path / "vault" / folder)
     with pytest.raises(HostFailure, match="is its disk mounted"):
         await made(tmp_path)
 
