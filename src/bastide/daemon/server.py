@@ -29,8 +29,7 @@ from bastide.operations.autostart import start_all, stop_all
 from bastide.operations.backup import jobs, proof_jobs, stopping
 from bastide.operations.backup.schedule import Scheduler
 from bastide.operations.disk_folders import mount_recorded
-from bastide.operations.recover import recover
-from bastide.operations.vm.agent import thaw_forgotten
+from bastide.operations.recover import let_go, recover
 from bastide.operations.watch import watch_stops
 
 _log = logging.getLogger("bastide")
@@ -62,12 +61,12 @@ async def run_daemon(layout: Layout, asked: Asked) -> None:
 async def _prepare(house: House) -> None:
     """Everything before the first request: storages, engine, recovery, network."""
     rooms = house.rooms
+    await house.containers.prepare()
+    await house.vms.prepare()
+    await let_go(rooms)
     await mount_recorded(rooms)
     for problem in await rooms.storages.start():
         _log.error("storage: %s", problem)
-    await house.containers.prepare()
-    await house.vms.prepare()
-    await thaw_forgotten(rooms)  # a guest shall not stand still for as long as the rest takes
     await recover(rooms)
     try:
         await rooms.network.start()

@@ -28,19 +28,29 @@ from bastide.operations.vm import move as vm_move
 from bastide.operations.vm import snapshot as vm_snapshot
 from bastide.operations.vm import stillness as vm_stillness
 from bastide.operations.vm import template as vm_template
+from bastide.operations.vm.agent import thaw_forgotten
 from bastide.operations.vm.ports import ports
 from bastide.operations.volumes import delete_volumes, volumes_of
 
 _log = logging.getLogger(__name__)
 
 
+async def let_go(rooms: Rooms) -> None:
+    """Let the guests go on that a dead daemon held: containers, virtual CPUs, and file systems inside.
+
+    Called before anything that waits for others: a storage that hangs must not make a guest stand still.
+    """
+    await ct_stillness.let_go(rooms)
+    await vm_stillness.let_go(rooms)
+    await thaw_forgotten(rooms)
+
+
 async def recover(rooms: Rooms) -> None:
-    """Bring the host back to a state without halves. Called once at start, before any request is answered.
+    """Bring the host back to a state without halves. Called once at start, after `let_go`, before anybody is answered.
 
     * running tasks of the dead daemon end as failed;
     * a VM that was being restored while it ran is ended, and the one in whose place it was comes back;
     * a guest whose creation was interrupted is removed, one whose deletion was interrupted is deleted to the end;
-    * containers that were frozen for a moment go on, and VMs whose virtual CPUs were stopped for one;
     * VMs that were being saved get their drives back as they were;
     * what was being suspended to disk runs on, or is suspended if its memory was whole;
     * VMs whose disks were being moved keep the images that they use;
@@ -53,8 +63,6 @@ async def recover(rooms: Rooms) -> None:
     qemu_nbd.tidy(rooms.layout.runtime)
     for record in await rooms.tasks.recover():
         _log.warning("task %s was interrupted", record.upid)
-    await ct_stillness.let_go(rooms)
-    await vm_stillness.let_go(rooms)
     await vm_backup.finish(rooms)
     await vm_move.finish_moves(rooms)
     await vm_live_restore.put_back(rooms)

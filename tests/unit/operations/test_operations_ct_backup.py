@@ -23,7 +23,7 @@ from bastide.operations.ct.backup import SNAPSHOT, save_container
 from bastide.operations.ct.create import create_container
 from bastide.operations.ct.snapshot import take_snapshot
 from bastide.operations.ct.template import make_template
-from bastide.operations.recover import recover
+from bastide.operations.recover import let_go, recover
 from bastide.operations.rooms import Rooms
 from bastide.storage.fake import FakeStorage
 from bastide.tasks.tasks import Task
@@ -343,6 +343,7 @@ async def test_the_next_daemon_undoes_what_this_one_began(rooms: Rooms) -> None:
     await rooms.store.put("backup-copy/100", str(left))
     await rooms.store.put("still/100", "")
     await rooms.containers.freeze(100)
+    await let_go(rooms)
     await recover(rooms)
     assert rooms.containers.state(100) is GuestState.RUNNING
     await _clean(rooms)
@@ -354,6 +355,7 @@ async def test_the_next_daemon_starts_what_was_stopped(rooms: Rooms, ran: bool) 
         await _start(rooms)
     await rooms.store.put("backup-stop/100", "")
     await rooms.store.put("backup-stop/999", "")
+    await let_go(rooms)
     await recover(rooms)
     await stopping.finish(rooms)
     assert rooms.containers.state(100) is GuestState.RUNNING

@@ -27,7 +27,7 @@ from bastide.operations import snapshots
 from bastide.operations.ct import configure, power, snapshot
 from bastide.operations.ct.create import create_container
 from bastide.operations.destroy import destroy_guest
-from bastide.operations.recover import recover
+from bastide.operations.recover import let_go, recover
 from bastide.operations.rooms import Rooms
 from bastide.storage.fake import FakeStorage
 from framework.rooms import FAKE_STORAGES, TEMPLATE, fake_rooms
@@ -198,6 +198,7 @@ async def test_what_cannot_be_removed_goes_with_the_next_start(rooms: Rooms) -> 
     assert "lock" not in guest.config
     with pytest.raises(WrongState, match="incomplete"):
         await snapshot.roll_back(rooms, ROOT, 100, "s1")
+    await let_go(rooms)
     await recover(rooms)
     assert (await rooms.guests.get(100)).snapshots == {}
     assert await _kept(rooms) == [[], []]
@@ -231,6 +232,7 @@ async def test_a_rollback_that_fails_in_the_middle_is_carried_on(rooms: Rooms, a
     if again == "try":
         assert await _back(rooms, "s1") == "OK"
     else:
+        await let_go(rooms)
         await recover(rooms)
     assert [await _data(rooms, key) for key in ("rootfs", "mp0")] == ["one", "one"]
     assert "lock" not in await _config(rooms)
@@ -267,6 +269,7 @@ async def test_a_restart_leaves_no_halves(rooms: Rooms, step: SnapshotStep) -> N
     await rooms.guests.update(replace(guest, config={**guest.config, "lock": locks[step]}, snapshots={"s1": half}))
     await rooms.store.put("still/100", "")
     await rooms.containers.freeze(100)
+    await let_go(rooms)
     await recover(rooms)
     guest = await rooms.guests.get(100)
     assert "lock" not in guest.config

@@ -26,7 +26,7 @@ from bastide.model.guest import GuestState
 from bastide.model.vm import VmOptions
 from bastide.operations import snapshots
 from bastide.operations.destroy import destroy_guest
-from bastide.operations.recover import recover
+from bastide.operations.recover import let_go, recover
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm import agent, configure, hibernate, power, snapshot, stillness
 from bastide.operations.vm.create import create_vm
@@ -397,6 +397,7 @@ async def test_a_daemon_that_dies_anywhere(world: World, tmp_path: Path, act: st
             assert await take(world, memory=memory) == "OK"
             write(world, b"second")
         points = await _dies(world, act, deadly, memory=memory)
+        await let_go(world.rooms)
         await recover(world.rooms)
         await agent.thaw_forgotten(world.rooms)
         await _is_sound(world, act, deadly)
@@ -498,6 +499,7 @@ async def test_a_daemon_that_dies_while_a_vm_falls_asleep_or_wakes(world: World,
             rooms = world.daemon(life)
             await (suspend(world, rooms) if act == "suspend" else end(rooms, await power.resume(rooms, ROOT, 100)))
         dead = life.dead
+        await let_go(world.rooms)
         await recover(world.rooms)
         asleep = (await config(world)).get("lock") == "suspended"
         assert asleep == (world.vms.state(100) is GuestState.STOPPED), deadly
