@@ -76,7 +76,8 @@ async def test_what_is_of_the_other_kind_does_not_exist(api: Api) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"live-restore": 1}, {"ha-managed": 1}, {"usb0": "mapping=stick"}, {"hostpci0": "mapping=card"}, {"virtiofs0": "share"},
+        {"live-restore": 1}, {"ha-managed": 1}, {"usb0": "mapping=stick"}, {"hostpci0": "mapping=card"},
+        {"virtiofs0": "share"},
     ],
     ids=str,
 )  # fmt: skip
