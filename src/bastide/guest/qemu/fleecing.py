@@ -152,14 +152,16 @@ class Fleecing(Snapshots):
         for export in exports:
             with contextlib.suppress(CommandRefused):
                 await change(vm, "block-export-del", {"id": export, "mode": "hard"})
-        await _until_gone(vm, exports)
         await self._end_relays(vm.vmid)
+        for key in {_key(node) for node in await _names(vm, _FILTER)}:
+            # From now on: what waits to send to a connection that is closed on our side alone waits for ever.
+            with contextlib.suppress(CommandRefused):  # there is none
+                await change(vm, "closefd", {"fdname": f"{_LINK}{key}"})
+        await _until_gone(vm, exports)
         for node in await _names(vm, _MOMENT):
             await change(vm, "blockdev-del", {"node-name": node})
         for node in await _names(vm, _FILTER):
             await _take_out(vm, node)
-            with contextlib.suppress(CommandRefused):  # there is none
-                await change(vm, "closefd", {"fdname": f"{_LINK}{_key(node)}"})
         for node in await _names(vm, _FLEECE):
             await change(vm, "blockdev-del", {"node-name": node})
         for row in await vm.monitor.execute("query-fdsets"):
@@ -285,14 +287,15 @@ def _empty(vm: Vm, descriptor: int) -> None:
 
 
 async def _until_gone(vm: Vm, exports: Collection[str]) -> None:
+    left = set(exports)
     try:
         async with asyncio.timeout(_DEADLINE):
-            while True:
-                if not {row["id"] for row in await vm.monitor.execute("query-block-exports")} & set(exports):
-                    return
-                await asyncio.sleep(_INTERVAL)
+            while left:
+                left &= {row["id"] for row in await vm.monitor.execute("query-block-exports")}
+                await asyncio.sleep(_INTERVAL if left else 0)
     except TimeoutError:
-        raise DeadlineExceeded(f"QEMU of VM {vm.vmid} does not end its exports") from None
+        keys = ", ".join(sorted(_key(name) for name in left))
+        raise DeadlineExceeded(f"QEMU of VM {vm.vmid} does not end its exports of {keys}") from None
 
 
 async def _names(vm: Vm, *prefixes: str) -> list[str]:
