@@ -268,13 +268,9 @@ def restore(
         )
     kind, vmid = match[1], _target(session, newid, int(match[2]))
     _check_kind(kind, live=live, unprivileged=unprivileged)
-    there = _names(session).get(vmid)
-    if there is not None and not force:
-        raise WrongState(
-            f"guest {vmid} ({there}) is there: restore to another id with --as ID, or replace it with --force"
-        )
-    if there is not None and not yes:
-        confirm(session, f"Replace {there} ({vmid}) by its backup? What it is now is lost.")
+    there = next((row for row in _resources(session) if row["vmid"] == vmid), None)
+    if there is not None:
+        _replace(session, there, force=force, yes=yes)
     params: dict[str, Any] = {
         "vmid": vmid,
         "storage": storage,
@@ -289,7 +285,7 @@ def restore(
     else:
         params |= {"archive": volid, "live-restore": live or None, "name": name}
     node = session.node()
-    made = GuestRef(vmid, node, kind, there or "", "stopped")
+    made = GuestRef(vmid, node, kind, str((there or {}).get("name") or ""), "stopped")
     answer = session.client().post(f"/nodes/{node}/{kind}", params)
     upid = progress.finish(session, answer, f"restoring {made.shown}", no_wait=no_wait)
     if session.json:
@@ -298,6 +294,19 @@ def restore(
         output.line(str(upid))
     else:
         output.line(session.guest(str(vmid)).shown)
+
+
+def _replace(session: Session, there: dict[str, Any], *, force: bool, yes: bool) -> None:
+    """Have it said that a guest is to be replaced. Raises WrongState."""
+    vmid, name = there["vmid"], there.get("name") or there["vmid"]
+    if not force:
+        raise WrongState(
+            f"guest {vmid} ({name}) is there: restore to another id with --as ID, or replace it with --force"
+        )
+    if there.get("status") == "running":
+        raise WrongState(f"guest {vmid} ({name}) is running: stop it with: bastide stop{session.root_option} {vmid}")
+    if not yes:
+        confirm(session, f"Replace {name} ({vmid}) by its backup? What it is now is lost.")
 
 
 def _check_kind(kind: str, *, live: bool, unprivileged: bool | None) -> None:
@@ -342,7 +351,7 @@ def resolve(session: Session, source: str) -> str:
     found = [row["volid"] for row in known(session) if row["volid"].rpartition("/")[2] == name]
     if len(found) != 1:
         where = f"is on more than one storage: {', '.join(found)}" if found else "does not exist"
-        raise NotFound(f"backup '{name}' {where}")
+        raise NotFound(f"backup '{name}' {where}: bastide backups{session.root_option} lists them")
     return str(found[0])
 
 
@@ -362,5 +371,9 @@ def _target(session: Session, newid: str | None, own: int) -> int:
 
 
 def _names(session: Session) -> dict[int, str]:
+    return {int(row["vmid"]): str(row.get("name") or row["vmid"]) for row in _resources(session)}
+
+
+def _resources(session: Session) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = session.client().get("/cluster/resources", type="vm")
-    return {int(row["vmid"]): str(row.get("name") or row["vmid"]) for row in rows}
+    return rows

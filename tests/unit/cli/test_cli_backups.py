@@ -126,12 +126,19 @@ def test_a_guest_is_replaced_when_that_is_said(run, guests):
     }  # fmt: skip
 
 
+def test_a_guest_that_runs_is_not_asked_about(run, guests):
+    guests.on("GET", "/cluster/resources", [{"vmid": 101, "name": "db", "status": "running"}])
+    ended = run("restore", VM_BACKUP, "--force", "--yes")
+    assert (ended.code, "stop it with: bastide stop" in ended.err) == (6, True), ended.err
+
+
 def test_a_name_alone_finds_its_backup(run, guests):
     guests.task("POST", "/nodes/pve1/lxc")
     guests.guest(103, "x")
     assert run("restore", OLD.rpartition("/")[2], "--as", "103").code == 0
     assert guests.posted("POST", "/nodes/pve1/lxc")["ostemplate"] == OLD
-    assert run("restore", "vzdump-lxc-100-2020_01_01-00_00_00.tar").code == 3
+    ended = run("restore", "vzdump-lxc-100-2020_01_01-00_00_00.tar")
+    assert (ended.code, "bastide backups" in ended.err) == (3, True)
 
 
 @pytest.mark.parametrize(
