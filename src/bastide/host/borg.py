@@ -8,6 +8,7 @@ Sources: borg(1), borg-create(1), borg-patterns(1); the environment variables an
 
 import asyncio
 import contextlib
+import datetime
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from bastide.base.units import MIB, readable
 from bastide.host import confine, filesystems, idmap
 from bastide.host.pipeline import Stage
 from bastide.host.run import Completed, kill_group, run, spawn
+from bastide.model.backup import TreeEntry
 
 Encryption = Literal["repokey-blake2", "none"]
 
@@ -181,6 +183,22 @@ async def read_file(repository: Repository, name: str, file: str) -> bytes:
     if any("never matched" in line for line in _warnings(done.stderr)):
         raise NotFound(f"'{file}' does not exist in the archive '{name}'")
     return done.stdout
+
+
+async def entries(repository: Repository, name: str, path: str) -> list[TreeEntry] | None:
+    """What a folder in an archive holds, None when there is none; `path` has no slash at its ends. Raises NotFound."""
+    deeper = f"re:^{re.escape(path)}/[^/]+/."
+    arguments = ["list", "--json-lines", "--exclude", deeper, f"{repository.path}::{name}", f"pp:{path}"]
+    found, there = [], False
+    for line in (await _run(repository, arguments, name=name)).text.splitlines():
+        row = json.loads(line)
+        there = there or row["path"] != path or row["type"] == "d"
+        if row["path"] != path:
+            form = "h" if row["mode"].startswith("h") else row["type"].replace("-", "f")
+            # Borg tells times in the host's zone.
+            changed = int(datetime.datetime.fromisoformat(row["mtime"]).timestamp())
+            found.append(TreeEntry(row["path"].rpartition("/")[2], form, row["size"], changed))
+    return sorted(found, key=lambda entry: entry.name) if there else None
 
 
 async def read_all(repository: Repository, name: str) -> None:

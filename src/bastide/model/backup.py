@@ -84,6 +84,19 @@ class Tree:
 
 
 @dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """What a folder in a backup holds: a folder (`d`), file (`f`), link (`l`), hard link (`h`), device or pipe.
+
+    `size` in bytes, `mtime` in seconds since the epoch, both None where nobody says.
+    """
+
+    name: str
+    type: str
+    size: int | None = None
+    mtime: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DiskExport:
     """A VM's disk at one moment, to be read: `key` is its option (`scsi0`), `size` in bytes.
 

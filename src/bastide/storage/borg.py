@@ -33,7 +33,7 @@ from bastide.host import borg, confine, disk_views, filesystems
 from bastide.host.borg import Repository, Source
 from bastide.host.bounded import Bounded
 from bastide.host.pipeline import Stage
-from bastide.model.backup import BackupName, DiskExport, Tree
+from bastide.model.backup import BackupName, DiskExport, Tree, TreeEntry
 from bastide.model.storage import Content, StorageConfig, StorageUsage, Volume
 from bastide.storage import secrets, sidecars
 from bastide.storage.borg_files import SIZES, About, parse_sizes, write_files
@@ -184,6 +184,15 @@ class BorgStorage:
         await self.info(name)
         async with self._named(), self._view() as view:
             return await borg.read_file(view, archive, f"files/{file}")
+
+    async def list_tree(self, name: str, path: str) -> Sequence[TreeEntry]:
+        """What a folder of a container's files holds. Raises NotFound."""
+        await self.info(name)
+        async with self._named(), self._view() as view:
+            found = await borg.entries(view, str(_parsed(name)), f"root/{path}".rstrip("/"))
+        if found is None:
+            raise NotFound(f"there is no folder '/{path[:500]}' in this backup")
+        return found
 
     @asynccontextmanager
     async def reading_tree(self, name: str, paths: Sequence[str] = ()) -> AsyncIterator[Stage]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from bastide.host.pipeline import Stage
-from bastide.model.backup import DiskExport, Tree
+from bastide.model.backup import DiskExport, Tree, TreeEntry
 from bastide.model.storage import (
     Content,
     DiskFormat,
@@ -333,6 +333,9 @@ class ArchiveStorage(Storage, Protocol):
 
     async def read_file(self, name: str, file: str) -> bytes:
         """One of `files`. Raises NotFound, HostFailure."""
+
+    async def list_tree(self, name: str, path: str) -> Sequence[TreeEntry]:
+        """What a folder of a container's files holds; `path` is relative to its root. Raises NotFound, HostFailure."""
 
     def reading_tree(self, name: str, paths: Sequence[str] = ()) -> AbstractAsyncContextManager[Stage]:
         """While entered, the process that writes the files as a tar stream: all, or those at and below `paths`.

@@ -114,6 +114,9 @@ class _Disks:
     async def config(self) -> str:
         return ""
 
+    async def entries(self, path: str) -> None:
+        raise AssertionError("no container")
+
     def stream(self, paths: object = ()) -> AbstractAsyncContextManager[tuple[object, int | None]]:
         raise AssertionError("not a stream")
 

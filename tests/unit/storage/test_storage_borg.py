@@ -309,6 +309,19 @@ async def test_cancelled_in_the_middle(tmp_path: Path) -> None:
     assert [volume.volid for volume in await storage.list()] == [f"vault:{SECOND}"]
 
 
+async def test_a_containers_folders_are_listed(tmp_path: Path) -> None:
+    storage = await made(tmp_path)
+    await storage.save_tree(FIRST, guest(tmp_path), CONFIG, Saving())
+    assert {("bin", "d"), ("etc", "d")} <= {(row.name, row.type) for row in await storage.list_tree(FIRST, "")}
+    found = {row.name: (row.type, row.size) for row in await storage.list_tree(FIRST, "bin")}
+    assert found == {"ping": ("f", 70000), "ping6": ("h", 0), "link": ("l", 11)} or found == {
+        "ping": ("h", 0), "ping6": ("f", 70000), "link": ("l", 11),
+    }  # fmt: skip
+    for path in ("etc/hostname", "none", "et", "[e]tc", "bin/link"):
+        with pytest.raises(NotFound, match="no folder"):
+            await storage.list_tree(FIRST, path)
+
+
 async def test_a_full_disk(tmp_path: Path) -> None:
     with mounted("xfs", tmp_path, 700 << 20) as disk:
         storage = await made(tmp_path, path=str(disk / "vault"))

@@ -20,7 +20,7 @@ from bastide.base.units import MIB
 from bastide.host import archive, filesystems
 from bastide.host.pipeline import Stage
 from bastide.host.run import kill_group, spawn
-from bastide.model.backup import BackupName, config_file
+from bastide.model.backup import BackupName, TreeEntry, config_file
 from bastide.operations.rooms import Rooms
 from bastide.storage.protocol import ArchiveStorage, FileStorage
 
@@ -60,6 +60,9 @@ class Archive(Protocol):
 
     async def config(self) -> str:
         """The guest's configuration as Proxmox VE writes it, at most 1 MiB. Raises HostFailure when there is none."""
+
+    async def entries(self, path: str) -> Sequence[TreeEntry] | None:
+        """What a folder of a container's holds, None where only reading the stream tells. Raises NotFound."""
 
     def stream(self, paths: Sequence[str] = ()) -> AbstractAsyncContextManager[tuple[Stage, int | None]]:
         """While entered, the process that writes the tar or VMA stream, and the descriptor that is its standard input.
@@ -122,6 +125,11 @@ class FileArchive:
             raise HostFailure(f"the archive does not contain a guest configuration ({wanted})")
         return _text(files[wanted])
 
+    async def entries(self, path: str) -> Sequence[TreeEntry] | None:
+        """A stream has no list of what is in it."""
+        del path
+        return None
+
     @asynccontextmanager
     async def stream(self, paths: Sequence[str] = ()) -> AsyncIterator[tuple[Stage, int | None]]:
         """See Archive. Raises HostFailure when the content is not what the name says."""
@@ -162,6 +170,10 @@ class StoredArchive:
     async def config(self) -> str:
         """See Archive."""
         return _text(await self.storage.read_file(self.volume, config_file(self.name.kind)))
+
+    async def entries(self, path: str) -> Sequence[TreeEntry] | None:
+        """See Archive."""
+        return await self.storage.list_tree(self.volume, path)
 
     @asynccontextmanager
     async def stream(self, paths: Sequence[str] = ()) -> AsyncIterator[tuple[Stage, int | None]]:

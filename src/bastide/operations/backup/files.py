@@ -20,6 +20,7 @@ from bastide.base.errors import HostFailure, InvalidParameter, NotFound
 from bastide.host import disk_files
 from bastide.host.pipeline import Flow, Stage, run_pipeline, streamed
 from bastide.host.sandbox import Bounds, sandboxed
+from bastide.model.backup import TreeEntry
 from bastide.operations.backup import disks
 from bastide.operations.backup.archives import Archive
 from bastide.operations.backup.views import View
@@ -62,7 +63,8 @@ async def list_folder(rooms: Rooms, archive: Archive, path: str) -> list[Entry]:
     """What a folder in a backup holds, by name. Raises NotFound, InvalidParameter, HostFailure."""
     path = _checked(path)
     if archive.name.kind == "lxc":
-        return await _list_tar(archive, path)
+        known = await archive.entries(path)
+        return await _list_tar(archive, path) if known is None else [_placed(path, entry) for entry in known]
     async with disks.opened(rooms, archive) as view:
         if not path:
             return [Entry(f"/{name}", name, "v") for name in sorted(view.file_systems)]
@@ -87,6 +89,11 @@ async def fetch(rooms: Rooms, archive: Archive, path: str, pack: Pack) -> Downlo
             return await fetch(rooms, archive, other.path, pack)
     parts = await _begun(_tar_act(archive, path, pack))
     return Download(f"{name}.{pack}", _TYPES[pack], None, parts)
+
+
+def _placed(path: str, entry: TreeEntry) -> Entry:
+    place = f"/{path}/{entry.name}" if path else f"/{entry.name}"
+    return Entry(place, entry.name, entry.type, entry.size, entry.mtime)
 
 
 class _OtherKindError(Exception):
@@ -123,7 +130,7 @@ async def _fetch_from_disk(rooms: Rooms, archive: Archive, path: str, name: str)
         listed = await disk_files.entries(view.images, device, parent or "/") if wanted else []
         entry = next((entry for entry in listed if entry.name == wanted), None)
         if entry is None and wanted:
-            raise NotFound(f"there is no '{inner[:500]}' in /{path.partition('/')[0]} of this backup")
+            raise NotFound(f"'{inner[:500]}' does not exist in /{path.partition('/')[0]} of this backup")
         if entry is None or entry.kind == "d":
             raise InvalidParameter({"filepath": f"'/{path[:200]}' is a folder: single files come out of a VM's backup"})
         held = stack.pop_all()
@@ -148,8 +155,7 @@ async def _list_tar(archive: Archive, path: str) -> list[Entry]:
         _explain(path)(flow)
         listing.seek(0)
         for line in listing:
-            entry = json.loads(line)
-            found.append(Entry(f"/{path}/{entry['name']}" if path else f"/{entry['name']}", **entry))
+            found.append(_placed(path, TreeEntry(**json.loads(line))))
             if len(found) > _LISTED:
                 raise HostFailure(f"'/{path[:200]}' holds more than {_LISTED} entries: fetch it as an archive")
     return sorted(found, key=lambda entry: entry.name)
@@ -180,7 +186,7 @@ def _explain(path: str) -> Callable[[Flow], None]:
 
     def ended(flow: Flow) -> None:
         if flow.codes[-1] == tar_members.NOT_FOUND:
-            raise NotFound(f"there is no '/{path[:500]}' in this backup")
+            raise NotFound(f"'/{path[:500]}' does not exist in this backup")
         if flow.codes[-1] == tar_members.OTHER_KIND:
             link, _, target = flow.said[-1].strip().partition(" ")
             raise _OtherKindError(target if link == "link" else "")
