@@ -140,9 +140,10 @@ class FileArchive:
         try:
             if not stat.S_ISREG(os.fstat(source).st_mode):
                 raise HostFailure(f"'{self.path.name}' is not a file")
-            argv = _unpacking(source, self.name.extension)
-            if self.name.extension == ".tar":
-                _check_end(source)
+            with filesystems.translated(f"read '{self.path.name}'"):
+                argv = _unpacking(source, self.name.extension)
+                if self.name.extension == ".tar":
+                    _check_end(source)
             yield Stage(argv, "read"), source
         finally:
             os.close(source)

@@ -1,0 +1,27 @@
+"""Archives that are files, where the disk does not answer as it should."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bastide.base.errors import HostFailure
+from bastide.model.backup import BackupName
+from bastide.operations.backup.archives import FileArchive
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("extension", [".tar", ".tar.zst"])
+async def test_one_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extension: str) -> None:
+    """The failure is the host's, and named."""
+    file = tmp_path / f"vzdump-lxc-100-2026_01_01-00_00_00{extension}"
+    file.write_bytes(bytes(4096))
+
+    def broken(*_arguments: object) -> bytes:
+        raise OSError(5, os.strerror(5))
+
+    monkeypatch.setattr(os, "pread", broken)
+    archive = FileArchive("local:backup/x", BackupName.parse(file.name), 4096, file)
+    with pytest.raises(HostFailure, match=r"could not read 'vzdump-lxc-100-.*Input/output error"):
+        await archive.config()
