@@ -18,6 +18,7 @@ from bastide.host import loop, mount_table, syscalls
 from bastide.host.run import run
 
 _SMALLEST = re.compile(r"minimum size of the filesystem: (\d+)")
+_FULL = 16 * MIB
 _ERRORS = 2
 _NEEDS_RECOVERY = 0x4
 _TOOL_DEADLINE = 600.0
@@ -327,9 +328,24 @@ def _raise(error: OSError) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Make everything on a folder's file system survive power loss (syncfs(2))."""
+    """Make everything on a folder's file system survive power loss (syncfs(2)). Raises NoSpace, HostFailure."""
     with translated(f"write {folder}"):
-        syscalls.sync_filesystem(folder)
+        try:
+            syscalls.sync_filesystem(folder)
+        except OSError as error:
+            # A file system in a sparse image hears of a disk without room as of a broken one.
+            if error.errno == errno.EIO and _outgrown(folder):
+                raise OSError(errno.ENOSPC, "there is no space left for the image that holds it") from error
+            raise
+
+
+def _outgrown(folder: Path) -> bool:
+    """Whether a folder's file system lies in an image on a disk that is full."""
+    image = loop.image_below(os.stat(folder).st_dev)
+    if image is None:
+        return False
+    figures = os.statvfs(image)
+    return figures.f_bavail * figures.f_frsize < _FULL
 
 
 def sync_file(path: Path) -> None:

@@ -38,6 +38,18 @@ def mount(image: Path, target: Path, kind: str, flags: int = 0, options: str = "
         os.close(device)
 
 
+def image_below(device: int) -> Path | None:
+    """The file of the loop device with that number (`st_dev` of what is mounted from it), None for another device.
+
+    See Documentation/ABI/testing/sysfs-block-loop.
+    """
+    try:
+        text = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/loop/backing_file").read_text()
+    except OSError:
+        return None
+    return Path(text.rstrip("\n"))
+
+
 def _attach(file: int, image: Path, flags: int) -> tuple[int, str]:
     """An open loop device over a file, and its path."""
     control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)

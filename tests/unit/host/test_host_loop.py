@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bastide.base.errors import NoSpace
 from bastide.host import loop, syscalls
-from bastide.host.filesystems import loop_devices, mount_at
+from bastide.host.filesystems import loop_devices, mount_at, sync_tree
+from framework.disposable import mounted
 
 pytestmark = pytest.mark.system
 
@@ -90,3 +92,18 @@ def test_many_at_once_get_a_device_each(tmp_path: Path) -> None:
         syscalls.unmount(entry.target, 0)
     assert failures == []
     assert len({entry.source for entry in mounted}) == 8
+
+
+def test_an_image_that_its_disk_has_no_room_for(tmp_path: Path, target: Path) -> None:
+    with mounted("ext4", tmp_path, 32 << 20) as disk:
+        image = disk / "image.raw"
+        image.write_bytes(b"")
+        os.truncate(image, 64 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+        loop.mount(image, target, "ext4")
+        assert loop.image_below(target.stat().st_dev) == image
+        assert loop.image_below(tmp_path.stat().st_dev) is None
+        (target / "file").write_bytes(os.urandom(48 << 20))
+        with pytest.raises(NoSpace, match="no space left for the image"):
+            sync_tree(target)
+        syscalls.unmount(target)
