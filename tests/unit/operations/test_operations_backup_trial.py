@@ -16,7 +16,7 @@ from bastide.model.backup_proof import RestoreTestJob, RestoreTestOptions
 from bastide.model.guest import Guest
 from bastide.model.storage import StorageConfig
 from bastide.model.vm import VmConfig
-from bastide.operations import content
+from bastide.operations import content, temporary
 from bastide.operations.architect import inside
 from bastide.operations.backup import proof_jobs, proofs, schedule, trial
 from bastide.operations.recover import recover
@@ -125,6 +125,7 @@ async def test_a_copy_lives_alone_is_asked_and_goes(rooms: Rooms, within: Inside
     ("state", "probe", "step", "words"),
     [
         ((0, "running\n"), (3, "web is dead\n"), "probe", "the command ended with 3: web is dead"),
+        ((0, "running\n"), (1, ""), "probe", "the command ended with 1"),
         ((1, "degraded\n"), (0, ""), "done", None),
         ((127, ""), (0, ""), "done", None),
     ],
@@ -203,7 +204,7 @@ async def test_a_restart_removes_what_a_killed_daemon_left(rooms: Rooms, within:
     await rooms.guests.create(Guest(vmid + 1, "lxc", "pve", {"hostname": "somebody-elses"}))
     await recover(rooms)
     assert [guest.name for guest in await rooms.guests.list()] == ["somebody-elses"]
-    await trial.left(rooms)
+    await temporary.left(rooms, "trying")
     assert await rooms.store.list("trying/") == []
 
 

@@ -29,7 +29,7 @@ from bastide.model.record import Scalar
 from bastide.model.storage import Volume
 from bastide.model.types import split_list
 from bastide.model.vm import VmConfig, VmOptions
-from bastide.operations import booting
+from bastide.operations import booting, temporary
 from bastide.operations.architect import inside
 from bastide.operations.architect.subtasks import Part, finished
 from bastide.operations.backup import proofs
@@ -47,7 +47,6 @@ from bastide.tasks.tasks import Task
 
 FIRST_VMID = 910_000_000
 
-_PREFIX = "trying/"
 _TAIL = 4096
 _SILENT_SECONDS = 60.0
 _LOGIN = b"login:"
@@ -156,18 +155,6 @@ async def run_test(rooms: Rooms, backup: Candidate, options: RestoreTestOptions,
     return result
 
 
-async def left(rooms: Rooms) -> Sequence[Guest]:
-    """Copies that a test which was killed has left; entries of those that are gone are struck out."""
-    found = []
-    for entry in await rooms.store.list(_PREFIX):
-        guest = await _ours(rooms, int(entry.key.removeprefix(_PREFIX)), entry.value)
-        if guest is None:
-            await rooms.store.delete(entry.key)
-        else:
-            found.append(guest)
-    return found
-
-
 def alone(config: Mapping[str, Scalar], kind: Kind) -> dict[str, Scalar]:
     """A restored guest's options without anything by which it could reach beyond itself.
 
@@ -201,7 +188,7 @@ async def _try(rooms: Rooms, backup: Candidate, options: RestoreTestOptions, pro
     async with AsyncExitStack() as undo:
         name = f"restore-test-{secrets.token_hex(4)}"
         vmid = await rooms.guests.next_vmid(FIRST_VMID)
-        await rooms.store.put(f"{_PREFIX}{vmid}", name)
+        await temporary.enter(rooms, "trying", vmid, name)
         undo.push_async_callback(_removed, rooms, vmid, name)
         guest = await _restore(rooms, backup, options, vmid, name)
         task.log(f"restored as {guest.title}")
@@ -238,18 +225,10 @@ async def _removed(rooms: Rooms, vmid: int, name: str) -> None:
 
 
 async def _remove(rooms: Rooms, vmid: int, name: str) -> None:
-    guest = await _ours(rooms, vmid, name)
+    guest = await temporary.entered(rooms, vmid, name)
     if guest is not None:
         await finished(rooms, destroy_guest(rooms, ROOT, vmid, force=True))
-    await rooms.store.delete(f"{_PREFIX}{vmid}")
-
-
-async def _ours(rooms: Rooms, vmid: int, name: str) -> Guest | None:
-    """The guest, unless somebody removed it and gave its vmid to another."""
-    with contextlib.suppress(NotFound):
-        guest = await rooms.guests.get(vmid)
-        return guest if guest.name == name else None
-    return None
+    await temporary.strike_out(rooms, "trying", vmid)
 
 
 async def _boot(rooms: Rooms, guest: Guest, limit: float, progress: _Progress, task: Task) -> None:
@@ -330,4 +309,5 @@ async def _probe(rooms: Rooms, guest: Guest, options: RestoreTestOptions, progre
     for line in output.splitlines()[-20:]:
         task.log(f"| {line[:500]}")
     if ended.code != 0:
-        raise HostFailure(f"the command ended with {ended.code}: {output.splitlines()[-1][:300] if output else ''}")
+        said = f": {output.splitlines()[-1][:300]}" if output else ""
+        raise HostFailure(f"the command ended with {ended.code}{said}")
