@@ -10,10 +10,8 @@ from bastide.host import qemu_nbd
 from bastide.model.container import ContainerConfig
 from bastide.model.guest import Guest, GuestState
 from bastide.model.vm import VmConfig
-from bastide.operations import snapshots
-from bastide.operations.architect import compare_guests
+from bastide.operations import snapshots, temporary
 from bastide.operations.backup import disks as backup_disks
-from bastide.operations.backup import trial
 from bastide.operations.ct import snapshot as ct_snapshot
 from bastide.operations.ct import staging as ct_staging
 from bastide.operations.ct import stillness as ct_stillness
@@ -76,7 +74,7 @@ async def recover(rooms: Rooms) -> None:
             await snapshots.finish(rooms, guest, vm_snapshot.MEANS)
             await vm_hibernate.finish(rooms, guest)
     await vm_template.finish(rooms)
-    for guest in [*await compare_guests.left(rooms), *await trial.left(rooms)]:
+    for guest in await temporary.left(rooms):
         await _remove(rooms, guest)
     await backup_disks.tidy(rooms)
     await _connect(rooms)

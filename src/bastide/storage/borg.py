@@ -38,6 +38,7 @@ from bastide.model.storage import Content, StorageConfig, StorageUsage, Volume
 from bastide.storage import secrets, sidecars
 from bastide.storage.borg_files import SIZES, About, parse_sizes, write_files
 from bastide.storage.folder import RUN
+from bastide.storage.places import check_mounted
 from bastide.storage.protocol import Capabilities, Saving
 
 _FOLDERS = frozenset({"repository", "about", "views", "lost+found"})
@@ -384,7 +385,7 @@ class BorgStorage:
 
     def _make_folders(self) -> bool:
         """Make what is missing; whether the repository is."""
-        self._check_mounted()
+        check_mounted(self.config, self._path)
         if not self._path.is_dir():
             if not (self.config.mkdir and self.config.create_base_path) or self._known.exists():
                 raise HostFailure(f"unable to activate storage: directory '{self._path}' does not exist")
@@ -420,16 +421,8 @@ class BorgStorage:
             if not view.name.startswith(f"{self._host}.{RUN}."):
                 shutil.rmtree(view, ignore_errors=True)
 
-    def _check_mounted(self) -> None:
-        wanted = self.config.is_mountpoint
-        if wanted in (None, "no", "0", "off", "false"):
-            return
-        point = Path(wanted) if wanted is not None and wanted.startswith("/") else self._path
-        if filesystems.mount_at(point) is None:
-            raise HostFailure(f"unable to activate storage '{self.config.storage}': {point} is not mounted")
-
     def _measure(self) -> StorageUsage:
-        self._check_mounted()
+        check_mounted(self.config, self._path)
         if not self._repository.path.is_dir():
             raise HostFailure(f"the repository {self._repository.path} is gone")
         total, used, available = filesystems.space(self._path)

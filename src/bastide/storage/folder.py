@@ -18,6 +18,7 @@ from bastide.model.storage import Content, StorageConfig, StorageUsage
 from bastide.storage import sidecars
 from bastide.storage.below import NOTHING, SUFFIX, Below, check_key
 from bastide.storage.names import FILE_CONTENTS, FOLDERS, VolumeName, folders
+from bastide.storage.places import check_mounted
 
 RUN = secrets.token_hex(8)
 """Marks this daemon's files in `.incoming`, so that the next one knows the leftovers."""
@@ -198,12 +199,7 @@ class Folder:
         return self._path / ".incoming" / f"{self._host}.{RUN}.{secrets.token_hex(4)}.{name}"[-255:]
 
     def _check_mounted(self) -> None:
-        wanted = self.config.is_mountpoint
-        if wanted in (None, "no", "0", "off", "false"):
-            return
-        point = Path(wanted) if wanted is not None and wanted.startswith("/") else self._path
-        if filesystems.mount_at(point) is None:
-            raise HostFailure(f"unable to activate storage '{self.config.storage}': {point} is not mounted")
+        check_mounted(self.config, self._path)
 
     def _look(self) -> None:
         self._real = self._path.resolve()

@@ -9,11 +9,23 @@ from pathlib import Path
 
 from bastide.base.errors import DeadlineExceeded, HostFailure, InvalidParameter
 from bastide.base.layout import Layout
+from bastide.host import filesystems
 from bastide.host.bounded import Bounded
+from bastide.model.storage import StorageConfig
 
 _SYSTEM = frozenset(
     {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "sys", "usr"}
 )
+
+
+def check_mounted(config: StorageConfig, folder: Path) -> None:
+    """Raise HostFailure when a storage's `is_mountpoint` says that it is one, and nothing is mounted there."""
+    wanted = config.is_mountpoint
+    if wanted in (None, "no", "0", "off", "false"):
+        return
+    point = Path(wanted) if wanted is not None and wanted.startswith("/") else folder
+    if filesystems.mount_at(point) is None:
+        raise HostFailure(f"unable to activate storage '{config.storage}': {point} is not mounted")
 
 
 async def check_folder(path: str, layout: Layout) -> None:

@@ -16,6 +16,7 @@ from bastide.model.access import ROOT
 from bastide.model.comparison import Comparison, Figure, Side
 from bastide.model.guest import Guest
 from bastide.model.storage import StorageConfig
+from bastide.operations import temporary
 from bastide.operations.architect import compare, compare_chart, compare_guests, compare_native, compare_tools, inside
 from bastide.operations.architect.compare import Asked
 from bastide.operations.recover import recover
@@ -222,7 +223,7 @@ async def test_the_next_daemon_removes_what_a_dead_one_left(rooms: Rooms, world:
     await abandoned(rooms, world)
     await recover(rooms)
     assert await rooms.guests.list() == []
-    assert await compare_guests.left(rooms) == []
+    assert await temporary.left(rooms, "comparing") == []
     assert await nothing_is_left(rooms)
 
 

@@ -18,7 +18,7 @@ from bastide.model.container import ContainerOptions
 from bastide.model.guest import Guest
 from bastide.model.service import ENGINE, Choice
 from bastide.model.vm import VmOptions
-from bastide.operations import booting, images
+from bastide.operations import booting, images, temporary
 from bastide.operations.architect.subtasks import finished
 from bastide.operations.ct import power as ct_power
 from bastide.operations.ct.create import create_container
@@ -31,7 +31,6 @@ from bastide.tasks.tasks import Task
 MEMORY = 1024
 """MiB that each measured guest has."""
 
-_PREFIX = "comparing/"
 _FIRST_VMID = 900_000_000
 _READY_SECONDS = {"ct": 120.0, "vm": 300.0}
 _EMULATED_SECONDS = 1800.0  # a machine that is busy as well takes its time
@@ -73,7 +72,7 @@ async def made(stage: Stage, kind: Choice) -> AsyncIterator[tuple[Guest, float]]
     rooms = stage.rooms
     vmid = await rooms.guests.next_vmid(_FIRST_VMID)
     name = f"compare-{kind}-{secrets.token_hex(4)}"
-    await rooms.store.put(f"{_PREFIX}{vmid}", name)
+    await temporary.enter(rooms, "comparing", vmid, name)
     try:
         begun = time.monotonic()
         await _create(stage, kind, vmid, name)
@@ -125,35 +124,15 @@ async def _create(stage: Stage, kind: Choice, vmid: int, name: str) -> None:
 
 async def _remove(rooms: Rooms, by: Identity, vmid: int, name: str) -> None:
     """Destroy a guest of ours, if it is there; one that stays is removed by whoever looks at `left` next."""
-    guest = await _ours(rooms, vmid, name)
+    guest = await temporary.entered(rooms, vmid, name)
     if guest is not None:
         await finished(rooms, destroy_guest(rooms, by, vmid, force=True))
-    await rooms.store.delete(f"{_PREFIX}{vmid}")
-
-
-async def _ours(rooms: Rooms, vmid: int, name: str) -> Guest | None:
-    """The guest, unless somebody removed it and gave its vmid to another."""
-    with contextlib.suppress(NotFound):
-        guest = await rooms.guests.get(vmid)
-        return guest if guest.name == name else None
-    return None
-
-
-async def left(rooms: Rooms) -> list[Guest]:
-    """Guests that a comparison which was killed has left; entries of those that are gone are struck out."""
-    found = []
-    for entry in await rooms.store.list(_PREFIX):
-        guest = await _ours(rooms, int(entry.key.removeprefix(_PREFIX)), entry.value)
-        if guest is None:
-            await rooms.store.delete(entry.key)
-        else:
-            found.append(guest)
-    return found
+    await temporary.strike_out(rooms, "comparing", vmid)
 
 
 async def remove_left(rooms: Rooms, by: Identity, task: Task) -> None:
     """Destroy what an earlier comparison has left."""
-    for guest in await left(rooms):
+    for guest in await temporary.left(rooms, "comparing"):
         task.log(f"removing {guest.title}, which an earlier comparison left")
         try:
             await _remove(rooms, by, guest.vmid, guest.name)
