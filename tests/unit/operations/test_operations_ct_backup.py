@@ -362,6 +362,20 @@ async def test_the_next_daemon_starts_what_was_stopped(rooms: Rooms, ran: bool) 
     assert await rooms.store.list("backup-stop/") == []
 
 
+async def test_one_that_goes_down_after_the_daemon_is_started(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was told to, and it takes its time."""
+    monkeypatch.setattr(stopping, "_LOOK_SECONDS", 0.01)
+    await _start(rooms)
+    async with stopping.to_be_started(rooms, 100):
+        finishing = asyncio.ensure_future(stopping.finish(rooms))
+        await asyncio.sleep(0.1)
+        assert not finishing.done()
+        await rooms.containers.stop(100)
+        await asyncio.wait_for(finishing, 20)
+    assert rooms.containers.state(100) is GuestState.RUNNING
+    assert await rooms.store.list("backup-stop/") == []
+
+
 async def test_it_is_started_when_others_are_done_with_it(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that was missed may come first."""
     monkeypatch.setattr(stopping, "_RETRY_SECONDS", 0.01)

@@ -296,9 +296,10 @@ async def test_others_wait_for_the_backup_or_are_refused(world: World) -> None:
 
 @pytest.mark.parametrize("mode", ["snapshot", "suspend", "stop"])
 async def test_the_next_daemon_releases_the_guest_wherever_this_one_died(
-    world: World, tmp_path: Path, mode: BackupMode
+    world: World, tmp_path: Path, mode: BackupMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each change that a backup makes to the store, the storage or the VM is the last one once."""
+    monkeypatch.setattr(stopping, "_GOING_DOWN", 0.01)
     for step in range(1, 200):
         (tmp_path / str(step)).mkdir()
         fresh = await World.make(tmp_path / str(step), like=world)

@@ -11,9 +11,13 @@ from bastide.model.guest import Guest, GuestState
 from bastide.operations.ct import power as ct_power
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm import power as vm_power
+from bastide.state.store import Entry
 
 _PREFIX = "backup-stop/"
 _RETRY_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
+# As long as a backup waits by default (vzdump(1), stopwait).
+_GOING_DOWN = 600.0
 _log = logging.getLogger(__name__)
 
 
@@ -23,7 +27,8 @@ async def to_be_started(rooms: Rooms, vmid: int) -> AsyncIterator[None]:
 
     Whoever enters starts it again before leaving, whatever has failed.
     """
-    await rooms.store.put(f"{_PREFIX}{vmid}", "")
+    guest = await rooms.guests.get(vmid)
+    await rooms.store.put(f"{_PREFIX}{vmid}", str(rooms.engine(guest).init_pid(vmid)))
     try:
         yield
     finally:
@@ -40,12 +45,16 @@ async def finish(rooms: Rooms) -> None:
 
     One that somebody works on by then, such as a job that was missed, is started afterwards.
     """
-    await asyncio.gather(*(_finish(rooms, vmid) for vmid in sorted(await waiting(rooms))))
+    await asyncio.gather(*(_finish(rooms, entry) for entry in await rooms.store.list(_PREFIX)))
 
 
-async def _finish(rooms: Rooms, vmid: int) -> None:
+async def _finish(rooms: Rooms, entry: Entry) -> None:
+    vmid = int(entry.key.removeprefix(_PREFIX))
     try:
         guest = await rooms.guests.get(vmid)
+        await _gone_down(rooms, guest, entry)
+        if await rooms.store.get(entry.key) != entry:
+            return  # The next backup has seen to it.
         while rooms.engine(guest).state(vmid) is GuestState.STOPPED:
             _log.warning("guest %d was stopped for a backup that was interrupted: starting it", vmid)
             if await _started(rooms, guest) or await rooms.locks.get(vmid) is None:
@@ -53,7 +62,21 @@ async def _finish(rooms: Rooms, vmid: int) -> None:
             await asyncio.sleep(_RETRY_SECONDS)
     except BastideError as error:
         _log.error("guest %d is not started again: %s", vmid, error)
-    await rooms.store.delete(f"{_PREFIX}{vmid}")
+    await rooms.store.delete(entry.key)
+
+
+async def _gone_down(rooms: Rooms, guest: Guest, entry: Entry) -> None:
+    """Wait until a guest that runs on, as the process that was written down, has ended: it may have been told to.
+
+    One that does not for so long was not told, or does not obey. Nor is one waited for that is saved anew.
+    """
+    engine, vmid = rooms.engine(guest), guest.vmid
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_GOING_DOWN):
+            while engine.state(vmid) is not GuestState.STOPPED and str(engine.init_pid(vmid)) == entry.value:
+                await asyncio.sleep(_LOOK_SECONDS)
+                if await rooms.store.get(entry.key) != entry:
+                    break
 
 
 async def _started(rooms: Rooms, guest: Guest) -> bool:
