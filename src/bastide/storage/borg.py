@@ -135,8 +135,8 @@ class BorgStorage:
             async with self._named(), self._writing:
                 await self._tidy()
                 await self._volumes()
-                await borg.delete(self._repository, [archive])
-                self._beside(archive).unlink(missing_ok=True)
+                with self._forgotten(archive):
+                    await borg.delete(self._repository, [archive])
                 if self._deleting == 1:
                     # The backup is gone whatever becomes of this; the next time makes up for it.
                     with contextlib.suppress(BastideError):
@@ -144,6 +144,20 @@ class BorgStorage:
                 await self._changed(lambda found: [one for one in found if one.name != archive])
         finally:
             self._deleting -= 1
+
+    @contextlib.contextmanager
+    def _forgotten(self, archive: str) -> Iterator[None]:
+        """What lies beside an archive goes first: nobody would find it after that. It is back when the body fails."""
+        beside = self._beside(archive)
+        about = self._read_about(archive) if beside.exists() else None
+        beside.unlink(missing_ok=True)
+        try:
+            yield
+        except BaseException:
+            if about is not None:
+                with contextlib.suppress(BastideError, OSError):
+                    filesystems.replace_text(beside, about.to_text())
+            raise
 
     async def save_tree(self, name: str, tree: Tree, files: Mapping[str, bytes], saving: Saving) -> None:
         """Keep a container's file system. Raises AlreadyExists, NoSpace, HostFailure; then there is none."""

@@ -322,6 +322,27 @@ async def test_a_containers_folders_are_listed(tmp_path: Path) -> None:
             await storage.list_tree(FIRST, path)
 
 
+async def test_a_backup_whose_removal_fails_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies in it leaves nothing that no backup is for."""
+    storage = await made(tmp_path)
+    await storage.save_tree(FIRST, guest(tmp_path), CONFIG, Saving())
+    await storage.annotate(FIRST, notes="kept")
+    beside: list[str] = []
+
+    async def fail(*_arguments: object) -> None:
+        beside.extend(os.listdir(tmp_path / "vault/about"))
+        raise HostFailure("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(borg, "delete", fail)
+        with pytest.raises(HostFailure, match="no answer"):
+            await storage.delete(FIRST)
+    assert beside == []
+    assert (await storage.info(FIRST)).notes == "kept"
+    await storage.delete(FIRST)
+    assert os.listdir(tmp_path / "vault/about") == []
+
+
 async def test_a_full_disk(tmp_path: Path) -> None:
     with mounted("xfs", tmp_path, 700 << 20) as disk:
         storage = await made(tmp_path, path=str(disk / "vault"))
