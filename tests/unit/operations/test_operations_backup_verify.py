@@ -71,14 +71,18 @@ def damaged(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("data", "extension"),
     [
-        (gzip.compress(STREAM)[:-1000], "tar.gz"),
-        (damaged(gzip.compress(STREAM)), "tar.gz"),
-        (STREAM[:100_000], "tar"),
-        (gzip.compress(STREAM[:100_000]), "tar.gz"),
-        (STREAM, "tar.gz"),
-        (b"", "tar.gz"),
-        (gzip.compress(b"no archive at all" * 100), "tar.gz"),
-        (gzip.compress(lzma.decompress(root_tar({"etc/hostname": b"without a configuration"}))), "tar.gz"),
+        pytest.param(gzip.compress(STREAM)[:-1000], "tar.gz", id="cut off"),
+        pytest.param(damaged(gzip.compress(STREAM)), "tar.gz", id="one bit"),
+        pytest.param(STREAM[:100_000], "tar", id="cut off, plain"),
+        pytest.param(gzip.compress(STREAM[:100_000]), "tar.gz", id="cut off before it was compressed"),
+        pytest.param(STREAM, "tar.gz", id="not compressed"),
+        pytest.param(b"", "tar.gz", id="empty"),
+        pytest.param(gzip.compress(b"no archive at all" * 100), "tar.gz", id="no archive"),
+        pytest.param(
+            gzip.compress(lzma.decompress(root_tar({"etc/hostname": b"without a configuration"}))),
+            "tar.gz",
+            id="no configuration",
+        ),
     ],
 )
 async def test_what_is_damaged_is_found(rooms: Rooms, data: bytes, extension: str) -> None:
