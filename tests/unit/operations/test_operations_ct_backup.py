@@ -370,6 +370,10 @@ async def test_one_that_goes_down_after_the_daemon_is_started(rooms: Rooms, monk
         finishing = asyncio.ensure_future(stopping.finish(rooms))
         await asyncio.sleep(0.1)
         assert not finishing.done()
+        with monkeypatch.context() as nearly_down:
+            nearly_down.setattr(rooms.containers, "init_pid", lambda _vmid: None)
+            await asyncio.sleep(0.1)
+            assert not finishing.done()
         await rooms.containers.stop(100)
         await asyncio.wait_for(finishing, 20)
     assert rooms.containers.state(100) is GuestState.RUNNING

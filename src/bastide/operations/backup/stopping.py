@@ -71,9 +71,11 @@ async def _gone_down(rooms: Rooms, guest: Guest, entry: Entry) -> None:
     One that does not for so long was not told, or does not obey. Nor is one waited for that is saved anew.
     """
     engine, vmid = rooms.engine(guest), guest.vmid
+    # One that is nearly down has no process any more.
+    known = (entry.value, str(None))
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_GOING_DOWN):
-            while engine.state(vmid) is not GuestState.STOPPED and str(engine.init_pid(vmid)) == entry.value:
+            while engine.state(vmid) is not GuestState.STOPPED and str(engine.init_pid(vmid)) in known:
                 await asyncio.sleep(_LOOK_SECONDS)
                 if await rooms.store.get(entry.key) != entry:
                     break
