@@ -15,7 +15,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ from framework.nursery import nursery
 from framework.patience import PATIENCE
 
 _VOLUME = re.compile(r"(?:^|[,=])([A-Za-z][A-Za-z0-9._-]*:[^,:]*(?:vm|base|subvol)-\d+-[^,]+)")
+_NUMBERED = re.compile(r"(vm-\d+-disk-|vzdump-[a-z]+-\d+-)(\d{4}_[\d_]+-[\d_]+|\d+)", re.ASCII)
 _SIDECARS = (".notes", ".protected", ".size", ".base")
+_WORKERS = re.compile(r"(tar|zstd|gzip|rsync|cp|borg|qemu-|python)", re.ASCII)
 _AIMED = 6
 """Kills at most that are added where an operation is over so soon that all others missed its middle."""
 
@@ -59,10 +61,14 @@ class Act:
 
 @dataclass
 class Sweep:
-    """Sweeps over the operations of one host; `check` looks at what must go on through every kill, and fails if not."""
+    """Sweeps over the operations of one host; `check` looks at what must go on through every kill, and fails if not.
+
+    `settle` waits for what the next daemon does by itself, before anything is looked at.
+    """
 
     host: Host
     check: Callable[[], None] = _nothing
+    settle: Callable[[], None] = _nothing
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
 
     def over(self, act: Act, points: int) -> None:
@@ -111,6 +117,7 @@ class Sweep:
     def _kill_once(self, act: Act, delay: float) -> str:
         act.prepare()
         ended = killed_after(self.host, delay, act.begin)
+        self.settle()
         look_whole(self.host)
         self.check()
         done = act.done()
@@ -177,6 +184,19 @@ def look_whole(host: Host) -> None:
         time.sleep(0.1)
 
 
+def look_for_running(host: Host, vmids: Iterable[int]) -> None:
+    """These guests run within the time in which locks end, and whoever has started them again has ended."""
+    deadline = time.monotonic() + _SETTLED * PATIENCE
+    wanted = set(vmids)
+    while True:
+        running = {row["vmid"] for row in host.get("/cluster/resources", type="vm") if row["status"] == "running"}
+        busy = [row for row in host.get(f"/nodes/{host.node}/tasks", source="active") if "endtime" not in row]
+        if wanted <= running and not busy:
+            return
+        assert time.monotonic() < deadline, f"these do not run again: {wanted - running}; tasks: {busy}"
+        time.sleep(0.1)
+
+
 def settled(host: Host, wanted: frozenset[str] | None = None) -> frozenset[str]:
     """Traces of the host once they are `wanted`, or have not changed for a moment, or time is over."""
     deadline = time.monotonic() + _SETTLED * PATIENCE
@@ -232,9 +252,26 @@ def _files(host: Host) -> Iterator[str]:
     for folder in _storage_folders(host):
         for pattern in (
             "dump/*", "images/*", "images/*/*", "images/*/*.snapshots/*", ".incoming/*", ".trash/*", ".base/*",
+            "about/*", "views/*", "repository/lock*", ".new-*",
         ):  # fmt: skip
-            yield from map(str, folder.glob(pattern))
-    yield from map(str, (host.root / "run/qemu").glob("*"))
+            # A backup that failed may leave its log.
+            yield from _numbered_anew(path for path in folder.glob(pattern) if path.suffix != ".log")
+    for pattern in ("run/qemu/*", "run/nbd-*", "run/borg/*/*/*", "state/vzdump/*", "state/tmp*"):
+        yield from map(str, host.root.glob(pattern))
+
+
+def _numbered_anew(paths: Iterable[Path]) -> Iterator[str]:
+    """Paths in which each guest's disks and backups have numbers from 0 on: after a second try they have other ones."""
+    texts = [str(path) for path in paths]
+    numbers: dict[str, set[str]] = {}
+    for match in filter(None, map(_NUMBERED.search, texts)):
+        numbers.setdefault(match[1], set()).add(match[2])
+
+    def again(match: re.Match[str]) -> str:
+        ordered = sorted(numbers[match[1]], key=lambda number: (len(number), number))
+        return f"{match[1]}{ordered.index(match[2])}"
+
+    yield from (_NUMBERED.sub(again, text, count=1) for text in texts)
 
 
 def _mounts(host: Host) -> Iterator[str]:
@@ -270,6 +307,21 @@ def _processes(host: Host) -> Iterator[str]:
     assert host.process is not None
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
+            if int(entry.name) in (host.process.pid, os.getpid()):
+                continue
             argv = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if str(host.root) in argv and int(entry.name) not in (host.process.pid, os.getpid()):
+            if str(host.root) in argv:
                 yield f"process {argv}"
+            elif name := _working(entry, host):
+                yield f"process {name} with files of the host's open"
+
+
+def _working(entry: Path, host: Host) -> str | None:
+    """The name of a process that copies, packs, or compresses files of the host's, which no argument may tell."""
+    name = (entry / "comm").read_text().strip()
+    if not _WORKERS.match(name):
+        return None
+    seen = "\n".join(os.readlink(path) for path in (entry / "fd").iterdir())
+    if os.readlink(entry / "ns/mnt") != os.readlink("/proc/self/ns/mnt"):
+        seen += (entry / "mountinfo").read_text()
+    return name if str(host.root) in seen else None

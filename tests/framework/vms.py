@@ -61,6 +61,15 @@ _PACKET_AT = 0x40
 # Size, reserved, 64 sectors, to 0000:8000, from sector 2048 on.
 _PACKET = bytes.fromhex("1000 4000 0080 0000 0008000000000000")
 
+# Wait for the power button's status, looking at each tick of the clock, and go to sleep state 5.
+_POWER = bytes.fromhex(
+    "31c08ed8"  # xor ax, ax; mov ds, ax
+    "ba0206b80001ef"  # mov dx, 0x602; mov ax, 0x100; out dx, ax
+    "ba0006"  # mov dx, 0x600
+    "fbf4edf6c40174f8"  # sti; hlt; in ax, dx; test ah, 1; jz back to sti
+    "ba0406b80020efebfe"  # mov dx, 0x604; mov ax, 0x2000; out dx, ax; jmp here
+)
+
 # One byte of state, at 0x8000: `i` at the serial port adds one to it, `w` writes it to sector 8 of the first disk by
 # the BIOS, `r` reads it back from there, and whatever comes is answered with it.
 _STATE = bytes.fromhex(
@@ -167,3 +176,14 @@ def traces(layout: Layout) -> list[str]:
             if layout.instance in path.read_text() and processes.started(int(path.parent.name)) is not None:
                 found.append((path.parent / "cmdline").read_text())
     return found + [str(path) for path in (layout.runtime / "qemu").glob("*")]
+
+
+def powering_off_disk(path: Path, size: int) -> Path:
+    """A sparse raw disk whose boot sector waits for the power button of a `pc`, and then turns it off.
+
+    The registers are those of the ACPI specification 4.8.3 (PM1 status, enable, control), where SeaBIOS puts them.
+    """
+    with path.open("wb") as file:
+        file.write(boot_sector(_POWER))
+        file.truncate(size)
+    return path
