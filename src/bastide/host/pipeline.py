@@ -19,7 +19,9 @@ from bastide.base.units import MIB
 from bastide.host.run import kill_group, last_words, spawn
 
 _PIPE_SIZE = MIB
-_FULL = ("No space left on device", "Disk quota exceeded", ": Wrote only ")
+# tar(1) says it of a file on a full disk, and of a pipe whose reader has gone.
+_SHORT = ": Wrote only "
+_FULL = ("No space left on device", "Disk quota exceeded", _SHORT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,13 @@ def _check(stages: Sequence[Stage], codes: Sequence[int], said: Sequence[str], *
     failed = [number for number, stage in enumerate(stages) if codes[number] not in stage.fine]
     if not failed:
         return
-    causes = [number for number in failed if codes[number] != -signal.SIGPIPE and "Broken pipe" not in said[number]]
+    lost = ("Broken pipe", _SHORT)
+    causes = [
+        number
+        for number in failed
+        if codes[number] != -signal.SIGPIPE
+        and not any(words in said[number] for words in (lost if number < len(stages) - 1 else lost[:1]))
+    ]
     if partial and not causes:
         return
     cause = (causes or failed)[0]
