@@ -1,10 +1,11 @@
-"""A FUSE file system over a folder whose writes fail when they are told to, as a broken or full disk's do.
+"""A FUSE file system over a folder whose writes or reads fail when they are told to, as a broken or full disk's do.
 
 with Faulty.mounted(tmp_path) as place:
     place.fail(3, errno.EIO)        # the fourth change from now on, and all after it until `work`
     ...
     place.work()
     assert place.failed
+    place.fail_reads(2)             # the third read of a file from now on, and all after it until `work`, with EIO
 """
 
 import contextlib
@@ -23,6 +24,8 @@ from framework.fuse import served
 from framework.hanging import PassingOn
 
 _CONTROL = struct.Struct("=qqqq")  # changes until one fails (below 0: none), how many fail, errno, changes so far
+_READS = struct.Struct("=q")  # behind it: reads until all fail (below 0: none)
+_LENGTH = _CONTROL.size + _READS.size
 ALL = 1 << 60
 
 
@@ -33,9 +36,9 @@ class Faulty:
         self.folder = root / "faulty"
         self.behind = root / "behind"
         control = root / "control"
-        control.write_bytes(_CONTROL.pack(-1, 0, 0, 0))
+        control.write_bytes(_CONTROL.pack(-1, 0, 0, 0) + _READS.pack(-1))
         with control.open("r+b") as file:
-            self._control = mmap.mmap(file.fileno(), _CONTROL.size)
+            self._control = mmap.mmap(file.fileno(), _LENGTH)
         self._last = 0
 
     @classmethod
@@ -51,21 +54,26 @@ class Faulty:
 
         A full disk (ENOSPC) refuses only those that make or write something.
         """
-        self._control[:] = _CONTROL.pack(after, times, error, 0)
+        _CONTROL.pack_into(self._control, 0, after, times, error, 0)
         self._last = times
+
+    def fail_reads(self, after: int) -> None:
+        """After that many reads of files from now on, let all fail with EIO; what is cached is not read."""
+        _READS.pack_into(self._control, _CONTROL.size, after)
 
     def work(self) -> None:
         """Let nothing fail from now on."""
-        self._control[:] = _CONTROL.pack(-1, self._left, 0, self.changes)
+        _CONTROL.pack_into(self._control, 0, -1, self._left, 0, self.changes)
+        _READS.pack_into(self._control, _CONTROL.size, -1)
 
     @property
     def _left(self) -> int:
-        return int(_CONTROL.unpack(self._control)[1])
+        return int(_CONTROL.unpack_from(self._control)[1])
 
     @property
     def changes(self) -> int:
         """How many changes there were since `fail`."""
-        return int(_CONTROL.unpack(self._control)[3])
+        return int(_CONTROL.unpack_from(self._control)[3])
 
     @property
     def failed(self) -> bool:
@@ -79,17 +87,26 @@ class PassingSome(PassingOn):
     def __init__(self, behind: str, control: str) -> None:
         super().__init__(behind, os.devnull + "/never")
         with open(control, "r+b") as file:
-            self._control = mmap.mmap(file.fileno(), _CONTROL.size)
+            self._control = mmap.mmap(file.fileno(), _LENGTH)
         self._turn = threading.Lock()
 
     def _changing(self, *, adding: bool = False) -> None:
         with self._turn:
-            after, times, error, changes = _CONTROL.unpack(self._control)
+            after, times, error, changes = _CONTROL.unpack_from(self._control)
             failing = after == 0 and times > 0 and (adding or error != errno.ENOSPC)
             after, times = (max(after - 1, 0) if after >= 0 else after), times - failing
-            self._control[:] = _CONTROL.pack(after, times, error, changes + 1)
+            _CONTROL.pack_into(self._control, 0, after, times, error, changes + 1)
         if failing:
             raise OSError(error, os.strerror(error))
+
+    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+        with self._turn:
+            (after,) = _READS.unpack_from(self._control, _CONTROL.size)
+            if after > 0:
+                _READS.pack_into(self._control, _CONTROL.size, after - 1)
+        if after == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().read(path, size, offset, fh)
 
     def mkdir(self, path: str, mode: int) -> int:
         self._changing(adding=True)
