@@ -180,7 +180,7 @@ def _over_saving(stage: Stage, vmid: int, mode: str, points: int, storage: str =
 
 def test_snapshots(stage: Stage) -> None:
     """Of a subvolume, that take an instant."""
-    _over_saving(stage, stage.guest("tree", start=True), "snapshot", 7)
+    _over_saving(stage, stage.guest("tree", start=True), "snapshot", 6)
 
 
 @pytest.mark.slow
