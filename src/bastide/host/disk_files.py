@@ -64,7 +64,7 @@ async def entries(images: Sequence[int], device: str, path: str) -> list[Entry]:
     text = await _ask(images, "ls", "-la", f"({device}){path.rstrip('/')}/")
     # It is silent about what is not there.
     if not text.strip() and path.strip("/"):
-        raise NotFound(f"there is no folder '{path[:500]}' in this backup")
+        raise NotFound(f"folder '{path[:500]}' does not exist in this backup")
     found = []
     for line in text.splitlines():
         match = _ENTRY.fullmatch(line)

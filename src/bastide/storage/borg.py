@@ -206,7 +206,7 @@ class BorgStorage:
         async with self._named(), self._view() as view:
             found = await borg.entries(view, str(_parsed(name)), f"root/{path}".rstrip("/"))
         if found is None:
-            raise NotFound(f"there is no folder '/{path[:500]}' in this backup")
+            raise NotFound(f"folder '/{path[:500]}' does not exist in this backup")
         return found
 
     @asynccontextmanager

@@ -318,7 +318,7 @@ async def test_a_containers_folders_are_listed(tmp_path: Path) -> None:
         "ping": ("h", 0), "ping6": ("f", 70000), "link": ("l", 11),
     }  # fmt: skip
     for path in ("etc/hostname", "none", "et", "[e]tc", "bin/link"):
-        with pytest.raises(NotFound, match="no folder"):
+        with pytest.raises(NotFound, match="does not exist"):
             await storage.list_tree(FIRST, path)
 
 

@@ -117,7 +117,7 @@ def _inside(view: View, path: str) -> tuple[str, str]:
     name, _, inner = path.partition("/")
     if name not in view.file_systems:
         known = ", ".join(f"/{known}" for known in sorted(view.file_systems)) or "none that can be read"
-        raise NotFound(f"there is no file system '/{name}' in this backup; there is: {known}")
+        raise NotFound(f"file system '/{name}' does not exist in this backup; there is: {known}")
     return view.file_systems[name], f"/{inner}"
 
 
