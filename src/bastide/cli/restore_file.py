@@ -46,7 +46,8 @@ def restore_file(
     branch = f"/nodes/{session.node()}/storage/{segment(volid.partition(':')[0])}/file-restore"
     params: dict[str, Any] = {"volume": volid, "filepath": base64.b64encode(path.encode()).decode()}
     if path.endswith("/"):
-        _list(session, session.client().get(f"{branch}/list", **params))
+        bare = "no file system that can be read" if path == "/" else "an empty folder"
+        _list(session, session.client().get(f"{branch}/list", **params), bare)
         return
     with session.client().download(f"{branch}/download", {**params, "tar": not zipped}) as body:
         suffix = _SUFFIXES.get(body.media_type.partition(";")[0], "")
@@ -71,7 +72,7 @@ def restore_file(
         output.line(str(place))
 
 
-def _list(session: Session, rows: list[dict[str, Any]]) -> None:
+def _list(session: Session, rows: list[dict[str, Any]], bare: str) -> None:
     if session.json:
         output.emit_json([row | {"filepath": base64.b64decode(row["filepath"]).decode()} for row in rows])
         return
@@ -85,7 +86,7 @@ def _list(session: Session, rows: list[dict[str, Any]]) -> None:
         )
         for row in rows
     ]
-    output.table(columns, cells, empty="an empty folder")
+    output.table(columns, cells, empty=bare)
 
 
 _KINDS = {"d": "folder", "f": "file", "l": "link", "h": "hard link", "v": "file system", "p": "pipe"} | {

@@ -387,9 +387,12 @@ def remove(
 ) -> None:
     """Forget a storage. What lies on it stays there."""
     session: Session = ctx.obj
-    if session.interactive and not yes:
+    path = f"/storage/{segment(storage)}"
+    if not yes and session.client().get(path)["type"] == "borg":
+        confirm(session, f"Forget the storage {storage} and its passphrase, without which nobody reads its backups?")
+    elif session.interactive and not yes:
         confirm(session, f"Forget the storage {storage}?")
-    session.client().delete(f"/storage/{segment(storage)}")
+    session.client().delete(path)
     output.emit_json({"storage": storage}, only_if=session.json)
 
 

@@ -152,3 +152,13 @@ def test_a_job_goes_by_its_name(run, guests):
     assert run("backups", "unschedule", "weekly").code == 0
     assert guests.made("DELETE", f"{OWN}/verify-jobs/weekly")
     assert run("backups", "unschedule", "nightly").code == 3
+
+
+def test_a_passphrase_is_not_forgotten_unasked(run, daemon):
+    daemon.on("DELETE", "/storage/vault", None)
+    daemon.on("GET", "/storage/vault", {"storage": "vault", "type": "borg"})
+    ended = run("storage", "rm", "vault")
+    assert (ended.code, "--yes" in ended.err) == (2, True)
+    assert run("storage", "rm", "vault", "--yes").code == 0
+    daemon.on("GET", "/storage/vault", {"storage": "vault", "type": "dir"})
+    assert run("storage", "rm", "vault").code == 0
