@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from bastide.base.errors import HostFailure, InvalidParameter, PermissionDenied, WrongState
+from bastide.base.errors import HostFailure, InvalidParameter, NotFound, PermissionDenied, WrongState
 from bastide.base.layout import Layout
 from bastide.cli.hosting import DownRequest, UpRequest
 from bastide.daemon import control
@@ -104,6 +104,17 @@ def test_force_destroys_guests_of_both_kinds_by_the_methods_they_have():
         ("/nodes/pve/qemu/101", {"purge": True}),
         ("/nodes/pve/qemu/102", {"purge": True}),
     ]
+
+
+def test_a_guest_that_has_gone_meanwhile_is_no_obstacle():
+    class Client:
+        def get(self, _path, **_parameters):
+            return [{"vmid": 910000000, "type": "qemu", "node": "pve", "status": "running"}]
+
+        def post(self, _path):
+            raise NotFound("Configuration file 'nodes/pve/qemu-server/910000000.conf' does not exist")
+
+    assert control._destroy_guests(Client(), DownRequest(purge=True, force=True)) == ["destroyed  (910000000)"]
 
 
 def test_templates_go_after_their_linked_clones():
