@@ -248,16 +248,3 @@ def test_restoring_in_the_place_of_another(stage: Stage, storage: str) -> None:
         prepare=lambda: stage.fill(vmid, "old"),
     )
     stage.sweep().over(act, 6)
-
-
-@pytest.mark.slow
-def test_restoring_while_it_runs(stage: Stage) -> None:
-    newid, vmid = stage.host.new_vmid(), stage.guest()
-    volid = stage.saved(vmid)
-    act = Act(
-        "live restore",
-        begin=lambda: stage.restore(newid, volid, **{"live-restore": 1}),
-        done=lambda: newid in stage.vmids() and stage.holds(newid) == "new",
-        undo=lambda: stage.remove(newid),
-    )
-    stage.sweep().over(act, 6)
