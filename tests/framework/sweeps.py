@@ -36,6 +36,7 @@ _WORKERS = re.compile(r"(tar|zstd|gzip|rsync|cp|borg|qemu-|python)", re.ASCII)
 _AIMED = 6
 """Kills at most that are added where an operation is over so soon that all others missed its middle."""
 
+_AT_WORK = " with files of the host's open"
 _SETTLED = 30.0
 """Seconds within which locks end and volumes that were let go are gone."""
 
@@ -204,7 +205,8 @@ def settled(host: Host, wanted: frozenset[str] | None = None) -> frozenset[str]:
     while last != wanted and time.monotonic() < deadline:
         time.sleep(0.1)
         last, before = traces(host), last
-        if wanted is None and last == before:
+        # Who only works on files ends by itself.
+        if wanted is None and last == before and not any(trace.endswith(_AT_WORK) for trace in last):
             break
     return last
 
@@ -313,7 +315,7 @@ def _processes(host: Host) -> Iterator[str]:
             if str(host.root) in argv:
                 yield f"process {argv}"
             elif name := _working(entry, host):
-                yield f"process {name} with files of the host's open"
+                yield f"process {name}{_AT_WORK}"
 
 
 def _working(entry: Path, host: Host) -> str | None:

@@ -194,9 +194,11 @@ def test_a_guest_that_was_shut_down_is_saved_as_it_was_then(tmp_path: Path) -> N
                 assert bench.engine.state(VMID) is GuestState.RUNNING
                 await _until(lambda: counted(path)[0] != then[0])
                 (disk,) = disks
-                source = f"nbd+unix:///{disk.export}?socket={disk.socket}"
+                source = f"nbd+unix:///{disk.export}?socket={disk.socket.name}"
                 argv = ["qemu-img", "convert", "-f", "raw", "-O", "raw", source, str(target)]
-                await asyncio.to_thread(subprocess.run, argv, check=True)
+                await asyncio.to_thread(
+                    subprocess.run, argv, check=True, cwd=disk.socket.parent
+                )  # its path may be long
 
         async def work(task: Task) -> None:
             async with rooms.locks.hold(VMID, task.upid, "backup") as held:

@@ -67,9 +67,12 @@ async def write(bench: Bench, key: str, pattern: int) -> None:
 
 
 async def read(export: DiskExport, target: Path) -> Path:
-    source = f"nbd+unix:///{export.export}?socket={export.socket}"
+    source = f"nbd+unix:///{export.export}?socket={export.socket.name}"
     argv = ["qemu-img", "convert", "-f", "raw", "-O", "raw", source, str(target)]
-    done = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True, timeout=60)
+    # The path of the folder may be longer than an address of a socket can be.
+    done = await asyncio.to_thread(
+        subprocess.run, argv, capture_output=True, text=True, timeout=60, cwd=export.socket.parent
+    )
     if done.returncode:
         raise HostFailure(done.stderr)
     return target
@@ -193,9 +196,9 @@ def test_the_next_daemon_lets_go_and_a_reader_that_dies_takes_no_guest_along(
             exports = await bench.engine.begin_backup(VMID, given)
         readers = []
         for export in exports.values():
-            source = f"nbd+unix:///{export.export}?socket={export.socket}"
+            source = f"nbd+unix:///{export.export}?socket={export.socket.name}"
             argv = ["qemu-io", "-r", "-f", "raw", source]
-            readers.append(await asyncio.create_subprocess_exec(*argv, stdin=subprocess.PIPE))
+            readers.append(await asyncio.create_subprocess_exec(*argv, stdin=subprocess.PIPE, cwd=export.socket.parent))
         await asyncio.sleep(1)
         for reader in readers:
             assert reader.returncode is None

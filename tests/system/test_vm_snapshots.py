@@ -17,7 +17,7 @@ from bastide.guest.qemu import migration
 from bastide.model.access import ROOT
 from bastide.model.guest import GuestState
 from bastide.model.vm import VmOptions
-from bastide.operations.recover import recover
+from bastide.operations.recover import let_go, recover
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm import hibernate, power, snapshot
 from bastide.operations.vm.clone import Clone, clone_vm
@@ -159,6 +159,7 @@ def test_the_next_daemon_lets_a_vm_go_on(live: Callable[[Story], None]) -> None:
         await rooms.vms.pause(VMID)
         await bench.another()
         rooms = replace(rooms, engines=Engines(FakeEngine(), bench.engine))
+        await let_go(rooms)
         await recover(rooms)
         assert await say(rooms, "i") == 2
 

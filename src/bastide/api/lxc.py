@@ -12,7 +12,7 @@ from bastide.api.routing import Branch, Call, NotBuilt
 from bastide.base.errors import InvalidParameter
 from bastide.model.container import ContainerConfig, ContainerOptions
 from bastide.model.record import Multiline
-from bastide.model.types import ConfigKeys, PoolId, StorageId, split_list
+from bastide.model.types import ArchiveText, ConfigKeys, PoolId, StorageId, split_list
 from bastide.operations import destroy, inspect, snapshots
 from bastide.operations.backup.archives import open_archive
 from bastide.operations.backup.restoring import Restore
@@ -27,7 +27,7 @@ branch = Branch("/nodes/{node}/lxc")
 class ContainerCreate(ContainerOptions, GuestPath):
     """A new container, of a template or, with `restore`, of a backup; then `force` replaces one that is there."""
 
-    ostemplate: Annotated[str, Field(max_length=255)]
+    ostemplate: ArchiveText
     storage: StorageId | None = None
     password: Annotated[str | None, Field(min_length=5, max_length=1024)] = None
     ssh_public_keys: Annotated[str | None, Field(alias="ssh-public-keys", max_length=65536), Multiline()] = None

@@ -15,7 +15,7 @@ from bastide.api.routing import Branch, Call, NotBuilt
 from bastide.base.errors import InvalidParameter, MethodNotImplemented
 from bastide.base.ids import Upid
 from bastide.model.guest import Guest
-from bastide.model.types import ConfigKeys, PoolId, StorageId, split_list
+from bastide.model.types import ArchiveText, ConfigKeys, PoolId, StorageId, split_list
 from bastide.model.vm import VmConfig, VmOptions
 from bastide.operations import destroy, inspect, snapshots
 from bastide.operations.backup.archives import open_archive
@@ -59,7 +59,7 @@ class VmCreate(_Options, GuestPath):
     storage: StorageId | None = None
     pool: PoolId | None = None
     start: bool | None = None
-    archive: Annotated[str | None, Field(max_length=255)] = None
+    archive: ArchiveText | None = None
     bwlimit: Annotated[int | None, Field(ge=0)] = None
     force: bool | None = None
     ha_managed: Annotated[bool | None, Field(alias="ha-managed"), NotBuilt()] = None

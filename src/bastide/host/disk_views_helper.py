@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import os
-import socket
 import stat
 import sys
 import threading
@@ -17,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bastide.host import syscalls
+from bastide.host import syscalls, unix_sockets
 from bastide.host.disk_views import SEGMENT, segment_name
 from bastide.host.nbd import NbdClient
 
@@ -112,8 +111,8 @@ class Reader:
         return data
 
     def _connect(self) -> NbdClient:
-        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connected.connect(self._path)
+        connected = unix_sockets.connect(Path(self._path))
+        connected.setblocking(True)
         client = NbdClient(connected, self._export)
         if client.size < self.size:
             raise OSError(errno.EINVAL, "the disk is shorter than it was told")

@@ -105,6 +105,10 @@ def _volume_id(text: str) -> str:
         raise ValueError(error.errors["volume"]) from None
 
 
+def _archive(text: str) -> str:
+    return text if text.startswith("/") and text.isprintable() else _volume_id(text)
+
+
 def _tags(text: str) -> str:
     tags = split_list(text)
     for tag in tags:
@@ -131,6 +135,8 @@ Vmid = Annotated[int, Field(ge=VMID_MIN, le=VMID_MAX)]
 NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$")]
 StorageId = Annotated[str, AfterValidator(_storage_id)]
 VolumeIdText = Annotated[str, AfterValidator(_volume_id)]
+ArchiveText = Annotated[str, Field(max_length=255), AfterValidator(_archive)]
+"""What a guest is made of: a volume id, or the absolute path of a backup."""
 DnsName = Annotated[str, Field(max_length=255), AfterValidator(_dns_name)]
 DnsNames = Annotated[str, AfterValidator(_dns_names)]
 Addresses = Annotated[str, AfterValidator(_addresses)]

@@ -191,7 +191,8 @@ class Hanging:
 
 
 BROKEN = {
-    "truncated": tar(**{"./a": "x" * 5000})[:4000],
+    # With an end, so that it is taken for whole until it is read.
+    "truncated": tar(**{"./a": "x" * 5000})[:3072] + bytes(1024),
     "unpacking": tar(),
 }
 
