@@ -25,7 +25,7 @@ confine.user_namespace(100000, 65536)
 """
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="maps ids, which takes root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="maps ids, which takes root")
 def test_nothing_is_left_of_a_maker_that_is_killed_between_two_steps() -> None:
     maker = subprocess.Popen([sys.executable, "-c", _KILLED_ON_THE_WAY], start_new_session=True)
     assert maker.wait(20 * PATIENCE) == -signal.SIGKILL
