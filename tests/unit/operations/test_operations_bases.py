@@ -6,13 +6,14 @@ import os
 import tarfile
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NoSpace, NotFound, NotSupported
 from bastide.base.ids import Upid
 from bastide.guest.fake import FakeEngine
+from bastide.host.archive import stream_archive
 from bastide.model.access import ROOT
 from bastide.model.container import ContainerOptions
 from bastide.model.storage import StorageConfig
@@ -101,7 +102,18 @@ async def test_a_template_is_unpacked_once_and_guests_have_what_it_holds(
 
 async def test_creates_at_once_wait_for_one_making(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
     unpacked = Count(monkeypatch, rooms.containers, "unpacking")
+    others_wait = asyncio.Event()
+
+    async def held(*args: Any, **options: Any) -> None:
+        await asyncio.wait_for(others_wait.wait(), 60)
+        await stream_archive(*args, **options)
+
+    monkeypatch.setattr("bastide.operations.bases.stream_archive", held)
     upids = [await begin(rooms, vmid) for vmid in range(100, 110)]
+    async with asyncio.timeout(60):
+        while not any(["waiting for another task" in await log(rooms, upid) for upid in upids]):
+            await asyncio.sleep(0.01)
+    others_wait.set()
     assert [await end(rooms, upid) for upid in upids] == ["OK"] * 10
     assert unpacked.calls == 1
     logs = [await log(rooms, upid) for upid in upids]
