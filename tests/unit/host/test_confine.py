@@ -14,7 +14,7 @@ from framework.patience import PATIENCE
 _KILLED_ON_THE_WAY = """
 import os, signal
 from bastide.host import confine
-fork, read = os.fork, os.read
+read = os.read
 def first_read(descriptor, length):
     if os.getpid() == maker:
         os.kill(maker, signal.SIGKILL)
