@@ -194,12 +194,15 @@ def _open(path: Path) -> tuple[sqlite3.Connection, Mirror, int]:
 
 
 def _lock(path: Path) -> int:
-    """Hold the file beside the store. It is not handed to children, so it is free again when the daemon dies."""
+    """Hold the file beside the store, by a record lock: no child has one, not even between its fork and its exec.
+
+    So it is free again the moment that the daemon dies; a process does not keep itself out (fcntl(2)).
+    """
     name = path.with_name(path.name + ".lock")
     handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
         holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
         os.close(handle)
         whose = f"process {holder}" if holder.isdigit() else "another process"

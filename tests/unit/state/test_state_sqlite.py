@@ -33,6 +33,20 @@ async def main():
 asyncio.run(main())
 """
 
+DAEMON_WITH_A_CHILD = """
+import asyncio, os, sys
+from pathlib import Path
+from bastide.state.sqlite import SqliteStore
+
+async def main():
+    store = await SqliteStore.open(Path(sys.argv[1]))
+    if os.fork():
+        print("open", flush=True)
+    sys.stdin.read()
+
+asyncio.run(main())
+"""
+
 
 @pytest.mark.parametrize("after", [40, 400, 4000])
 def test_every_acknowledged_write_survives_kill_9(tmp_path: Path, after: int) -> None:
@@ -73,14 +87,25 @@ async def test_a_write_waits_for_the_disk(tmp_path: Path) -> None:
     await store.close()
 
 
+def _daemon_with_a_child(path: Path) -> subprocess.Popen[str]:
+    """A process that has the store open, and a child of it that was only forked and lives until the input's end."""
+    command = [sys.executable, "-c", DAEMON_WITH_A_CHILD, str(path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    return process
+
+
 @pytest.mark.anyio
 async def test_a_second_daemon_is_refused_until_the_first_ends(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    first = await SqliteStore.open(path)
-    with pytest.raises(HostFailure, match=f"another daemon .process {os.getpid()}. works with"):
-        await SqliteStore.open(path)
-    await first.close()
-    await (await SqliteStore.open(path)).close()
+    with _daemon_with_a_child(path) as first:
+        with pytest.raises(HostFailure, match=f"another daemon .process {first.pid}. works with"):
+            await SqliteStore.open(path)
+        first.kill()
+        first.wait()
+        # Its child goes on, with every descriptor that it was born with.
+        await (await SqliteStore.open(path)).close()
 
 
 @pytest.mark.anyio
