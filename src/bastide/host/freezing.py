@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 from bastide.host import filesystems, reflink
+from bastide.host.run import finished
 
 MARK = ".frozen"
 """What the name of such a file ends with."""
@@ -26,7 +27,8 @@ async def still(mounted: Path, run: str) -> AsyncIterator[None]:
     await asyncio.to_thread(filesystems.replace_text, marker, run)
     try:
         with contextlib.ExitStack() as stack:
-            await asyncio.to_thread(stack.enter_context, reflink.frozen(mounted))
+            # Who is cancelled meanwhile waits for it: what is frozen then is to be let go, too.
+            await finished(asyncio.to_thread(stack.enter_context, reflink.frozen(mounted)))
             yield
     finally:
         marker.unlink(missing_ok=True)
