@@ -4,12 +4,15 @@
 
 It runs in the sandbox, which shows it this file and no other, and so it imports nothing of ours. `list` writes a line
 of JSON an entry (`name`, `type`, `size`, `mtime`), `file` the content, the others an archive of what lies below PATH.
-It reads no further than it must. Exit codes: 3 when there is no such member, 4 when it is not of that kind.
+It reads no further than it must. Exit codes: 3 when there is no such member, 4 when it is not of that kind; then a
+link tells on standard error where it leads, in the guest's root: `link NAME` a hard one, `symlink NAME` a symbolic one,
+also one on the way to PATH.
 
 Sources: tar(5), APPNOTE.TXT of the ZIP format.
 """
 
 import json
+import posixpath
 import shutil
 import sys
 import tarfile
@@ -142,6 +145,16 @@ def _relative(name: str, path: str) -> str:
     return name[len(path) :].lstrip("/")
 
 
+def _up_to_links(members: Iterator[tuple[str, tarfile.TarInfo]], path: str) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """The members, until a symbolic link is at the path or on the way to it. Raises SystemExit for that one."""
+    for name, member in members:
+        if member.issym() and f"{path}/".startswith(f"{name}/"):
+            place = posixpath.join("/", posixpath.dirname(name), member.linkname, _relative(path, name))
+            print(f"symlink {posixpath.normpath(place).lstrip('/')}", file=sys.stderr)
+            sys.exit(OTHER_KIND)
+        yield name, member
+
+
 def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
     while (member := archive.next()) is not None:
         archive.members.clear()  # type: ignore[attr-defined]  # a stream of a million members must not be kept
@@ -156,7 +169,7 @@ def main(stream: BinaryIO, act: str, path: str) -> None:
     path = plain(path) or ""
     try:
         with tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape") as archive:
-            members = _members(archive)
+            members = _up_to_links(_members(archive), path)
             if act == "list":
                 for entry in listing(members, path):
                     sys.stdout.write(json.dumps(entry) + "\n")

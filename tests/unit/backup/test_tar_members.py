@@ -69,6 +69,24 @@ def test_a_folder_is_listed_without_what_lies_deeper_and_what_is_not_the_guests(
 
 
 @pytest.mark.parametrize(
+    ("act", "path", "target"),
+    [
+        ("file", "etc/link", "etc/hostname"),
+        ("list", "bin/", "usr/bin"),
+        ("tar", "bin", "usr/bin"),
+        ("file", "bin/ls", "usr/bin/ls"),
+        ("file", "srv/up/x", "x"),
+        ("file", "srv/bin", None),
+    ],
+)
+def test_a_symbolic_link_on_the_way_says_where_it_leads(act: str, path: str, target: str | None) -> None:
+    links = ("./bin", "usr/bin"), ("./etc/link", "hostname"), ("./srv/up", "../../.."), ("./srv/bin", b"1")
+    done = _run(act, path, _packed(*links))
+    said = "" if target is None else f"symlink {target}\n"
+    assert (done.returncode, done.stderr.decode()) == (0 if target is None else tar_members.OTHER_KIND, said)
+
+
+@pytest.mark.parametrize(
     ("act", "path", "code"),
     [
         ("list", "nowhere", tar_members.NOT_FOUND),

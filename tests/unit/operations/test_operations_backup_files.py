@@ -86,6 +86,31 @@ async def test_what_is_not_in_a_backup_is_told_before_anything_is_sent(
         await files.fetch(rooms, container, path, "zip")
 
 
+async def test_links_and_other_kinds_are_told(rooms: Rooms, tmp_path: Path) -> None:
+    archive = tmp_path / _NAME.removesuffix(".zst")
+    with tarfile.open(archive, "w") as made:
+        for name, kind, target in (
+            ("./bin", tarfile.SYMTYPE, "usr/bin"),
+            ("./a", tarfile.LNKTYPE, "./b"),
+            ("./b", tarfile.LNKTYPE, "./a"),
+            ("./pipe", tarfile.FIFOTYPE, ""),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            made.addfile(info)
+    container = await open_archive(rooms, str(archive))
+    for path, words in (
+        ("/bin/ls", "leads by a symbolic link to '/usr/bin/ls'"),
+        ("/a", "neither a file nor a folder"),
+        ("/pipe", "neither a file nor a folder"),
+    ):
+        with pytest.raises(InvalidParameter, match=words):
+            await files.fetch(rooms, container, path, "tar")
+    for path, words in (("/bin/", "to '/usr/bin'"), ("/pipe/", "is not a folder")):
+        with pytest.raises(InvalidParameter, match=words):
+            await files.list_folder(rooms, container, path)
+
+
 async def test_a_way_out_of_the_backup_is_refused(rooms: Rooms, container: Archive) -> None:
     for path in ("/../etc/passwd", "etc/../../x", "/a\nb"):
         with pytest.raises(InvalidParameter, match="not a plain path"):
@@ -169,7 +194,7 @@ async def test_files_come_out_of_a_vms_disks(rooms: Rooms, tmp_path: Path) -> No
         await files.list_folder(rooms, archive, "/virtio1/none")
     with pytest.raises(NotFound, match="'/etc/none' does not exist"):
         await files.fetch(rooms, archive, "/scsi0-part2/etc/none", "tar")
-    with pytest.raises(InvalidParameter, match="single files"):
+    with pytest.raises(InvalidParameter, match="one by one"):
         await files.fetch(rooms, archive, "/scsi0-part2/etc", "tar")
 
 

@@ -31,6 +31,9 @@ Pack = Literal["tar", "zip"]
 _LISTED = 100_000
 """Entries of one folder that are told."""
 
+_FOLDER_OF_VM = (
+    "'/{0}' is a folder, and a VM's files come out one by one: list it as '/{0}/', or restore the VM under another id"
+)
 _MEMORY = 1 << 30
 _MEMBERS = Path(tar_members.__file__)
 _TYPES = {"tar": "application/x-tar", "zip": "application/zip"}
@@ -83,12 +86,23 @@ async def fetch(rooms: Rooms, archive: Archive, path: str, pack: Pack) -> Downlo
     if archive.name.kind == "qemu":
         return await _fetch_from_disk(rooms, archive, path, name)
     try:
-        return Download(name, "application/octet-stream", None, await _begun(_tar_act(archive, path, "file")))
+        parts = await _content(archive, path)
+        if parts is not None:
+            return Download(name, "application/octet-stream", None, parts)
+        return Download(f"{name}.{pack}", _TYPES[pack], None, await _begun(_tar_act(archive, path, pack)))
+    except _OtherKindError:
+        raise InvalidParameter({"filepath": f"'/{path[:200]}' is neither a file nor a folder"}) from None
+
+
+async def _content(archive: Archive, path: str) -> AsyncIterator[bytes] | None:
+    """What a file holds; None for what is no file."""
+    try:
+        return await _begun(_tar_act(archive, path, "file"))
     except _OtherKindError as other:
-        if other.path:
-            return await fetch(rooms, archive, other.path, pack)
-    parts = await _begun(_tar_act(archive, path, pack))
-    return Download(f"{name}.{pack}", _TYPES[pack], None, parts)
+        if not other.path:
+            return None
+        # A hard link names the file that comes before it in the stream, and never another link.
+        return await _begun(_tar_act(archive, _checked(other.path), "file"))
 
 
 def _placed(path: str, entry: TreeEntry) -> Entry:
@@ -132,7 +146,7 @@ async def _fetch_from_disk(rooms: Rooms, archive: Archive, path: str, name: str)
         if entry is None and wanted:
             raise NotFound(f"'{inner[:500]}' does not exist in /{path.partition('/')[0]} of this backup")
         if entry is None or entry.kind == "d":
-            raise InvalidParameter({"filepath": f"'/{path[:200]}' is a folder: single files come out of a VM's backup"})
+            raise InvalidParameter({"filepath": _FOLDER_OF_VM.format(path[:200])})
         held = stack.pop_all()
         parts = await _begun(_and_close(disk_files.content(view.images, device, inner), held))
         return Download(name, "application/octet-stream", entry.size, parts)
@@ -152,7 +166,10 @@ async def _list_tar(archive: Archive, path: str) -> list[Entry]:
             flow = await run_pipeline(
                 [source, stage], stdin=DEVNULL if stdin is None else stdin, stdout=listing.fileno(), partial=True
             )
-        _explain(path)(flow)
+        try:
+            _explain(path)(flow)
+        except _OtherKindError:
+            raise InvalidParameter({"filepath": f"'/{path[:200]}' is not a folder"}) from None
         listing.seek(0)
         for line in listing:
             found.append(_placed(path, TreeEntry(**json.loads(line))))
@@ -189,6 +206,11 @@ def _explain(path: str) -> Callable[[Flow], None]:
             raise NotFound(f"'/{path[:500]}' does not exist in this backup")
         if flow.codes[-1] == tar_members.OTHER_KIND:
             link, _, target = flow.said[-1].strip().partition(" ")
+            if link == "symlink":
+                shown = target[:500] if target.isprintable() else repr(target)[:500]
+                raise InvalidParameter(
+                    {"filepath": f"'/{path[:200]}' leads by a symbolic link to '/{shown}': ask for that"}
+                )
             raise _OtherKindError(target if link == "link" else "")
 
     return ended
