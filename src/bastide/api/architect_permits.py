@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from bastide.api import lxc_permissions, qemu_permissions
 from bastide.api.execute import BY_AGENT
-from bastide.api.guest_permissions import Place, check_volume
+from bastide.api.guest_permissions import Place
 from bastide.api.routing import Call
+from bastide.api.volume_permissions import check_volume
 from bastide.architect.differences import Order, disk_key
 from bastide.base import propstring
 from bastide.model.container import ContainerConfig, ContainerOptions

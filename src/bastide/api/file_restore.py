@@ -11,8 +11,8 @@ from pydantic import Field
 from starlette.responses import StreamingResponse
 
 from bastide.api.fields import StoragePath
-from bastide.api.guest_permissions import check_volume
 from bastide.api.routing import Branch, Call
+from bastide.api.volume_permissions import check_volume
 from bastide.base.errors import InvalidParameter
 from bastide.base.ids import VolumeId
 from bastide.operations.backup import files

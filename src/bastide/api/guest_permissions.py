@@ -1,10 +1,9 @@
-"""What options of guests of both kinds reach beyond the guest: other volumes, storages, bridges, resource mappings."""
+"""Who may set options of guests of either kind, and let them reach beyond the guest: bridges."""
 
 from dataclasses import dataclass
 
 from bastide.api.routing import Call
 from bastide.base.errors import PermissionDenied
-from bastide.base.ids import VolumeId
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +38,3 @@ async def check_bridge(call: Call, bridge: str | None, tag: int | None = None, t
             await call.require(f"{base}/{vlan}", "SDN.Use")
     else:
         await call.require(base, "SDN.Use")
-
-
-async def check_volume(call: Call, volid: str, vmid: int | None = None) -> None:
-    """Raise PermissionDenied unless the caller may use an existing volume (for the guest `vmid`)."""
-    if call.is_root:
-        return
-    volume = VolumeId.parse(volid)
-    storage, name = await call.rooms.storages.resolve(volid)
-    info = await storage.info(name)
-    path = f"/storage/{volume.storage}"
-    if info.content in ("iso", "vztmpl", "import"):
-        await call.require(path, "Datastore.AllocateSpace", "Datastore.Audit", any_of=True)
-    elif info.vmid is not None and info.vmid == vmid:
-        return
-    elif info.content == "backup" and info.vmid is not None:
-        await call.require(path, "Datastore.AllocateSpace")
-        await call.require(f"/vms/{info.vmid}", "VM.Backup")
-    elif info.content in ("images", "rootdir") and info.vmid is not None:
-        await call.require(path, "Datastore.Audit")
-        await call.require(f"/vms/{info.vmid}", "VM.Config.Disk")
-    else:
-        await call.require(path, "Datastore.Allocate")

@@ -7,8 +7,9 @@ locks) is root@pam's alone, whatever roles others have; a token is never root@pa
 import re
 from collections.abc import Iterable
 
-from bastide.api.guest_permissions import Place, check_bridge, check_volume, root_only
+from bastide.api.guest_permissions import Place, check_bridge, root_only
 from bastide.api.routing import Call
+from bastide.api.volume_permissions import check_volume
 from bastide.base.errors import InvalidParameter
 from bastide.model.container import ContainerOptions, Features, MountPoint, RootFs
 

@@ -7,9 +7,9 @@ from pydantic import Field
 
 from bastide.api.fields import Consolidation, GraphQuery, NodePath, StoragePath, TimeFrame
 from bastide.api.graphs import picture
-from bastide.api.guest_permissions import check_volume
 from bastide.api.lists import index, storages_seen
 from bastide.api.routing import Branch, Call
+from bastide.api.volume_permissions import check_removal, check_volume, may_see, most_protected
 from bastide.base.errors import InvalidParameter, MethodNotImplemented
 from bastide.base.ids import VolumeId
 from bastide.model.record import Multiline
@@ -18,9 +18,6 @@ from bastide.operations import content, volume_copy
 from bastide.storage.protocol import Storage
 
 _SEE = ("perm", "/storage/{storage}", ("Datastore.Audit", "Datastore.AllocateSpace"), "any", 1)
-
-_PROTECTED = 5
-"""Backups of a guest that somebody without Datastore.Allocate may protect, where the storage says nothing."""
 
 _BELOW = ("content", "download-url", "file-restore", "import-metadata", "oci-registry-pull", "prunebackups", "rrd",
           "rrddata", "status", "upload")  # fmt: skip
@@ -128,9 +125,7 @@ async def read_status(call: Call, p: StoragePath) -> dict[str, Any]:
 async def list_content(call: Call, p: ContentQuery) -> list[dict[str, Any]]:
     """The volumes that the caller may use."""
     rows = await content.list_content(call.rooms, p.storage, p.content, p.vmid)
-    if call.is_root or await call.may(f"/storage/{p.storage}", "Datastore.Allocate"):
-        return rows
-    return [row for row in rows if await may_use(call, p.storage, row["content"], row.get("vmid"))]
+    return [row for row in rows if await may_see(call, p.storage, row["content"], row.get("vmid"))]
 
 
 @branch.post("/{storage}/content", NewVolume, check=("perm", "/storage/{storage}", ("Datastore.AllocateSpace",)))
@@ -153,16 +148,15 @@ async def read_volume(call: Call, p: VolumePath) -> dict[str, Any]:
 async def change_volume(call: Call, p: VolumeChange) -> None:
     """Change a volume's notes or protection."""
     volid = _volid(p)
-    await _check_delete(call, volid)
-    most = None if await call.may(f"/storage/{p.storage}", "Datastore.Allocate") else _PROTECTED
-    await content.annotate(call.rooms, volid, p.notes, p.protected, most=most)
+    await check_removal(call, volid)
+    await content.annotate(call.rooms, volid, p.notes, p.protected, most=await most_protected(call, p.storage))
 
 
 @branch.delete("/{storage}/content/{volume}", VolumeDelete, user="all")
 async def delete_volume(call: Call, p: VolumeDelete) -> str | None:
     """Remove a volume as a task; with `delay`, null when it ended within that many seconds."""
     volid = _volid(p)
-    await _check_delete(call, volid)
+    await check_removal(call, volid)
     upid = await content.delete_volume(call.rooms, call.identity, volid)
     if p.delay is None:
         return str(upid)
@@ -195,34 +189,6 @@ async def read_graph(call: Call, p: StorageGraph) -> dict[str, Any]:
     """A picture of a storage's time series."""
     await call.rooms.storages.get(p.storage)
     return await picture(call, ("storage", p.storage), p.timeframe, p.ds, p.cf)
-
-
-async def may_use(call: Call, storage: str, kind: object, vmid: object) -> bool:
-    """Whether the caller may see a volume of that content and owner, without Datastore.Allocate."""
-    path = f"/storage/{storage}"
-    if kind in ("iso", "vztmpl", "import"):
-        return await call.may(path, "Datastore.AllocateSpace", "Datastore.Audit", any_of=True)
-    if kind == "backup" and vmid is not None:
-        return await call.may(path, "Datastore.AllocateSpace") and await call.may(f"/vms/{vmid}", "VM.Backup")
-    if vmid is not None:
-        return await call.may(path, "Datastore.Audit") and await call.may(f"/vms/{vmid}", "VM.Config.Disk")
-    return False
-
-
-async def _check_delete(call: Call, volid: str) -> None:
-    """Raise PermissionDenied unless the caller may remove or annotate the volume."""
-    if call.is_root:
-        return
-    volume = VolumeId.parse(volid)
-    path = f"/storage/{volume.storage}"
-    if await call.may(path, "Datastore.Allocate"):
-        return
-    storage, name = await call.rooms.storages.resolve(volid)
-    info = await storage.info(name)
-    if info.content != "backup" or info.vmid is None:
-        await call.require(path, "Datastore.Allocate")
-    await call.require(path, "Datastore.AllocateSpace")
-    await call.require(f"/vms/{info.vmid}", "VM.Backup")
 
 
 def _volid(p: VolumePath) -> str:

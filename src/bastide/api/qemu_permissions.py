@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from types import MappingProxyType
 from typing import Any
 
-from bastide.api.guest_permissions import Place, check_bridge, check_volume, root_only
+from bastide.api.guest_permissions import Place, check_bridge, root_only
 from bastide.api.routing import Call
+from bastide.api.volume_permissions import check_volume
 from bastide.base.errors import InvalidParameter, MethodNotImplemented
 from bastide.base.ids import VolumeId
 from bastide.model.record import indexed_fields

@@ -1,4 +1,4 @@
-"""Backups on a storage: retention. Files out of them and imports are known to clients, and not built (501)."""
+"""Backups on a storage: retention. Imports of foreign guests and images are known to clients, and not built (501)."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,6 +6,7 @@ from pydantic import Field
 
 from bastide.api.fields import StoragePath
 from bastide.api.routing import Branch, Call
+from bastide.api.volume_permissions import check_backups
 from bastide.base.errors import MethodNotImplemented
 from bastide.model.storage import PruneBackups
 from bastide.model.types import Vmid
@@ -68,11 +69,7 @@ async def prune_backups(call: Call, p: Prune) -> str:
 
     Needs Datastore.Allocate on the storage; for a single guest Datastore.AllocateSpace and VM.Backup will do.
     """
-    path = f"/storage/{p.storage}"
-    if p.vmid is None or not await call.may(path, "Datastore.AllocateSpace"):
-        await call.require(path, "Datastore.Allocate")
-    elif not await call.may(path, "Datastore.Allocate"):
-        await call.require(f"/vms/{p.vmid}", "VM.Backup")
+    await check_backups(call, p.storage, p.vmid)
     upid = await prune.start_prune(call.rooms, call.identity, p.storage, p.prune_backups, vmid=p.vmid, kind=p.type)
     return str(upid)
 

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from bastide.api.fields import NodePath
-from bastide.api.guest_permissions import check_volume, root_only
+from bastide.api.guest_permissions import root_only
 from bastide.api.routing import Branch, Call
+from bastide.api.volume_permissions import check_volume, most_protected
 from bastide.base.errors import InvalidParameter
 from bastide.model.backup_options import BackupOptions
 from bastide.model.types import StorageId
@@ -17,8 +18,6 @@ DEFAULT_STORAGE = "local"
 _ROOT_ONLY = ("tmpdir", "dumpdir", "script", "job-id")
 _OF_THE_HOST = frozenset({"bwlimit", "ionice", "performance", "webhook"})
 _AUDIT = ("Datastore.Audit", "Datastore.AllocateSpace")
-_PROTECTED = 5
-"""Backups of a guest that somebody without Datastore.Allocate may protect, where the storage says nothing."""
 
 branch = Branch("/nodes/{node}/vzdump")
 
@@ -58,8 +57,7 @@ async def back_up(call: Call, p: Vzdump) -> str:
     async def permit(vmid: int) -> bool:
         return await call.may(f"/vms/{vmid}", "VM.Backup")
 
-    storage = options.storage or DEFAULT_STORAGE
-    most = None if await call.may(f"/storage/{storage}", "Datastore.Allocate") else _PROTECTED
+    most = await most_protected(call, options.storage or DEFAULT_STORAGE)
     upid = await vzdump.start(call.rooms, call.identity, options, permit=permit, most_protected=most, job=p.job_id)
     return str(upid)
 
