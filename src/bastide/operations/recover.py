@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 from bastide.base.errors import BastideError, InvalidParameter, NotFound
@@ -63,8 +64,10 @@ async def recover(rooms: Rooms) -> None:
         _log.warning("task %s was interrupted", record.upid)
     await vm_backup.finish(rooms)
     await vm_move.finish_moves(rooms)
-    await vm_live_restore.put_back(rooms)
+    waiting = await vm_live_restore.put_back(rooms)
     for guest in await rooms.guests.list():
+        if guest.vmid in {before.vmid for before in waiting}:
+            continue
         if guest.config.get("lock") in ("create", "destroyed"):
             await _remove(rooms, guest)
         elif guest.kind == "lxc":
@@ -79,7 +82,7 @@ async def recover(rooms: Rooms) -> None:
     await backup_disks.tidy(rooms)
     await _connect(rooms)
     await _release(rooms)
-    await _free_journaled(rooms)
+    await _free_journaled(rooms, waiting)
     await ct_staging.forget_copies(rooms)
 
 
@@ -123,8 +126,9 @@ async def _release(rooms: Rooms) -> None:
             _log.error("the volumes of guest %d are not released: %s", lock.vmid, error)
 
 
-async def _free_journaled(rooms: Rooms) -> None:
-    used = {volid for guest in await rooms.guests.list() for volid in volumes_of(guest)}
+async def _free_journaled(rooms: Rooms, waiting: Sequence[Guest]) -> None:
+    """Free what the locks name and no guest uses, also none of those that wait to come back."""
+    used = {volid for guest in [*await rooms.guests.list(), *waiting] for volid in volumes_of(guest)}
     for lock in await rooms.locks.list():
         doomed = []
         for text in lock.volumes:

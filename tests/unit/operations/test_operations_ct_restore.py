@@ -28,6 +28,7 @@ from bastide.model.guest import Guest
 from bastide.model.snapshot import Snapshot
 from bastide.model.storage import StorageConfig
 from bastide.operations import pools
+from bastide.operations.backup import restoring
 from bastide.operations.backup.archives import open_archive
 from bastide.operations.backup.restoring import Restore
 from bastide.operations.ct import power, restore
@@ -224,6 +225,32 @@ async def test_a_task_that_is_stopped_leaves_the_old_one(rooms: Rooms, monkeypat
     await rooms.tasks.stop(upid)
     assert await _end(rooms, upid) == "received interrupt"
     assert (await rooms.guests.get(100), await _folders(rooms)) == (before, folders)
+
+
+async def test_a_task_that_is_stopped_at_the_end_still_removes_the_old_volumes(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its lock nobody would know whose they are."""
+    reached, go_on = asyncio.Event(), asyncio.Event()
+    delete = restoring.delete_volumes
+
+    async def slowly(*arguments: Any) -> list[str]:
+        reached.set()
+        await go_on.wait()
+        return await delete(*arguments)
+
+    monkeypatch.setattr(restoring, "delete_volumes", slowly)
+    archive = await open_archive(rooms, await _store(rooms, tar()))
+    upid = await restore_container(rooms, ROOT, 100, archive, ContainerOptions(), wish=Restore(force=True))
+    await reached.wait()
+    await rooms.tasks.stop(upid)
+    await asyncio.sleep(0.05)
+    assert [lock.vmid for lock in await rooms.locks.list()] == [100]
+    go_on.set()
+    assert await _end(rooms, upid) == "received interrupt"
+    guest = await rooms.guests.get(100)
+    assert guest.config["hostname"] == "shop"
+    assert await _folders(rooms) == {str(volid) for volid in volumes_of(guest)}
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from bastide.base.errors import (
     AlreadyExists,
     BastideError,
+    DeadlineExceeded,
     HostFailure,
     InvalidParameter,
     Locked,
@@ -472,6 +473,31 @@ async def test_a_daemon_that_dies_in_a_live_restore(rooms: Rooms, tmp_path: Path
     assert await volumes(rooms, 100) == old
     assert await rooms.store.list("restore/") == []
     assert await rooms.locks.list() == []
+
+
+async def test_the_old_disks_stay_as_long_as_the_old_vm_is_not_back(
+    rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = await old_vm(rooms)
+    [before] = [guest.config for guest in await rooms.guests.list()]
+    engine(rooms).fail_next["change_over"] = HostFailure("it broke")
+
+    async def stuck(_vmid: int) -> None:
+        raise DeadlineExceeded("QEMU does not end")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("bastide.operations.vm.live_restore._ENDING", 0.05)
+        patched.setattr(engine(rooms), "stop", stuck)
+        upid = await restore_vm(rooms, ROOT, 100, cast(Archive, files(tmp_path)), NONE, replace(LIVE, force=True))
+        assert "QEMU does not end" in await end(rooms, upid)
+        assert old <= await volumes(rooms, 100)
+        await recover(rooms)
+        assert old <= await volumes(rooms, 100)
+    await recover(rooms)
+    assert [guest.config for guest in await rooms.guests.list()] == [before]
+    assert await volumes(rooms, 100) == old
+    assert rooms.vms.running() == frozenset()
+    assert await rooms.store.list("restore/") == []
 
 
 async def test_a_live_restore_replaces_a_vm(rooms: Rooms, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from bastide.base.errors import AlreadyExists, Conflict, NotFound, WrongState
 from bastide.base.ids import VolumeId
+from bastide.host.run import finished
 from bastide.model.guest import Guest, GuestState, Kind
 from bastide.model.record import Scalar
 from bastide.operations import snapshots
@@ -89,7 +90,7 @@ async def replacing(rooms: Rooms, task: Task, before: Guest, new: Sequence[Volum
     try:
         yield present
     finally:
-        await asyncio.shield(_free(rooms, present, new, task))
+        await finished(_free(rooms, present, new, task))
 
 
 async def change_over(
@@ -107,7 +108,12 @@ async def change_over(
 
 
 async def _free(rooms: Rooms, before: Guest, new: Sequence[VolumeId], task: Task) -> None:
-    used = volumes_of(await rooms.guests.get(before.vmid))
+    present = await rooms.guests.get(before.vmid)
+    if present.config.get("lock") == "create":
+        # A VM that was restored while it ran could not be ended: the next daemon puts back the one that was there.
+        task.warn(f"{before.title} is not back yet: it comes back with its volumes when the daemon starts again")
+        return
+    used = volumes_of(present)
     doomed = [volid for volid in [*new, *volumes_of(before)] if volid not in used]
     for problem in await delete_volumes(rooms, doomed):
         task.warn(problem)

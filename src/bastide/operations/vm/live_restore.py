@@ -31,6 +31,7 @@ from bastide.operations.vm.move import in_step, token
 from bastide.operations.vm.plan import planned_disk, vm_plan
 from bastide.operations.vm.restore_data import Restoring, allocate, copy_disk, sized
 from bastide.operations.vm.restore_plan import Plan, RestoredDisk
+from bastide.operations.volumes import delete_volumes, volumes_of
 
 _PREFIX = "restore/"
 _ENDING = 2.0
@@ -97,15 +98,24 @@ async def run_over(rooms: Rooms, present: Guest, work: Restoring, kept: Collecti
     return guest
 
 
-async def put_back(rooms: Rooms) -> None:
-    """After the death of a daemon: end the VMs that were being restored in the place of others, which come back."""
+async def put_back(rooms: Rooms) -> list[Guest]:
+    """After the death of a daemon: end the VMs that were being restored in the place of others, which come back.
+
+    Returns those that could not: their volumes are still theirs, and the next daemon tries again.
+    """
+    left: list[Guest] = []
     for entry in await rooms.store.list(_PREFIX):
         vmid = int(entry.key.removeprefix(_PREFIX))
         try:
             guest = await rooms.guests.get(vmid)
             if guest.config.get("lock") == "create":
                 _log.warning("VM %d was half restored: the one that was there comes back", vmid)
-                await _put_back(rooms, Guest.from_json(vmid, entry.value, guest.revision))
+                left.append(before := Guest.from_json(vmid, entry.value, guest.revision))
+                await _put_back(rooms, before)
+                left.remove(before)
+                new = [volid for volid in volumes_of(guest) if volid not in volumes_of(before)]
+                for problem in await delete_volumes(rooms, new):
+                    _log.error("%s", problem)
             else:
                 await rooms.store.delete(entry.key)
         except NotFound:
@@ -113,6 +123,7 @@ async def put_back(rooms: Rooms) -> None:
         except BastideError as error:
             _log.error("the VM %d that was there before its restore is not back: %s", vmid, error)
     await asyncio.to_thread(shutil.rmtree, _folder(rooms), ignore_errors=True)
+    return left
 
 
 async def _put_back(rooms: Rooms, before: Guest) -> None:
