@@ -239,11 +239,17 @@ class Segments(_View):
 
 
 class Joined(_View):
-    """A file for each disk."""
+    """A file for each disk.
+
+    A stranger may have written what the segments' folders hold: what is no file of a segment's size there is an error.
+    """
 
     def __init__(self, folder: Path, sizes: Mapping[str, int]) -> None:
         super().__init__(direct=False)
-        self._folder, self._sizes = folder, sizes
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        above = os.open(folder, flags)
+        self._folders = {key: os.open(key, flags, dir_fd=above) for key in sizes}
+        self._sizes = sizes
         self._held: OrderedDict[tuple[str, int], bytes | None] = OrderedDict()
         self._turn = threading.Lock()
 
@@ -278,15 +284,23 @@ class Joined(_View):
     def _segment(self, key: str, number: int) -> bytes | None:
         with self._turn:
             if (key, number) not in self._held:
-                try:
-                    content = (self._folder / key / segment_name(number)).read_bytes() or None
-                except FileNotFoundError:
-                    content = None
-                self._held[key, number] = content
+                self._held[key, number] = self._content(key, number)
                 while len(self._held) > _JOINED_PARTS:
                     self._held.popitem(last=False)
             self._held.move_to_end((key, number))
             return self._held[key, number]
+
+    def _content(self, key: str, number: int) -> bytes | None:
+        folder, name = self._folders[key], segment_name(number)
+        try:
+            told = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(told.st_mode) or told.st_size > SEGMENT:
+            raise OSError(errno.EIO, f"'{key}/{name}' is no segment of a disk")
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as file:
+            return file.read(SEGMENT) or None
 
 
 def _view(kind: str, told: Mapping[str, Any]) -> _View:

@@ -1,7 +1,9 @@
 """Disks as folders of segments and back, with a server and file systems that are real."""
 
 import asyncio
+import mmap
 import os
+import stat
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -110,6 +112,42 @@ async def test_joined_is_the_disk_again(tmp_path: Path) -> None:
         disk_views.joined(folder, {"scsi0": size}, tmp_path / "joined") as files,
     ):
         assert await asyncio.to_thread(read, files["scsi0"]) == await asyncio.to_thread(read, disk)
+
+
+async def test_joined_shows_nothing_that_lies_elsewhere(tmp_path: Path) -> None:
+    """What is in a repository may come from anybody: a link, a device or a pipe is no segment of a disk."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "00000000").write_bytes(b"secret")
+    disk = tmp_path / "disks/scsi0"
+    disk.mkdir(parents=True)
+    (tmp_path / "disks/scsi1").symlink_to(secret)
+    (disk / "00000000").symlink_to(secret / "00000000")
+    os.mknod(disk / "00000001", 0o600 | stat.S_IFCHR, os.makedev(1, 5))
+    os.mkfifo(disk / "00000002")
+    (disk / "00000003").write_bytes(b"x" * (SEGMENT + 1))
+    (disk / "00000004").write_bytes(b"whole")
+    async with disk_views.joined(tmp_path / "disks", {"scsi0": 5 * SEGMENT}, tmp_path / "joined") as files:
+        for number in range(4):
+            with pytest.raises(OSError, match="Input/output error"):
+                await asyncio.to_thread(piece, files["scsi0"], number)
+        assert (await asyncio.to_thread(piece, files["scsi0"], 4))[:5] == b"whole"
+    (tmp_path / "link").symlink_to(tmp_path / "disks")
+    for folder, key in (("disks", "scsi1"), ("link", "scsi0"), ("disks", "scsi2")):
+        with pytest.raises(HostFailure, match="cannot be shown as files"):
+            async with disk_views.joined(tmp_path / folder, {key: SEGMENT}, tmp_path / f"{folder}-{key}"):
+                pass
+
+
+def piece(path: Path, number: int) -> bytes:
+    """The beginning of a segment, read by itself."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        with mmap.mmap(-1, 4096) as page:
+            os.preadv(descriptor, [page], number * SEGMENT)
+            return page[:]
+    finally:
+        os.close(descriptor)
 
 
 async def test_a_server_that_is_not_there(tmp_path: Path) -> None:
