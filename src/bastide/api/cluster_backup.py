@@ -1,26 +1,26 @@
 """`/cluster/backup`, `/cluster/backup-info` and `/cluster/jobs`: backup jobs, what they save, and when."""
 
 import time
+from collections.abc import Set
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from bastide.api.backup_permissions import check_options
 from bastide.api.lists import guests_seen, index
 from bastide.api.routing import Branch, Call, NoParameters
 from bastide.backup.calendar import CalendarEvent, next_after
 from bastide.base.errors import InvalidParameter
 from bastide.host import facts
-from bastide.model.backup_options import BackupJob
+from bastide.model.backup_options import BackupJob, BackupOptions
 from bastide.model.guest import Guest
 from bastide.model.record import PropertyString, Record
 from bastide.model.types import ConfigKeys, split_list
-from bastide.operations.backup import jobs
+from bastide.operations.backup import jobs, vzdump
 
 _AUDIT = ("perm", "/", ("Sys.Audit",))
 _MODIFY = ("perm", "/", ("Sys.Modify",))
-_ROOT_ONLY = frozenset({"dumpdir", "script", "tmpdir"})
-_LOCAL = "local"
 
 branch = Branch("/cluster")
 
@@ -62,9 +62,7 @@ async def list_jobs(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
 @branch.post("/backup", BackupJob, check=_MODIFY)
 async def create_job(call: Call, p: BackupJob) -> None:
     """Make a backup job."""
-    await _check_options(call, set(p.given), p)
-    if p.dumpdir is None and not call.is_root:
-        await call.require(f"/storage/{p.storage or _LOCAL}", "Datastore.Allocate")
+    await _check(call, p, p.given | {"storage"})
     await jobs.create_job(call.rooms, p)
 
 
@@ -77,11 +75,10 @@ async def read_job(call: Call, p: JobPath) -> dict[str, Any]:
 @branch.put("/backup/{id}", JobChange, check=_MODIFY)
 async def update_job(call: Call, p: JobChange) -> None:
     """Change a backup job."""
+    job = await jobs.get_job(call.rooms, p.id or "")
     delete = split_list(p.delete or "")
-    await _check_options(call, {*p.given, *delete}, p)
-    if p.storage is not None and not call.is_root:
-        await call.require(f"/storage/{p.storage}", "Datastore.Allocate")
     changes = {key: value for key, value in p.to_stored().items() if key not in ("id", "delete")}
+    await _check(call, p, changes.keys() | (jobs.taken_out(changes, delete) & job.given))
     await jobs.update_job(call.rooms, p.id or "", changes, delete)
 
 
@@ -89,7 +86,7 @@ async def update_job(call: Call, p: JobChange) -> None:
 async def delete_job(call: Call, p: JobPath) -> None:
     """Remove a backup job; a run of it goes on."""
     job = await jobs.get_job(call.rooms, p.id)
-    await _check_options(call, set(job.given) & _ROOT_ONLY, job)
+    await check_options(call, BackupOptions(), job.given)
     await jobs.delete_job(call.rooms, p.id)
 
 
@@ -142,14 +139,13 @@ async def analyze_schedule(_call: Call, p: AnalyzeQuery) -> list[dict[str, Any]]
     return rows
 
 
-async def _check_options(call: Call, given: set[str], job: BackupJob) -> None:
-    """Raise unless the caller may set these options. Raises InvalidParameter, PermissionDenied."""
-    if call.is_root:
-        return
-    if refused := sorted(given & _ROOT_ONLY):
-        raise InvalidParameter({refused[0]: "Only root may set this option."})
-    if job.fleecing is not None and job.fleecing.storage is not None:
-        await call.require(f"/storage/{job.fleecing.storage}", "Datastore.AllocateSpace")
+async def _check(call: Call, p: BackupJob, given: Set[str]) -> None:
+    """Raise unless the caller may give a job these options. Raises InvalidParameter, PermissionDenied."""
+    await check_options(call, p, given)
+    if "storage" in given:
+        await call.require(f"/storage/{p.storage or vzdump.DEFAULT}", "Datastore.Allocate")
+    if p.pool is not None:
+        await call.require(f"/pool/{p.pool}", "VM.Backup")
 
 
 async def _row(call: Call, job: BackupJob) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from bastide.api.backup_permissions import check_options
 from bastide.api.fields import NodePath
 from bastide.api.guest_permissions import root_only
 from bastide.api.routing import Branch, Call
@@ -13,10 +14,6 @@ from bastide.model.backup_options import BackupOptions
 from bastide.model.types import StorageId
 from bastide.operations.backup import archives, vzdump
 
-DEFAULT_STORAGE = "local"
-
-_ROOT_ONLY = ("tmpdir", "dumpdir", "script", "job-id")
-_OF_THE_HOST = frozenset({"bwlimit", "ionice", "performance", "webhook"})
 _AUDIT = ("Datastore.Audit", "Datastore.AllocateSpace")
 
 branch = Branch("/nodes/{node}/vzdump")
@@ -46,8 +43,12 @@ async def back_up(call: Call, p: Vzdump) -> str:
     """Back up guests as a task."""
     if p.stdout:
         raise InvalidParameter({"stdout": "option is only allowed on the command line interface."})
-    options = BackupOptions.parse({key: value for key, value in p.to_stored().items() if BackupOptions.knows(key)})
+    options = p.options()
+    storage = options.storage or vzdump.DEFAULT
     await check_options(call, options, p.given)
+    await call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
+    if options.keep is not None:
+        await call.require(f"/storage/{storage}", "Datastore.Allocate")
     options.check_selection()
     if options.stop:
         await vzdump.stop(call.rooms, call.identity, all_users=await call.may(f"/nodes/{p.node}", "Sys.Modify"))
@@ -57,7 +58,7 @@ async def back_up(call: Call, p: Vzdump) -> str:
     async def permit(vmid: int) -> bool:
         return await call.may(f"/vms/{vmid}", "VM.Backup")
 
-    most = await most_protected(call, options.storage or DEFAULT_STORAGE)
+    most = await most_protected(call, storage)
     upid = await vzdump.start(call.rooms, call.identity, options, permit=permit, most_protected=most, job=p.job_id)
     return str(upid)
 
@@ -65,7 +66,7 @@ async def back_up(call: Call, p: Vzdump) -> str:
 @branch.get("/defaults", Defaults, user="all")
 async def read_defaults(call: Call, p: Defaults) -> dict[str, Any]:
     """What holds where nothing is said."""
-    storage_id = p.storage or DEFAULT_STORAGE
+    storage_id = p.storage or vzdump.DEFAULT
     await call.require(f"/storage/{storage_id}", *_AUDIT, any_of=True)
     storage = await call.rooms.storages.get(storage_id)
     defaults: dict[str, Any] = {
@@ -86,23 +87,3 @@ async def read_config(call: Call, p: InArchive) -> str:
     else:
         await check_volume(call, p.volume)
     return await (await archives.open_archive(call.rooms, p.volume)).config()
-
-
-async def check_options(call: Call, options: BackupOptions, given: frozenset[str]) -> None:
-    """Raise unless the caller may set the options that are `given`, in the reference's words.
-
-    InvalidParameter for what is root@pam's alone, else PermissionDenied.
-    """
-    if call.is_root:
-        return
-    wrong = {key: "Only root may set this option." for key in _ROOT_ONLY if key in given}
-    if wrong:
-        raise InvalidParameter(wrong)
-    if given & _OF_THE_HOST:
-        await call.require("/", "Sys.Modify")
-    if options.fleecing is not None and options.fleecing.storage is not None:
-        await call.require(f"/storage/{options.fleecing.storage}", "Datastore.AllocateSpace")
-    storage = options.storage or DEFAULT_STORAGE
-    await call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
-    if options.keep is not None:
-        await call.require(f"/storage/{storage}", "Datastore.Allocate")

@@ -6,7 +6,7 @@ Source: the reference of `POST /nodes/{node}/vzdump` and `/cluster/backup`.
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
@@ -212,6 +212,10 @@ class BackupOptions(Record):
         if not (self.vmids or self.every or self.pool is not None or self.stop):
             raise InvalidParameter({"vmid": "property is missing: name guests, a pool, or all of them"})
 
+    def options(self) -> "BackupOptions":
+        """What one run is asked for, without what a job or a call says besides."""
+        return BackupOptions.parse({key: value for key, value in self.to_stored().items() if BackupOptions.knows(key)})
+
     def to_stored(self) -> dict[str, Scalar | list[str]]:
         """What was set, in the keys of the API, as `parse` reads it and jobs are shown."""
         shown: dict[str, Scalar | list[str]] = {
@@ -245,12 +249,6 @@ class BackupJob(BackupOptions):
         if "dow" in self.given and self.starttime is None:
             raise ValueError("dow: missing property 'starttime'")
         return self
-
-    def options(self, **changed: Any) -> BackupOptions:
-        """What one run of it is asked for."""
-        own = BackupOptions.model_fields
-        kept = {key: value for key, value in self.to_stored().items() if key.replace("-", "_") in own}
-        return BackupOptions.parse({**kept, **changed})
 
 
 def notes(template: str, values: Mapping[str, str] = MappingProxyType({})) -> str:

@@ -1,5 +1,7 @@
 """Retention and backup jobs as clients see them."""
 
+from pathlib import Path
+
 import pytest
 
 from bastide.model.guest import Guest
@@ -95,6 +97,8 @@ async def test_an_id_is_made_up_and_an_old_time_becomes_a_schedule(api: Api) -> 
         ({"schedule": "daily"}, "vmid"),
         ({"schedule": "daily", "all": 1, "vmid": "100"}, "all"),
         ({"schedule": "daily", "all": 1, "storage": "nowhere"}, "storage"),
+        ({"schedule": "daily", "all": 1, "fleecing": "1,storage=nowhere"}, "fleecing"),
+        ({"schedule": "daily", "pool": "nobody"}, "pool"),
         ({"schedule": "daily", "all": 1, "node": "elsewhere"}, "node"),
         ({"schedule": "daily", "all": 1, "dow": "mon"}, "dow"),
         ({"schedule": "daily", "all": 1, "id": "1x"}, "id"),
@@ -143,6 +147,44 @@ async def test_who_may_make_jobs(api: Api) -> None:
     assert (await call(one, "PUT", f"{JOBS}/theirs", delete="script")).status_code == 400
     assert (await call(one, "DELETE", f"{JOBS}/theirs")).status_code == 400
     await api.data("DELETE", f"{JOBS}/theirs")
+
+
+@pytest.mark.anyio
+async def test_where_a_jobs_backups_go_is_for_those_who_may_prune_there(api: Api, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    await api.data("POST", "/pools", poolid="team")
+    await api.data("POST", "/storage", storage="other", type="dir", path=str(other), content="backup,images")
+    await api.data("POST", "/access/roles", roleid="Planner", privs="Sys.Modify,Datastore.AllocateSpace")
+    one = await api.token(grants={"/": "Planner", "/storage/other": "Administrator"})
+    job = {"vmid": "100", "schedule": "daily", "id": "theirs", "storage": "other"}
+
+    async def refused(method: str, path: str, **values: str) -> str:
+        answer = await call(one, method, path, **values)
+        return str(answer.json()["message"]).strip() if answer.status_code == 403 else ""
+
+    lacking = "Permission check failed (/storage/local, Datastore.Allocate)"
+    assert await refused("POST", JOBS, **{**job, "storage": "local"}) == lacking
+    assert await refused("POST", JOBS, vmid="100", schedule="daily") == lacking
+    assert await refused("POST", JOBS, **job) == ""
+    assert await refused("PUT", f"{JOBS}/theirs", storage="local") == lacking
+    assert await refused("PUT", f"{JOBS}/theirs", delete="storage") == lacking, "it goes to local then"
+    assert await refused("PUT", f"{JOBS}/theirs", pool="team") == "Permission check failed (/pool/team, VM.Backup)"
+    assert await refused("PUT", f"{JOBS}/theirs", bwlimit="1024", fleecing="1,storage=local") == ""
+    await api.data("PUT", f"{JOBS}/theirs", dumpdir=str(other))
+    answer = await call(one, "PUT", f"{JOBS}/theirs", storage="other")
+    assert list(answer.json()["errors"]) == ["dumpdir"], "it would be forgotten"
+    assert await refused("PUT", f"{JOBS}/theirs", comment="ours") == ""
+
+
+@pytest.mark.anyio
+async def test_what_is_gone_meanwhile_keeps_nobody_from_other_changes(api: Api) -> None:
+    await api.data("POST", "/pools", poolid="team")
+    await api.data("POST", JOBS, id="team", pool="team", schedule="daily")
+    await api.data("DELETE", "/pools/team")
+    await api.data("PUT", f"{JOBS}/team", enabled=0)
+    answer = await call(api.root, "PUT", f"{JOBS}/team", pool="team")
+    assert list(answer.json()["errors"]) == ["pool"]
 
 
 @pytest.mark.anyio

@@ -24,7 +24,7 @@ from bastide.model.container import ContainerOptions
 from bastide.model.guest import Guest
 from bastide.model.storage import Content, StorageConfig, Volume
 from bastide.operations import inspect, pools
-from bastide.operations.backup import archives, notify, sinks, vzdump
+from bastide.operations.backup import archives, notify, selection, sinks, vzdump
 from bastide.operations.backup.saving import Backup
 from bastide.operations.ct.create import create_container
 from bastide.operations.rooms import Rooms
@@ -128,7 +128,7 @@ async def test_whom_a_call_means(rooms: Rooms) -> None:
     await pools.update_pool(rooms, "p/q", guests=[101])
 
     async def ids(**values: Any) -> list[int]:
-        return [guest.vmid for guest in await vzdump.chosen(rooms, BackupOptions.parse(values))]
+        return [guest.vmid for guest in await selection.chosen(rooms, BackupOptions.parse(values))]
 
     assert await ids(all=1) == [100, 101]
     assert await ids(exclude="100") == [101]

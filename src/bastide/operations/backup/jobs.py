@@ -3,7 +3,7 @@
 import json
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,9 +26,15 @@ Start = Callable[[Rooms, BackupJob], Awaitable[Upid]]
 
 _PREFIX = "backupjob/"
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,49}", re.ASCII)
-_EXCLUDING = {"vmid": ("all", "exclude", "pool"), "all": ("vmid", "pool"), "pool": ("vmid", "all", "exclude")}
-_EXCLUDING_PLACES = {"storage": ("dumpdir",), "dumpdir": ("storage",)}
-"""What a change to one way of saying which guests, or where to, takes out of the job."""
+_EXCLUDING = {
+    "vmid": ("all", "exclude", "pool"),
+    "all": ("vmid", "pool"),
+    "pool": ("vmid", "all", "exclude"),
+    "storage": ("dumpdir",),
+    "dumpdir": ("storage",),
+    "starttime": ("schedule",),
+}
+"""What a change to one way of saying which guests, where to, or when, takes out of the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,8 @@ async def get_job(rooms: Rooms, job_id: str) -> BackupJob:
 async def create_job(rooms: Rooms, job: BackupJob) -> str:
     """Keep a new job and return its id, which is made up where it has none. Raises AlreadyExists, InvalidParameter."""
     job_id = job.id or f"backup-{secrets.token_hex(4)}-{secrets.token_hex(2)}"
-    job = await _checked(rooms, {**job.to_stored(), "id": job_id})
+    job = _whole({**job.to_stored(), "id": job_id})
+    await _check_named(rooms, job, {"storage", *job.given})
     try:
         await rooms.store.put(_PREFIX + job_id, _to_json(job), ABSENT)
     except Conflict:
@@ -67,24 +74,29 @@ async def update_job(rooms: Rooms, job_id: str, changes: Mapping[str, Any], dele
     """Change a job, in the API's keys. Raises NotFound, InvalidParameter, Conflict."""
     before, revision = await _stored(rooms, job_id)
     values: dict[str, Any] = dict(before.to_stored())
-    removed = set(delete)
     known = {field.alias or name for name, field in BackupJob.model_fields.items()} - {"id"}
-    if wrong := sorted(removed - known):
+    if wrong := sorted(set(delete) - known):
         raise InvalidParameter({"delete": f"a backup job has no property '{wrong[0][:60]}'"})
-    if both := sorted(removed & set(changes)):
+    if both := sorted(set(delete) & set(changes)):
         raise InvalidParameter({both[0]: "set and deleted at the same time"})
-    for key, others in {**_EXCLUDING, **_EXCLUDING_PLACES}.items():
-        if changes.get(key):
-            removed |= set(others) - set(changes)
-    if changes.get("starttime"):
-        removed |= {"schedule"} - set(changes)
-    if "prune-backups" in changes:
-        removed |= {"maxfiles"} - set(changes)
-    values = {key: value for key, value in values.items() if key not in removed} | dict(changes)
-    after = await _checked(rooms, {**values, "id": job_id})
+    gone = taken_out(changes, delete)
+    values = {key: value for key, value in values.items() if key not in gone} | dict(changes)
+    after = _whole({**values, "id": job_id})
+    await _check_named(rooms, after, {*changes, *delete})
     await rooms.store.put(_PREFIX + job_id, _to_json(after), revision)
     if (after.schedule, after.enabled) != (before.schedule, before.enabled):
         await schedule.settle(rooms, _key(job_id))
+
+
+def taken_out(changes: Mapping[str, Any], delete: Iterable[str] = ()) -> frozenset[str]:
+    """The keys that a change takes out of a job: those to delete, and what does not go together with what is set."""
+    gone = set(delete)
+    for key, others in _EXCLUDING.items():
+        if changes.get(key):
+            gone |= set(others) - set(changes)
+    if "prune-backups" in changes:
+        gone |= {"maxfiles"} - set(changes)
+    return frozenset(gone)
 
 
 async def delete_job(rooms: Rooms, job_id: str) -> None:
@@ -168,7 +180,7 @@ def _of_container(config: ContainerConfig) -> list[Included]:
     return found
 
 
-async def _checked(rooms: Rooms, values: Mapping[str, Any]) -> BackupJob:
+def _whole(values: Mapping[str, Any]) -> BackupJob:
     """A whole job with its schedule in one form. Raises InvalidParameter."""
     job = BackupJob.parse({key: value for key, value in values.items() if value is not None})
     if job.starttime is not None:
@@ -179,20 +191,17 @@ async def _checked(rooms: Rooms, values: Mapping[str, Any]) -> BackupJob:
         raise InvalidParameter({"schedule": "property is missing and it is not optional: say when, such as '02:30'"})
     schedule.check(job.schedule)
     job.check_selection()
-    if job.node not in (None, rooms.node):
-        raise InvalidParameter({"node": f"there is no node '{job.node}'"})
-    if job.storage is not None:
-        await _check_storage(rooms, job.storage)
     return job
 
 
-async def _check_storage(rooms: Rooms, storage_id: str) -> None:
-    try:
-        storage = await rooms.storages.get(storage_id)
-    except NotFound:
-        raise InvalidParameter({"storage": f"storage '{storage_id}' does not exist"}) from None
-    if "backup" not in storage.capabilities.contents:
-        raise InvalidParameter({"storage": f"storage '{storage_id}' does not hold backups: give it that content"})
+async def _check_named(rooms: Rooms, job: BackupJob, keys: Set[str]) -> None:
+    """Raise InvalidParameter unless what these keys name is there; what others name may be gone meanwhile."""
+    if "node" in keys and job.node not in (None, rooms.node):
+        raise InvalidParameter({"node": f"there is no node '{job.node}'"})
+    if keys & {"storage", "dumpdir", "fleecing"}:
+        await vzdump.place(rooms, job)
+    if "pool" in keys:
+        await selection.check_pool(rooms, job)
 
 
 async def _stored(rooms: Rooms, job_id: str) -> tuple[BackupJob, int]:

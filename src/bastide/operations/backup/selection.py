@@ -33,16 +33,24 @@ async def chosen(rooms: Rooms, options: BackupOptions) -> list[Guest]:
     ]
 
 
+async def check_pool(rooms: Rooms, options: BackupOptions) -> None:
+    """Raise InvalidParameter naming `pool` when it is not there."""
+    if options.pool is None:
+        return
+    try:
+        await pools.get_pool(rooms, options.pool)
+    except NotFound as error:
+        raise InvalidParameter({"pool": str(error)}) from None
+
+
 async def permitted(rooms: Rooms, options: BackupOptions, permit: Permit) -> tuple[Sequence[Guest], Sequence[int]]:
     """The guests to back up, and the ids of named ones that are not there.
 
     Of all guests those are left out that the caller may not back up; else that is PermissionDenied. Raises
     InvalidParameter naming `pool`.
     """
-    try:
-        guests = await chosen(rooms, options)
-    except NotFound as error:
-        raise InvalidParameter({"pool": str(error)}) from None
+    await check_pool(rooms, options)
+    guests = await chosen(rooms, options)
     allowed = {vmid: await permit(vmid) for vmid in {*(guest.vmid for guest in guests), *options.vmids}}
     refused = sorted(vmid for vmid, may in allowed.items() if not may)
     if refused and not options.every:

@@ -28,17 +28,17 @@ from bastide.operations.backup.guest_log import GuestLog
 from bastide.operations.backup.hook import Phase, check_script, run_script
 from bastide.operations.backup.notify import Outcome, notify
 from bastide.operations.backup.saving import Backup, Turn
-from bastide.operations.backup.selection import Permit, anybody, chosen, permitted
+from bastide.operations.backup.selection import Permit, anybody, permitted
 from bastide.operations.ct.backup import save_container
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm.backup import save_vm
 from bastide.storage.protocol import FileStorage, Storage
 from bastide.tasks.tasks import Task
 
-__all__ = ["chosen", "start", "stop"]
+DEFAULT = "local"
+"""The storage where nobody says one."""
 
 _STORIES: Mapping[Kind, Callable[[Rooms, Backup], Awaitable[None]]] = {"lxc": save_container, "qemu": save_vm}
-_DEFAULT = "local"
 _log = logging.getLogger(__name__)
 
 
@@ -61,9 +61,7 @@ async def start(
     guests, absent = await permitted(rooms, options, permit)
     if absent and job is None:
         raise InvalidParameter({"vmid": f"guest {absent[0]} does not exist"})
-    storage = None if options.dumpdir is not None else await _storage(rooms, options.storage or _DEFAULT)
-    if options.fleecing is not None and options.fleecing.storage is not None:
-        await _check_fleecing(rooms, options.fleecing.storage)
+    storage = await place(rooms, options)
     await check_script(options.script)
     if storage is None or not storage.capabilities.archives:
         program = sinks.compressor(options)[0]
@@ -91,18 +89,17 @@ async def stop(rooms: Rooms, by: Identity, *, all_users: bool) -> int:
     return len(running)
 
 
-async def _storage(rooms: Rooms, storage_id: str) -> Storage:
+async def place(rooms: Rooms, options: BackupOptions) -> Storage | None:
+    """The storage that backups go to, None for a folder. Raises InvalidParameter naming `storage` or `fleecing`."""
+    key, fleecing = "storage", options.fleecing
     try:
-        return await prune.backup_storage(rooms, storage_id)
+        found = None if options.dumpdir is not None else await prune.backup_storage(rooms, options.storage or DEFAULT)
+        if fleecing is not None and fleecing.storage is not None:
+            key = "fleecing"
+            await rooms.storages.disks(fleecing.storage)
     except (NotFound, NotSupported, WrongState) as error:
-        raise InvalidParameter({"storage": str(error)}) from None
-
-
-async def _check_fleecing(rooms: Rooms, storage_id: str) -> None:
-    try:
-        await rooms.storages.disks(storage_id)
-    except (NotFound, NotSupported, WrongState) as error:
-        raise InvalidParameter({"fleecing": str(error)}) from None
+        raise InvalidParameter({key: str(error)}) from None
+    return found
 
 
 @dataclass(slots=True)
