@@ -8,7 +8,9 @@ from typer.core import TyperGroup
 
 from bastide.base.errors import BastideError, NotFound
 from bastide.cli import completing, output, progress
-from bastide.cli.backups import backups, known, resolve, vmid_of
+from bastide.cli.backup_changes import change, remove
+from bastide.cli.backup_names import known, resolve, rules, vmid_of
+from bastide.cli.backups import backups
 from bastide.cli.session import Session
 from bastide.cli.snapshots import NoWait
 from bastide.client.http import segment
@@ -33,6 +35,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("ls")(backups)
+app.command("rm")(remove)
+app.command("set")(change)
 
 _Guest = Annotated[
     str | None,
@@ -170,7 +174,7 @@ def prune(
     session: Session = ctx.obj
     path = f"/nodes/{session.node()}/storage/{segment(storage)}/prunebackups"
     params = {
-        "prune-backups": _rules(keep),
+        "prune-backups": rules(keep),
         "vmid": None if guest is None else vmid_of(session, guest),
     }
     rows = session.client().get(path, **params)
@@ -240,7 +244,7 @@ def schedule(
     params: dict[str, Any] = {
         "id": job, "schedule": when, "storage": storage, "comment": comment, "command": command,
         "repeat-missed": missed or None,
-        "prune-backups": _rules(keep),
+        "prune-backups": rules(keep),
         "compress": "zstd" if kind is JobKind.BACKUP else None,
     }  # fmt: skip
     if kind is not JobKind.VERIFY:
@@ -277,20 +281,20 @@ def jobs(ctx: typer.Context) -> None:
     cells = [
         [
             row["id"], row["kind"], row.get("schedule"), _next(row),
-            row.get("vmid") or (f"pool {row['pool']}" if row.get("pool") else "all"), row.get("storage"),
-            row.get("comment"),
+            _whom(row), row.get("storage"), row.get("comment"),
         ]
         for row in found
     ]  # fmt: skip
     output.table(columns, cells, empty="no jobs; make one with: bastide backups schedule nightly 02:30")
 
 
+def _whom(row: dict[str, Any]) -> str:
+    every = f"pool {row['pool']}" if row.get("pool") else "all"
+    return str(row.get("vmid") or (f"{every} but {row['exclude']}" if row.get("exclude") else every))
+
+
 def _next(row: dict[str, Any]) -> str:
     return output.moment(row.get("next-run")) or ("never" if row.get("enabled", True) else "disabled")
-
-
-def _rules(keep: str | None) -> str | None:
-    return f"keep-last={keep}" if keep is not None and keep.isdigit() else keep
 
 
 def _show(session: Session, rows: list[dict[str, Any]]) -> None:

@@ -1,28 +1,44 @@
 """`backup`, `backups` and `restore`: guests saved, and brought back."""
 
 import re
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from bastide.base.errors import BastideError, InvalidParameter, NotFound, NotSupported, WrongState
+from bastide.base.errors import BastideError, InvalidParameter, NotSupported, WrongState
 from bastide.cli import completing, output, progress
+from bastide.cli.backup_names import guest_names, kind_and_vmid, known, resolve, rules, vmid_of
 from bastide.cli.host import confirm
 from bastide.cli.session import GuestRef, Session
 from bastide.cli.snapshots import NoWait
-from bastide.client.http import segment
 
 Storage = Annotated[
     str | None, typer.Option(metavar="STORAGE", help="Default: local.", autocompletion=completing.storages)
 ]
 
-_NAME = re.compile(r"(?:^|[:/])vzdump-(lxc|qemu)-([1-9]\d{2,8})-(\d{4}_\d\d_\d\d-\d\d_\d\d_\d\d)")
 _BEGUN = re.compile(r"Starting Backup of VM (\d+) \((lxc|qemu)\)")
 _FINISHED = re.compile(r"Finished Backup of VM (\d+) \((\d+):(\d\d):(\d\d)\)")
 _ARCHIVE = re.compile(r"creating (?:vzdump )?archive '(.+)'$")
 _SIZE = re.compile(r"(?:archive file|backup) size: (.+)$")
 _FROZEN = re.compile(r"(?:frozen for|paused for|stood still for|online again after) ([\d.]+ ?(?:ms|seconds|s)\b)")
-_LATEST = "latest:"
+
+
+class Mode(StrEnum):
+    """What becomes of a guest that runs while it is saved."""
+
+    SNAPSHOT = "snapshot"
+    SUSPEND = "suspend"
+    STOP = "stop"
+
+
+class Compression(StrEnum):
+    """How an archive is compressed."""
+
+    ZSTD = "zstd"
+    GZIP = "gzip"
+    LZO = "lzo"
+    NONE = "none"
 
 
 _Guests = Annotated[
@@ -35,10 +51,14 @@ _Exclude = Annotated[
     list[str] | None,
     typer.Option(metavar="GUEST", help="But not this one. May be repeated.", autocompletion=completing.guests),
 ]
-_Mode = Annotated[
-    str, typer.Option(metavar="MODE", help="snapshot: it goes on; suspend: it waits; stop: it is shut down.")
+_Mode = Annotated[Mode, typer.Option(help="snapshot: it goes on; suspend: it waits; stop: it is shut down.")]
+_StopWait = Annotated[
+    int | None,
+    typer.Option(
+        "--stopwait", metavar="MINUTES", help="How long it may take to shut down (mode stop). Default: 10.", min=0
+    ),
 ]
-_Compress = Annotated[str, typer.Option(metavar="HOW", help="zstd, gzip, lzo or none.")]
+_Compress = Annotated[Compression, typer.Option(help="Of archives; a Borg storage has its own.")]
 _Threads = Annotated[int, typer.Option(metavar="N", help="Of zstd; 0: half of the processors.", min=0)]
 _Limit = Annotated[float | None, typer.Option(metavar="MIB", help="At most so many MiB a second.", min=0)]
 _ExcludePath = Annotated[
@@ -67,8 +87,9 @@ def backup(
     pool: _Pool = None,
     exclude: _Exclude = None,
     storage: Storage = None,
-    mode: _Mode = "snapshot",
-    compress: _Compress = "zstd",
+    mode: _Mode = Mode.SNAPSHOT,
+    stopwait: _StopWait = None,
+    compress: _Compress = Compression.ZSTD,
     threads: _Threads = 0,
     limit: _Limit = None,
     exclude_path: _ExcludePath = None,
@@ -97,20 +118,23 @@ def backup(
         "exclude": ",".join(str(session.guest(name).vmid) for name in exclude or []) or None,
         "storage": storage or session.client().get(f"{path}/defaults")["storage"],
         "mode": mode,
-        "compress": "0" if compress == "none" else compress,
-        "zstd": threads if compress == "zstd" else None,
+        "stopwait": stopwait,
+        "compress": "0" if compress is Compression.NONE else compress,
+        "zstd": threads if compress is Compression.ZSTD else None,
         "bwlimit": None if limit is None else round(limit * 1024),
         "exclude-path": exclude_path or None,
         "notes-template": None if notes is None else notes.replace("\\", "\\\\").replace("\n", "\\n"),
         "protected": protected or None,
-        "prune-backups": f"keep-last={keep}" if keep is not None and keep.isdigit() else keep,
+        "prune-backups": rules(keep),
         "remove": None if prune else False,
         "fleecing": f"enabled=1,storage={fleecing}" if fleecing is not None else None,
     }
     upid = str(session.client().post(path, params))
     if not no_wait:
         what = ", ".join(guest.shown for guest in named) or (f"the guests of pool {pool}" if pool else "all guests")
-        names = {guest.vmid: guest.shown for guest in named}
+        names = {guest.vmid: guest.shown for guest in named} or {
+            vmid: f"{name} ({vmid})" for vmid, name in guest_names(session).items()
+        }
         _follow(session, upid, f"saving {what}", str(params["storage"]), names)
     elif session.json:
         output.emit_json({"upid": upid})
@@ -182,7 +206,7 @@ def backups(
     if session.json:
         output.emit_json(rows)
         return
-    names = _names(session)
+    names = guest_names(session)
     columns = [
         output.Column("guest"),
         output.Column("made"),
@@ -261,12 +285,8 @@ def restore(
     """
     session: Session = ctx.obj
     volid = resolve(session, source)
-    match = _NAME.search(volid)
-    if match is None:
-        raise InvalidParameter(
-            {"backup": f"'{volid}' is not named as backups are: vzdump-lxc-100-2026_11_23-01_02_03 ..."}
-        )
-    kind, vmid = match[1], _target(session, newid, int(match[2]))
+    kind, own = kind_and_vmid(volid)
+    vmid = _target(session, newid, own)
     _check_kind(kind, live=live, unprivileged=unprivileged)
     there = next((row for row in _resources(session) if row["vmid"] == vmid), None)
     if there is not None:
@@ -316,50 +336,6 @@ def _check_kind(kind: str, *, live: bool, unprivileged: bool | None) -> None:
         raise NotSupported("this is a VM's backup: --unprivileged and --privileged are for containers")
 
 
-def known(session: Session, vmid: int | None = None, storage: str | None = None) -> list[dict[str, Any]]:
-    """The backups on all storages or on one, those of a guest together and the newest first."""
-    node = session.node()
-    storages = [storage] if storage is not None else [row["storage"] for row in _storages(session, node)]
-    rows: list[dict[str, Any]] = []
-    for name in storages:
-        try:
-            path = f"/nodes/{node}/storage/{segment(name)}/content"
-            rows += session.client().get(path, content="backup", vmid=vmid)
-        except BastideError as error:
-            if storage is not None:
-                raise
-            output.note(f"storage {name} does not answer: {error}")
-    return sorted(rows, key=lambda row: (row.get("vmid") or 0, -(row.get("ctime") or 0)))
-
-
-def _storages(session: Session, node: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = session.client().get(f"/nodes/{node}/storage", content="backup", enabled=True)
-    return rows
-
-
-def resolve(session: Session, source: str) -> str:
-    """The volume id, or the path, that a user means. Raises NotFound."""
-    if source.startswith(_LATEST):
-        vmid = vmid_of(session, source.removeprefix(_LATEST))
-        rows = known(session, vmid)
-        if not rows:
-            raise NotFound(f"a backup of guest {vmid} does not exist")
-        return str(rows[0]["volid"])
-    if ":" in source or source.startswith("/"):
-        return source
-    name = source.removeprefix("backup/")
-    found = [row["volid"] for row in known(session) if row["volid"].rpartition("/")[2] == name]
-    if len(found) != 1:
-        where = f"is on more than one storage: {', '.join(found)}" if found else "does not exist"
-        raise NotFound(f"backup '{name}' {where}: bastide backups{session.root_option} lists them")
-    return str(found[0])
-
-
-def vmid_of(session: Session, guest: str) -> int:
-    """The id that a name or id means, also of a guest that is gone."""
-    return int(guest) if guest.isascii() and guest.isdigit() else session.guest(guest).vmid
-
-
 def _target(session: Session, newid: str | None, own: int) -> int:
     if newid is None:
         return own
@@ -368,10 +344,6 @@ def _target(session: Session, newid: str | None, own: int) -> int:
     if not (newid.isascii() and newid.isdigit()):
         raise InvalidParameter({"as": f"'{newid[:40]}' is not an id: a number, or new"})
     return int(newid)
-
-
-def _names(session: Session) -> dict[int, str]:
-    return {int(row["vmid"]): str(row.get("name") or row["vmid"]) for row in _resources(session)}
 
 
 def _resources(session: Session) -> list[dict[str, Any]]:

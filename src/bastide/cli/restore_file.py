@@ -9,7 +9,7 @@ import typer
 
 from bastide.base.errors import AlreadyExists
 from bastide.cli import completing, output
-from bastide.cli.backups import resolve
+from bastide.cli.backup_names import resolve
 from bastide.cli.files import save
 from bastide.cli.progress import ProgressLine, counted
 from bastide.cli.session import Session

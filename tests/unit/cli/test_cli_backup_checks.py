@@ -98,6 +98,42 @@ def test_old_backups_go_or_would(run, guests):
     assert guests.posted("DELETE", PRUNE) == {"prune-backups": "keep-daily=7", "vmid": "100"}
 
 
+def test_backups_are_removed(run, guests):
+    content = "/nodes/pve1/storage/{}/content/{}"
+    for volid in (BACKUP, OTHER):
+        guests.task("DELETE", content.format(volid.partition(":")[0], volid))
+    ended = run("backups", "rm", "latest:web", OTHER.rpartition("/")[2], "--json")
+    assert (ended.code, ended.json) == (0, [BACKUP, OTHER]), ended.err
+
+
+def test_a_backups_notes_and_protection_change(run, guests):
+    path = f"/nodes/pve1/storage/local/content/{BACKUP}"
+    guests.on("PUT", path, None)
+    assert run("backups", "set", "latest:web", "--no-protected", "--notes", "old").code == 0
+    assert guests.posted("PUT", path) == {"protected": "0", "notes": "old"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["set", BACKUP], "--no-protected"),
+        (["rm", "local:100/vm-100-disk-0.raw"], "not named as backups are"),
+        (["rm", "/tmp/vzdump-lxc-100-2026_11_23-01_02_03.tar"], "not on a storage"),
+        (["set", "local:iso/vzdump-lxc-100-2026_11_23-01_02_03.tar", "--protected"], "not on a storage"),
+    ],
+)
+def test_what_is_no_backup_is_left_alone(run, guests, words, said):
+    ended = run("backups", *words)
+    assert (ended.code, said in ended.err) == (2, True), ended.err
+
+
+def test_a_job_tells_whom_it_leaves_out(run, guests):
+    guests.on("GET", "/cluster/backup", [{"id": "nightly", "all": 1, "exclude": "102,103"}])
+    for path in (f"{OWN}/verify-jobs", f"{OWN}/test-jobs"):
+        guests.on("GET", path, [])
+    assert "all but 102,103" in run("backups", "jobs").out
+
+
 def test_jobs_of_all_kinds(run, guests):
     guests.on("GET", "/cluster/backup", [{"id": "nightly", "schedule": "2:30", "next-run": 5, "vmid": "100,101"}])
     guests.on("GET", f"{OWN}/verify-jobs", [{"id": "weekly", "schedule": "sat", "storage": "nas", "enabled": 0}])

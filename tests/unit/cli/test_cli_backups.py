@@ -52,10 +52,11 @@ def test_what_a_log_tells():
 def test_a_backup_is_asked_for_and_told(run, guests):
     guests.task("POST", VZDUMP, log=LOG[:6])
     ended = run("backup", "web", "101", "--keep", "3", "--limit", "1.5", "--notes", "a\nb", "--exclude-path", "/srv/x",
-                "--exclude-path", "*.tmp", "--mode", "stop", "--threads", "2")  # fmt: skip
+                "--exclude-path", "*.tmp", "--mode", "stop", "--stopwait", "3", "--threads", "2")  # fmt: skip
     assert ended.code == 0, ended.err
     assert guests.posted("POST", VZDUMP) == {
-        "vmid": "100,101", "storage": "local", "mode": "stop", "compress": "zstd", "zstd": "2", "bwlimit": "1536",
+        "vmid": "100,101", "storage": "local", "mode": "stop", "stopwait": "3", "compress": "zstd",
+        "zstd": "2", "bwlimit": "1536",
         "exclude-path": ["/srv/x", "*.tmp"], "notes-template": "a\\nb", "prune-backups": "keep-last=3",
     }  # fmt: skip
     assert f"web (100): {CT_BACKUP}  1.2 GiB in 1m 5s" in ended.out
@@ -69,6 +70,25 @@ def test_all_guests_but_some(run, guests):
     assert guests.posted("POST", VZDUMP) == {
         "all": "1", "exclude": "101", "storage": "nas", "mode": "snapshot", "compress": "0", "remove": "0",
     }  # fmt: skip
+
+
+def test_all_guests_are_told_by_their_names(run, guests):
+    guests.task("POST", VZDUMP, log=LOG[:6])
+    assert f"web (100): {CT_BACKUP}" in run("backup", "--all").out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--mode", "halt"], "snapshot"),
+        (["--compress", "xz"], "gzip"),
+        (["--keep", "few"], "'few' is neither a number nor rules"),
+        (["--keep", "-1"], "'-1' is neither a number nor rules"),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_would_do(run, guests, words, said):
+    ended = run("backup", "web", *words)
+    assert (ended.code, said in ended.err) == (2, True), ended.err
 
 
 @pytest.mark.parametrize("words", [[], ["web", "--all"], ["--all", "--pool", "p"], ["web", "--exclude", "db"]])
@@ -139,6 +159,17 @@ def test_a_name_alone_finds_its_backup(run, guests):
     assert guests.posted("POST", "/nodes/pve1/lxc")["ostemplate"] == OLD
     ended = run("restore", "vzdump-lxc-100-2020_01_01-00_00_00.tar")
     assert (ended.code, "bastide backups" in ended.err) == (3, True)
+
+
+def test_a_name_that_means_no_guest_or_two_is_told(run, guests, refusal):
+    guests.on("GET", "/bastide/guests/twin", refusal(400, "no", {"guest": "two are named 'twin'"}))
+    guests.on("GET", "/cluster/resources", [{"vmid": 103, "name": "twin"}, {"vmid": 104, "name": "twin"}])
+    ended = run("restore", "latest:twin")
+    assert (ended.code, "give the id, latest:103 or latest:104" in ended.err) == (2, True), ended.err
+    ended = run("backups", "twin")
+    assert (ended.code, "give the id, 103 or 104" in ended.err) == (2, True), ended.err
+    ended = run("restore", "latest:gone")
+    assert (ended.code, "one that is gone goes by its id: latest:100" in ended.err) == (3, True), ended.err
 
 
 @pytest.mark.parametrize(
