@@ -7,8 +7,6 @@ about to take a volume's place is `bastide-swap-HOST-RUN-NAME`; bases of templat
 
 import asyncio
 import contextlib
-import hashlib
-import os
 import re
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -26,6 +24,7 @@ from bastide.host.run import Runner, finished, run
 from bastide.model.storage import Content, DiskImage, StorageConfig, StorageUsage, Volume
 from bastide.storage.block_names import BlockName, Style, name_of, parse_name
 from bastide.storage.block_pool import Piece, Pool
+from bastide.storage.places import this_host
 from bastide.storage.protocol import Progress
 
 _RUN = secrets.token_hex(4)
@@ -77,9 +76,7 @@ class Block:
         self._run = tools.run
         self._ext4 = BlockExt4(tools.run)
         self._mounts = layout.runtime / "mounts" / config.storage
-        # A storage that other nodes see too holds their leftovers as well.
-        whose = f"{os.uname().nodename}/{layout.instance}"
-        self._host = hashlib.sha256(whose.encode()).hexdigest()[:8]
+        self._host = this_host(layout)
         self._bounded = Bounded(f"storage '{config.storage}'")
         self._locks: dict[str, asyncio.Lock] = {}
 

@@ -18,7 +18,7 @@ from bastide.model.storage import Content, StorageConfig, StorageUsage
 from bastide.storage import sidecars
 from bastide.storage.below import NOTHING, SUFFIX, Below, check_key
 from bastide.storage.names import FILE_CONTENTS, FOLDERS, VolumeName, folders
-from bastide.storage.places import check_mounted
+from bastide.storage.places import check_mounted, this_host
 
 RUN = secrets.token_hex(8)
 """Marks this daemon's files in `.incoming`, so that the next one knows the leftovers."""
@@ -43,7 +43,7 @@ class Folder:
         self._real = self._path
         self._quotas: filesystems.MountEntry | None = quota.quota_mount(self._real)
         self._mounts = layout.runtime / "mounts" / config.storage
-        self._host = layout.instance
+        self._host = this_host(layout)
         self._bounded = Bounded(f"storage '{config.storage}'", place=lambda: self._real)
         self._locks: dict[str, asyncio.Lock] = {}
         self._folders = folders(config.folders)

@@ -1,9 +1,10 @@
-"""Which folders of the host a storage may be made of.
+"""Which folders of the host a storage may be made of, and whose it is what lies there.
 
 Whoever may add storages names a folder, and with it what is read, written and removed there: neither the system's own
 folders nor ours can be one, however the path is written and whatever links lie in it.
 """
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from bastide.model.storage import StorageConfig
 _SYSTEM = frozenset(
     {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "sys", "usr"}
 )
+
+
+def this_host(layout: Layout) -> str:
+    """A word for this daemon's host: a storage that other hosts use, too, holds what they are making as well."""
+    return hashlib.sha256(f"{os.uname().nodename}/{layout.instance}".encode()).hexdigest()[:8]
 
 
 def check_mounted(config: StorageConfig, folder: Path) -> None:

@@ -74,7 +74,11 @@ async def test_a_new_daemon_clears_what_a_dead_one_left(tmp_path: Path, monkeypa
     (trash / "etc").mkdir(parents=True)
     broken = tmp_path / "disk/.incoming/partial.1"
     old = tmp_path / "disk/.incoming/partial.2"
-    foreign = tmp_path / "disk/.incoming/other-host.1.2.a.tar.gz"
+    # Another host, whose daemon lies at the same place, is writing it.
+    with monkeypatch.context() as elsewhere:
+        here = os.uname()
+        elsewhere.setattr(os, "uname", lambda: os.uname_result((here.sysname, "other", *here[2:])))
+        foreign = make(tmp_path).incoming("vztmpl/a.tar.gz")
     for path in (broken, old, foreign):
         path.touch()
     os.utime(old, (time.time() - 2 * 24 * 3600,) * 2)
