@@ -15,7 +15,7 @@ import os
 import re
 import secrets as random
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from bastide.base.errors import (
     InvalidParameter,
     NotFound,
     NotSupported,
+    WrongState,
 )
 from bastide.base.layout import Layout
 from bastide.host import borg, confine, disk_views, filesystems
@@ -38,7 +39,7 @@ from bastide.model.storage import Content, StorageConfig, StorageUsage, Volume
 from bastide.storage import secrets, sidecars
 from bastide.storage.borg_files import SIZES, About, parse_sizes, write_files
 from bastide.storage.folder import RUN
-from bastide.storage.places import check_mounted
+from bastide.storage.places import check_mounted, this_host
 from bastide.storage.protocol import Capabilities, Saving
 
 _FOLDERS = frozenset({"repository", "about", "views", "lost+found"})
@@ -57,7 +58,7 @@ class BorgStorage:
         self.config = config
         self._path = Path(config.path or "")
         self._about = self._path / "about"
-        self._host = layout.instance
+        self._host = this_host(layout)
         self._running = layout.runtime / "borg" / config.storage
         encrypted = config.encryption != "none"
         self._repository = Repository(
@@ -128,13 +129,18 @@ class BorgStorage:
         raise NotFound(f"volume '{volid}' does not exist")
 
     async def delete(self, name: str) -> None:
-        """Remove a backup; of several that are removed at a time the last one gives the space back."""
+        """Remove a backup; of several that are removed at a time the last one gives the space back.
+
+        Raises WrongState when it is protected.
+        """
         archive = str(_parsed(name))
         self._deleting += 1
         try:
             async with self._named(), self._writing:
                 await self._tidy()
                 await self._volumes()
+                if self._read_about(archive).protected:
+                    raise WrongState(f"can't remove protected volume '{self.config.storage}:{name}'")
                 with self._forgotten(archive):
                     await borg.delete(self._repository, [archive])
                 if self._deleting == 1:
@@ -266,7 +272,7 @@ class BorgStorage:
             trees,
             cache=f"{parsed.kind}-{parsed.vmid}",
             compression=self.config.compression or "lz4",
-            comment=f"{parsed.kind} {parsed.vmid}",
+            comment=f"{parsed.kind} {parsed.vmid} {self._host}",
         )
 
     @asynccontextmanager
@@ -304,11 +310,19 @@ class BorgStorage:
         if not marks:
             return
         unfinished = set(marks.values())
-        there = [found.name for found in await borg.archives(self._repository)]
-        await borg.delete(self._repository, [name for name in there if _CHECKPOINT.sub("", name) in unfinished])
+        there = [found for found in await borg.archives(self._repository) if self._is_cut_short(found, unfinished)]
+        await borg.delete(self._repository, [found.name for found in there])
         for mark, name in marks.items():
             self._beside(name).unlink(missing_ok=True)
             mark.unlink(missing_ok=True)
+
+    def _is_cut_short(self, found: borg.Found, unfinished: Collection[str]) -> bool:
+        """Whether an archive is what is left of ours: another host may have finished one of that name meanwhile.
+
+        Borg's checkpoints, which have no comment, are whole in no case.
+        """
+        name = _CHECKPOINT.sub("", found.name)
+        return name in unfinished and (name != found.name or found.comment.endswith(f" {self._host}"))
 
     def _marks(self) -> Iterator[tuple[Path, str]]:
         for mark in self._about.glob("*.saving"):
@@ -362,7 +376,8 @@ class BorgStorage:
         return self._about / f"{archive}.json"
 
     def _read_about(self, archive: str) -> About:
-        return About.read(sidecars.read(self._about / archive, ".json"))
+        text = sidecars.read(self._about / archive, ".json")
+        return About(protected=True) if text is None and self._beside(archive).exists() else About.read(text)
 
     @asynccontextmanager
     async def _view(self) -> AsyncIterator[Repository]:

@@ -28,12 +28,14 @@ class About:
 
     @classmethod
     def read(cls, text: str | None) -> "About":
-        """Read `to_text`; what cannot be read is not known."""
+        """Read `to_text`; None is nothing. Where it cannot be read, the archive may not be removed."""
+        if text is None:
+            return cls()
         try:
-            raw = json.loads(text or "{}")
+            raw = json.loads(text)
             return cls(int(raw.get("size", 0)), str(raw["notes"]) if raw.get("notes") else None, bool(raw["protected"]))
         except (ValueError, TypeError, KeyError, AttributeError):
-            return cls()
+            return cls(protected=True)
 
     def to_text(self) -> str:
         """As JSON."""

@@ -6,13 +6,21 @@ import shutil
 import struct
 import tarfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from bastide.base.errors import AlreadyExists, HostFailure, InvalidParameter, NoSpace, NotFound, NotSupported
+from bastide.base.errors import (
+    AlreadyExists,
+    HostFailure,
+    InvalidParameter,
+    NoSpace,
+    NotFound,
+    NotSupported,
+    WrongState,
+)
 from bastide.base.layout import Layout
 from bastide.host import borg, filesystems, qemu_nbd
 from bastide.host.disk_views import SEGMENT
@@ -193,6 +201,7 @@ async def test_listing_notes_and_protection(tmp_path: Path) -> None:
     assert await storage.list("iso") == []
     with pytest.raises(AlreadyExists):
         await storage.save_tree(FIRST, Tree(tmp_path / "guest"), CONFIG, Saving())
+    await storage.annotate(FIRST, protected=False)
     await storage.delete(FIRST)
     await storage.delete(FIRST)
     assert await storage.list() == []
@@ -284,7 +293,7 @@ async def test_what_was_cut_short_is_hidden_and_removed(tmp_path: Path) -> None:
     tree = guest(tmp_path)
     await storage.save_tree(FIRST, tree, CONFIG, Saving())
     name = FIRST.removeprefix("backup/")
-    (tmp_path / f"vault/about/{name}.{Layout(tmp_path / 'host').instance}.saving").touch()
+    (tmp_path / f"vault/about/{name}.{storage._host}.saving").touch()
     lock = tmp_path / "vault/repository/lock.exclusive"
     lock.mkdir()
     # The process id is somebody else's again.
@@ -293,6 +302,58 @@ async def test_what_was_cut_short_is_hidden_and_removed(tmp_path: Path) -> None:
     assert await again.list() == []
     await again.save_tree(FIRST, tree, CONFIG, Saving())
     assert [volume.volid for volume in await again.list()] == [f"vault:{FIRST}"]
+
+
+async def test_another_hosts_backup_of_the_same_name_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hosts whose jobs begin in the same second, with guests of the same vmid, share a repository."""
+    tree, name = guest(tmp_path), FIRST.removeprefix("backup/")
+    storage = await made(tmp_path)
+    create = borg.create
+
+    async def meanwhile(*arguments: object, **options: object) -> int:
+        monkeypatch.setattr(borg, "create", create)
+        monkeypatch.setattr(os, "uname", lambda: replaced_name(uname))
+        other = await made(tmp_path)
+        assert other._host != storage._host
+        other._writing = asyncio.Lock()
+        await other.save_tree(FIRST, tree, CONFIG, Saving())
+        monkeypatch.setattr(os, "uname", uname)
+        return await create(*arguments, **options)  # type: ignore[arg-type]
+
+    uname = os.uname
+    monkeypatch.setattr(borg, "create", meanwhile)
+    with pytest.raises(AlreadyExists):
+        await storage.save_tree(FIRST, tree, CONFIG, Saving())
+    assert [volume.volid for volume in await storage.list()] == [f"vault:{FIRST}"]
+    # A process that dies before it hears of that leaves its mark.
+    (tmp_path / f"vault/about/{name}.{storage._host}.saving").touch()
+    await storage.delete(SECOND)
+    assert [volume.volid for volume in await storage.list()] == [f"vault:{FIRST}"]
+
+
+def replaced_name(uname: Callable[[], os.uname_result]) -> os.uname_result:
+    """What another machine says of itself."""
+    return os.uname_result(("Linux", "elsewhere", *uname()[2:]))
+
+
+async def test_a_protected_backup_is_not_removed(tmp_path: Path) -> None:
+    """Also one that was protected since a pruning began, or of which nobody can tell any more."""
+    storage = await made(tmp_path)
+    await storage.save_tree(FIRST, guest(tmp_path), CONFIG, Saving())
+    await storage.annotate(FIRST, protected=True)
+    with pytest.raises(WrongState, match="protected"):
+        await storage.delete(FIRST)
+    beside = tmp_path / f"vault/about/{FIRST.removeprefix('backup/')}.json"
+    beside.write_text('{"size": 5, "prot')
+    assert (await (await made(tmp_path)).info(FIRST)).protected
+    beside.unlink()
+    beside.symlink_to("/etc/hostname")
+    assert (await (await made(tmp_path)).info(FIRST)).protected
+    with pytest.raises(WrongState, match="protected"):
+        await storage.delete(FIRST)
+    beside.unlink()
+    await storage.delete(FIRST)
+    assert await storage.list() == []
 
 
 async def test_cancelled_in_the_middle(tmp_path: Path) -> None:
@@ -427,5 +488,7 @@ async def test_a_repository_that_is_gone_is_not_made_anew(tmp_path: Path) -> Non
 def test_what_is_known_of_an_archive_is_read_back() -> None:
     about = About(5, "notes\n", True)
     assert About.read(about.to_text()) == about
-    for text in (None, "", "[]", "{", '{"size": "x"}', "7"):
-        assert About.read(text) == About()
+    assert About.read(None) == About()
+    # Of what cannot be read nobody knows whether it may be removed.
+    for text in ("", "[]", "{", '{"size": "x"}', "7"):
+        assert About.read(text) == About(protected=True)
