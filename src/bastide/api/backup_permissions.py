@@ -1,10 +1,13 @@
-"""Who may set which option of a backup, as Proxmox VE decides it."""
+"""Who may set which option of a backup, and open which one, as Proxmox VE decides it."""
 
 from collections.abc import Set
 
+from bastide.api.guest_permissions import root_only
 from bastide.api.routing import Call
-from bastide.base.errors import InvalidParameter
+from bastide.api.volume_permissions import check_volume
+from bastide.base.errors import InvalidParameter, NotFound, WrongState
 from bastide.model.backup_options import BackupOptions
+from bastide.operations.backup.archives import Archive, open_archive
 
 _ROOT_ONLY = ("dumpdir", "job-id", "script", "tmpdir")
 _OF_THE_HOST = frozenset({"bwlimit", "ionice", "performance", "webhook"})
@@ -25,3 +28,20 @@ async def check_options(call: Call, options: BackupOptions, given: Set[str]) -> 
         await call.require("/", "Sys.Modify")
     if "fleecing" in given and options.fleecing is not None and options.fleecing.storage is not None:
         await call.require(f"/storage/{options.fleecing.storage}", "Datastore.AllocateSpace")
+
+
+async def open_backup(call: Call, key: str, volid: str, vmid: int | None = None) -> Archive:
+    """The backup that a parameter names, by its volume id or, for root@pam alone, by its path; `vmid` gets it.
+
+    Raises PermissionDenied, InvalidParameter naming `key` where there is no such backup, HostFailure.
+    """
+    try:
+        if not volid.startswith("/"):
+            await check_volume(call, volid, vmid)
+        elif not call.is_root:
+            raise root_only("only root can pass arbitrary filesystem paths")
+        return await open_archive(call.rooms, volid)
+    except InvalidParameter as error:
+        raise InvalidParameter({key: "; ".join(error.errors.values())}) from None
+    except (NotFound, WrongState) as error:
+        raise InvalidParameter({key: str(error)}) from None

@@ -10,13 +10,13 @@ from urllib.parse import quote
 from pydantic import Field
 from starlette.responses import StreamingResponse
 
+from bastide.api.backup_permissions import open_backup
 from bastide.api.fields import StoragePath
 from bastide.api.routing import Branch, Call
-from bastide.api.volume_permissions import check_volume
 from bastide.base.errors import InvalidParameter
 from bastide.base.ids import VolumeId
 from bastide.operations.backup import files
-from bastide.operations.backup.archives import Archive, open_archive
+from bastide.operations.backup.archives import Archive
 
 branch = Branch("/nodes/{node}/storage")
 
@@ -81,8 +81,7 @@ async def _archive(call: Call, p: InBackup) -> Archive:
     volid = p.volume if ":" in p.volume else f"{p.storage}:{p.volume}"
     if VolumeId.parse(volid).storage != p.storage:
         raise InvalidParameter({"volume": f"'{volid[:200]}' is not on storage '{p.storage}'"})
-    await check_volume(call, volid)
-    return await open_archive(call.rooms, volid)
+    return await open_backup(call, "volume", volid)
 
 
 def _path(p: InBackup) -> str:

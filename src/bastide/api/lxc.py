@@ -8,14 +8,13 @@ from bastide.api import lxc_permissions
 from bastide.api.fields import GuestGraph, GuestPath, GuestSeries, NodePath, WithDigest
 from bastide.api.graphs import picture
 from bastide.api.lists import index
-from bastide.api.routing import Branch, Call, NotBuilt
+from bastide.api.new_guests import NewGuest, open_source
+from bastide.api.routing import Branch, Call
 from bastide.base.errors import InvalidParameter
 from bastide.model.container import ContainerConfig, ContainerOptions
 from bastide.model.record import Multiline
-from bastide.model.types import ArchiveText, ConfigKeys, PoolId, StorageId, split_list
+from bastide.model.types import ArchiveText, ConfigKeys, split_list
 from bastide.operations import destroy, inspect, snapshots
-from bastide.operations.backup.archives import open_archive
-from bastide.operations.backup.restoring import Restore
 from bastide.operations.ct import configure, create, resize, restore
 from bastide.operations.pending import pending_rows
 
@@ -24,23 +23,17 @@ _AUDIT = ("perm", "/vms/{vmid}", ("VM.Audit",))
 branch = Branch("/nodes/{node}/lxc")
 
 
-class ContainerCreate(ContainerOptions, GuestPath):
+class ContainerCreate(ContainerOptions, NewGuest):
     """A new container, of a template or, with `restore`, of a backup; then `force` replaces one that is there."""
 
     ostemplate: ArchiveText
-    storage: StorageId | None = None
     password: Annotated[str | None, Field(min_length=5, max_length=1024)] = None
     ssh_public_keys: Annotated[str | None, Field(alias="ssh-public-keys", max_length=65536), Multiline()] = None
-    pool: PoolId | None = None
-    start: bool | None = None
     # Bastide's own: unpack the template, where the container would share a base with others.
     full: bool | None = None
     bwlimit: Annotated[float | None, Field(ge=0)] = None
-    force: bool | None = None
-    ha_managed: Annotated[bool | None, Field(alias="ha-managed"), NotBuilt()] = None
     ignore_unpack_errors: Annotated[bool | None, Field(alias="ignore-unpack-errors")] = None
     restore: bool | None = None
-    unique: bool | None = None
 
 
 class ContainerDelete(GuestPath):
@@ -94,7 +87,8 @@ async def create_container(call: Call, p: ContainerCreate) -> str:
     options = container_options(p)
     if p.restore:
         return await _restore(call, p, options)
-    _refuse_without_restore(p)
+    if p.unique:
+        raise InvalidParameter({"restore": "missing property - 'unique' requires this property"})
     await lxc_permissions.check_create(
         call, p.vmid, options, template=p.ostemplate, storage=p.storage or "local", pool=p.pool
     )
@@ -115,29 +109,14 @@ async def create_container(call: Call, p: ContainerCreate) -> str:
 
 async def _restore(call: Call, p: ContainerCreate, options: ContainerOptions) -> str:
     """Passwords and keys are those of the backup, as in Proxmox VE."""
-    await lxc_permissions.check_restore(
-        call, p.vmid, options, archive=p.ostemplate, storage=p.storage or "local", pool=p.pool, force=bool(p.force)
-    )
-    wish = Restore(
-        storage=p.storage,
-        force=bool(p.force),
-        unique=bool(p.unique),
-        limit=p.bwlimit,
-        pool=p.pool,
-        start=bool(p.start),
-        ignore_errors=bool(p.ignore_unpack_errors),
-        permit=lambda found: lxc_permissions.check_restored(call, found),
-    )
-    try:
-        archive = await open_archive(call.rooms, p.ostemplate)
-    except InvalidParameter as error:
-        raise InvalidParameter({"ostemplate": "; ".join(error.errors.values())}) from None
+    place, archive = await open_source(call, p, "ostemplate", p.ostemplate)
+    await lxc_permissions.check_restore(place, options, storage=p.storage or "local")
+
+    async def permit(found: ContainerOptions) -> None:
+        await lxc_permissions.check_restored(call, found)
+
+    wish = p.wish(permit, p.bwlimit, ignore_errors=bool(p.ignore_unpack_errors))
     return str(await restore.restore_container(call.rooms, call.identity, p.vmid, archive, options, wish=wish))
-
-
-def _refuse_without_restore(p: ContainerCreate) -> None:
-    if p.unique:
-        raise InvalidParameter({"restore": "missing property - 'unique' requires this property"})
 
 
 @branch.get("/{vmid}", GuestPath, user="all")

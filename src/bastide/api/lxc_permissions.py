@@ -45,45 +45,23 @@ async def check_create(
     if not options.unprivileged:
         await check_privileged(call)
     if template is not None:
-        await _check_source(call, template)
+        await _check_template(call, template)
     await call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
     await check_options(call, vmid, options, pool=pool, unprivileged=bool(options.unprivileged))
 
 
-async def check_restore(
-    call: Call,
-    vmid: int,
-    options: ContainerOptions,
-    *,
-    archive: str,
-    storage: str,
-    pool: str | None = None,
-    force: bool = False,
-) -> None:
-    """Raise PermissionDenied unless the caller may restore a backup as this container, with these options besides.
-
-    VM.Backup on a container is enough to replace it. What allows to make guests in a pool allows to replace none.
-    """
-    if call.is_root:
-        return
-    if archive.startswith("/"):
-        raise root_only("only root can pass arbitrary filesystem paths")
-    there = await call.rooms.store.get(f"guest/{vmid}") is not None
-    place = Place(call, vmid, None if there else pool)
-    if not (there and force and await call.may(f"/vms/{vmid}", "VM.Backup")):
-        await place.require("VM.Allocate")
-    if there and pool is not None:
-        await call.require(f"/pool/{pool}", "VM.Allocate")
-    await _check_source(call, archive, vmid)
+async def check_restore(place: Place, options: ContainerOptions, *, storage: str) -> None:
+    """Raise PermissionDenied unless the caller may give a container these options in place of a backup's own."""
+    call = place.call
     if options.rootfs is None:
         await call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
-    await check_options(call, vmid, options, pool=place.pool, unprivileged=options.unprivileged is not False)
+    await check_options(call, place.vmid, options, pool=place.pool, unprivileged=options.unprivileged is not False)
 
 
-async def _check_source(call: Call, volid: str, vmid: int | None = None) -> None:
-    """Raise PermissionDenied unless the caller may read a template or a backup."""
+async def _check_template(call: Call, volid: str) -> None:
+    """Raise PermissionDenied unless the caller may read a template."""
     try:
-        await check_volume(call, volid, vmid)
+        await check_volume(call, volid)
     except InvalidParameter as error:
         raise InvalidParameter({"ostemplate": "; ".join(error.errors.values())}) from None
 

@@ -11,15 +11,14 @@ from bastide.api.fields import GuestGraph, GuestPath, GuestSeries, NodePath, Wit
 from bastide.api.graphs import picture
 from bastide.api.guest_permissions import Place
 from bastide.api.lists import index
+from bastide.api.new_guests import NewGuest, open_source
 from bastide.api.routing import Branch, Call, NotBuilt
 from bastide.base.errors import InvalidParameter, MethodNotImplemented
 from bastide.base.ids import Upid
 from bastide.model.guest import Guest
-from bastide.model.types import ArchiveText, ConfigKeys, PoolId, StorageId, split_list
+from bastide.model.types import ArchiveText, ConfigKeys, StorageId, split_list
 from bastide.model.vm import VmConfig, VmOptions
 from bastide.operations import destroy, inspect, snapshots
-from bastide.operations.backup.archives import open_archive
-from bastide.operations.backup.restoring import Restore
 from bastide.operations.pending import pending_rows
 from bastide.operations.vm import configure, create, restore
 
@@ -53,19 +52,13 @@ class _Options(VmOptions):
         return VmOptions.parse(texts)
 
 
-class VmCreate(_Options, GuestPath):
+class VmCreate(_Options, NewGuest):
     """A new VM, or with `archive` one that comes back from a backup, also with `force` over one that is there."""
 
-    storage: StorageId | None = None
-    pool: PoolId | None = None
-    start: bool | None = None
     archive: ArchiveText | None = None
     bwlimit: Annotated[int | None, Field(ge=0)] = None
-    force: bool | None = None
-    ha_managed: Annotated[bool | None, Field(alias="ha-managed"), NotBuilt()] = None
     import_working_storage: Annotated[StorageId | None, Field(alias="import-working-storage"), NotBuilt()] = None
     live_restore: Annotated[bool | None, Field(alias="live-restore")] = None
-    unique: bool | None = None
 
 
 class VmDelete(GuestPath):
@@ -151,25 +144,13 @@ async def create_vm(call: Call, p: VmCreate) -> str:
 
 
 async def _restore(call: Call, p: VmCreate, archive: str, options: VmOptions) -> str:
-    try:
-        place = await qemu_permissions.check_restore(
-            call, p.vmid, archive, options, storage=p.storage, pool=p.pool, force=bool(p.force)
-        )
-        opened = await open_archive(call.rooms, archive)
-    except InvalidParameter as error:
-        raise InvalidParameter(
-            {"archive" if key == "volume" else key: why for key, why in error.errors.items()}
-        ) from None
-    wish = Restore(
-        storage=p.storage,
-        force=bool(p.force),
-        unique=bool(p.unique),
-        limit=p.bwlimit,
-        pool=p.pool,
-        start=bool(p.start),
-        live=bool(p.live_restore),
-        permit=lambda found: qemu_permissions.check_restored(place, found),
-    )
+    place, opened = await open_source(call, p, "archive", archive)
+    await qemu_permissions.check_restore(place, options, storage=p.storage)
+
+    async def permit(found: VmOptions) -> None:
+        await qemu_permissions.check_restored(place, found)
+
+    wish = p.wish(permit, p.bwlimit, live=bool(p.live_restore))
     return str(await restore.restore_vm(call.rooms, call.identity, p.vmid, opened, options, wish))
 
 

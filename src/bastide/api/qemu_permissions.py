@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 from bastide.api.guest_permissions import Place, check_bridge, root_only
-from bastide.api.routing import Call
 from bastide.api.volume_permissions import check_volume
 from bastide.base.errors import InvalidParameter, MethodNotImplemented
 from bastide.base.ids import VolumeId
@@ -102,28 +101,11 @@ async def check_copied(place: Place, options: VmOptions) -> None:
             await rule(place, key, value)
 
 
-async def check_restore(
-    call: Call, vmid: int, archive: str, options: VmOptions, *, storage: str | None, pool: str | None, force: bool
-) -> Place:
-    """The place of a VM that is restored from a backup, with these options in place of the backup's own.
-
-    What allows a caller to make VMs in a pool does not allow to replace any VM. Raises PermissionDenied.
-    """
-    there = await call.rooms.store.get(f"guest/{vmid}") is not None
-    place = Place(call, vmid, None if there else pool)
-    if call.is_root:
-        return place
-    if archive.startswith("/"):
-        raise root_only("only root can use an archive by its path")
-    if not (there and force and await call.may(f"/vms/{vmid}", "VM.Backup")):
-        await place.require("VM.Allocate")
-    if there and pool is not None:
-        await call.require(f"/pool/{pool}", "VM.Allocate")
-    await check_volume(call, archive, vmid)
+async def check_restore(place: Place, options: VmOptions, *, storage: str | None) -> None:
+    """Raise PermissionDenied unless the caller may give a VM these options in place of a backup's own."""
     if storage is not None:
-        await call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
+        await place.call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
     await check_options(place, options)
-    return place
 
 
 async def check_restored(place: Place, options: VmOptions) -> None:

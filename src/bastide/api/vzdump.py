@@ -4,15 +4,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from bastide.api.backup_permissions import check_options
+from bastide.api.backup_permissions import check_options, open_backup
 from bastide.api.fields import NodePath
-from bastide.api.guest_permissions import root_only
 from bastide.api.routing import Branch, Call
-from bastide.api.volume_permissions import check_volume, most_protected
+from bastide.api.volume_permissions import most_protected
 from bastide.base.errors import InvalidParameter
 from bastide.model.backup_options import BackupOptions
 from bastide.model.types import StorageId
-from bastide.operations.backup import archives, vzdump
+from bastide.operations.backup import vzdump
 
 _AUDIT = ("Datastore.Audit", "Datastore.AllocateSpace")
 
@@ -81,9 +80,4 @@ async def read_defaults(call: Call, p: Defaults) -> dict[str, Any]:
 @branch.get("/extractconfig", InArchive, user="all")
 async def read_config(call: Call, p: InArchive) -> str:
     """The guest's configuration in a backup."""
-    if p.volume.startswith("/"):
-        if not call.is_root:
-            raise root_only("only root can name a file of the host")
-    else:
-        await check_volume(call, p.volume)
-    return await (await archives.open_archive(call.rooms, p.volume)).config()
+    return await (await open_backup(call, "volume", p.volume)).config()

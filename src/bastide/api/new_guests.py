@@ -1,0 +1,53 @@
+"""What a guest that is made and one that is restored have in common, of either kind."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from bastide.api.backup_permissions import open_backup
+from bastide.api.fields import GuestPath
+from bastide.api.guest_permissions import Place
+from bastide.api.routing import Call, NotBuilt
+from bastide.model.types import PoolId, StorageId
+from bastide.operations.backup.archives import Archive
+from bastide.operations.backup.restoring import Restore
+
+
+class NewGuest(GuestPath):
+    """Where a new guest goes. `force` and `unique` are for one that is restored."""
+
+    storage: StorageId | None = None
+    pool: PoolId | None = None
+    start: bool | None = None
+    force: bool | None = None
+    ha_managed: Annotated[bool | None, Field(alias="ha-managed"), NotBuilt()] = None
+    unique: bool | None = None
+
+    def wish(self, permit: Callable[[Any], Awaitable[None]], limit: float | None, **own: bool) -> Restore:
+        """How a backup is to be restored; see Restore for what is a kind's `own`."""
+        return Restore(
+            storage=self.storage,
+            force=bool(self.force),
+            unique=bool(self.unique),
+            limit=limit,
+            pool=self.pool,
+            start=bool(self.start),
+            permit=permit,
+            **own,
+        )
+
+
+async def open_source(call: Call, p: NewGuest, key: str, volid: str) -> tuple[Place, Archive]:
+    """The place of a guest that is restored, and the backup that the parameter `key` names.
+
+    VM.Backup on a guest is enough to replace it. What allows to make guests in a pool allows to replace none. Raises
+    PermissionDenied, InvalidParameter naming `key`.
+    """
+    there = await call.rooms.store.get(f"guest/{p.vmid}") is not None
+    place = Place(call, p.vmid, None if there else p.pool)
+    if not (there and p.force and await call.may(f"/vms/{p.vmid}", "VM.Backup")):
+        await place.require("VM.Allocate")
+    if there and p.pool is not None:
+        await call.require(f"/pool/{p.pool}", "VM.Allocate")
+    return place, await open_backup(call, key, volid, p.vmid)
