@@ -183,6 +183,17 @@ async def test_old_backups_go_and_protected_ones_stay(rooms: Rooms) -> None:
     assert len(await _backups(rooms, 100)) == 3
 
 
+async def test_pruning_spares_what_was_just_made(rooms: Rooms) -> None:
+    """A clock that was ahead has left backups with times that are still to come."""
+    ahead = rooms.layout.local_storage / "dump/vzdump-lxc-100-2099_01_01-00_00_00.tar"
+    ahead.parent.mkdir(parents=True, exist_ok=True)
+    ahead.write_bytes(b"of another time")
+    end, log = await _dump(rooms, vmid="100", prune_backups="keep-last=1")
+    assert end == "WARNINGS: 1"
+    assert any("has a later time" in line for line in log)
+    assert len(await _backups(rooms, 100)) == 2
+
+
 async def test_a_script_hears_of_every_turn(rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script, told = tmp_path / "hook", tmp_path / "told"
     script.write_text(

@@ -60,10 +60,12 @@ async def prune(
     *,
     vmid: int | None = None,
     kind: Kind | None = None,
+    spared: str | None = None,
     task: Task,
 ) -> int:
     """Remove what the rules do not keep, one whole backup after the other, the oldest first; how many are gone.
 
+    The volume id `spared` stays in any case: that of a backup that was just made, whatever the clock says.
     Raises what `preview` does, and HostFailure in the end when some could not be removed.
     """
     rows = await preview(rooms, storage_id, keep, vmid=vmid, kind=kind)
@@ -71,6 +73,9 @@ async def prune(
     gone, failed = 0, 0
     for row in reversed(rows):
         if row.mark != "remove":
+            continue
+        if row.volid == spared:
+            task.warn(f"backup '{row.volid}' is not removed: it was just made, and what is kept has a later time")
             continue
         try:
             await storage.delete(VolumeId.parse(row.volid).name)

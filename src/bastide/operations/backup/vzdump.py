@@ -270,12 +270,15 @@ class _Run:
 
     async def _prune(self, saved: _Saved) -> None:
         keep = self._keep() if self.options.remove else None
-        if keep is None or self.storage is None:
+        if keep is None or self.storage is None or saved.name is None:
             return
         guest, storage_id = saved.guest, self.storage.config.storage
+        made = f"{storage_id}:{sinks.volume_name(self.storage, self.options, saved.name)}"
         saved.log.log(f"prune older backups with retention: {keep}")
         try:
-            gone = await prune.prune(self.rooms, storage_id, keep, vmid=guest.vmid, kind=guest.kind, task=saved.log)
+            gone = await prune.prune(
+                self.rooms, storage_id, keep, vmid=guest.vmid, kind=guest.kind, spared=made, task=saved.log
+            )
         except BastideError as error:
             saved.log.warn(f"pruning older backups failed: {error}")
         else:
