@@ -1,5 +1,6 @@
 """Single files out of backups: of a container's archive, and of the disks in a VM's."""
 
+import asyncio
 import io
 import os
 import subprocess
@@ -13,14 +14,15 @@ from pathlib import Path
 import pytest
 
 from bastide.backup import vma_stages
-from bastide.base.errors import HostFailure, InvalidParameter, NotFound
-from bastide.host import qemu_nbd
+from bastide.base.errors import HostFailure, InvalidParameter, NoSpace, NotFound
+from bastide.host import filesystems, qemu_nbd
 from bastide.host.pipeline import Stage, run_pipeline
 from bastide.model.backup import BackupName, DiskExport
 from bastide.operations.backup import files
 from bastide.operations.backup.archives import Archive, FileArchive, open_archive
 from bastide.operations.rooms import Rooms
 from framework.rooms import fake_rooms
+from framework.vma_files import vma
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.geteuid() != 0, reason="the sandbox is made by root")]
 
@@ -215,6 +217,29 @@ async def test_files_come_out_of_a_vma_stream_whose_disks_are_unpacked_once(room
     assert [path.name for path in unpacked.rglob("*.raw")] == ["0.raw"]
     await rooms.views.close()
     assert not [*unpacked.rglob("*.raw")]
+
+
+async def test_two_backups_of_one_name_are_unpacked_apart(rooms: Rooms, tmp_path: Path) -> None:
+    """On two storages, as two hosts make them, or packed in two ways."""
+    found = []
+    for place in ("one", "two"):
+        disk = _disk(tmp_path / f"{place}.raw", {f"of/{place}": place.encode()}, partitioned=False)
+        target = tmp_path / place / "vzdump-qemu-101-2026_11_23-01_02_03.vma"
+        target.parent.mkdir()
+        target.write_bytes(vma({"qemu-server.conf": b"memory: 16\n"}, {"drive-scsi0": disk.read_bytes()}))
+        found.append(await open_archive(rooms, str(target)))
+    listed = await asyncio.gather(*(files.list_folder(rooms, archive, "/scsi0/of") for archive in found))
+    assert [[entry.name for entry in each] for each in listed] == [["one"], ["two"]]
+    await rooms.views.close()
+
+
+async def test_unpacking_leaves_the_host_room(rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "vzdump-qemu-101-2026_11_23-01_02_03.vma"
+    target.write_bytes(vma({"qemu-server.conf": b"memory: 16\n"}, {"drive-scsi0": os.urandom(1 << 20)}))
+    monkeypatch.setattr(filesystems, "space", lambda _folder: (100 << 30, 0, 1 << 20))
+    with pytest.raises(NoSpace, match="no room"):
+        await files.list_folder(rooms, await open_archive(rooms, str(target)), "/")
+    assert not [*(rooms.layout.state / "backup-views").rglob("*.raw")]
 
 
 async def test_a_damaged_vma_stream_leaves_nothing_unpacked(rooms: Rooms, tmp_path: Path) -> None:
