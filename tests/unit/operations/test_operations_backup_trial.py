@@ -255,6 +255,7 @@ def test_a_vm_is_alone() -> None:
         "parallel0": "/dev/parport0", "virtiofs0": "data", "hookscript": "local:snippets/x", "onboot": 1,
         "protection": 1,
         "startup": "order=1", "hugepages": "2", "numa0": "cpus=0", "boot": "order=scsi0",
+        "args": "-netdev user,id=way -device e1000,netdev=way",
     }  # fmt: skip
     assert trial.alone(config, "qemu") == {
         "name": "x", "agent": "1", "net0": "virtio=BC:24:11:00:00:01,link_down=1", "scsi0": "local:1/a",

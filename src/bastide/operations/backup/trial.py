@@ -52,7 +52,7 @@ _SILENT_SECONDS = 60.0
 _LOGIN = b"login:"
 _SILENCE = 15.0
 _DROPPED = frozenset(
-    {"hookscript", "hugepages", "ivshmem", "keephugepages", "onboot", "protection", "startup", "vmstatestorage"}
+    {"args", "hookscript", "hugepages", "ivshmem", "keephugepages", "onboot", "protection", "startup", "vmstatestorage"}
 )
 _DEVICES = frozenset({"dev", "hostpci", "parallel", "usb", "virtiofs"})
 _log = logging.getLogger(__name__)
@@ -158,8 +158,8 @@ async def run_test(rooms: Rooms, backup: Candidate, options: RestoreTestOptions,
 def alone(config: Mapping[str, Scalar], kind: Kind) -> dict[str, Scalar]:
     """A restored guest's options without anything by which it could reach beyond itself.
 
-    Network cards are on no bridge and unplugged. Folders and devices of the host's, hook scripts, and what starts or
-    protects it go.
+    Network cards are on no bridge and unplugged. Folders and devices of the host's, hook scripts, arguments for QEMU,
+    and what starts or protects it go.
     """
     return {
         key: _unplugged(str(value)) if _CARD.fullmatch(key) else value
