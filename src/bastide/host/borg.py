@@ -27,7 +27,7 @@ from bastide.base.errors import AlreadyExists, BastideError, HostFailure, NoSpac
 from bastide.base.units import MIB, readable
 from bastide.host import confine, filesystems, idmap
 from bastide.host.pipeline import Stage
-from bastide.host.run import Completed, kill_group, run, spawn
+from bastide.host.run import Completed, kill_group, last_words, run, spawn
 from bastide.model.backup import TreeEntry
 
 Encryption = Literal["repokey-blake2", "none"]
@@ -46,6 +46,7 @@ _KEPT_FREE = 3 * _SEGMENT
 disk is full it takes for an error of the file that it was reading, so that a damaged segment stays."""
 _IDS = 65536
 _FOR_EVER = 14 * 24 * 3600.0
+_SMALL, _LISTED = 2 * MIB, 64 * MIB
 _PERIOD = 0.2
 _LOCK_NAME = re.compile(r"(?P<host>.+)\.(?P<pid>\d+)-\d+")
 _SECRET_PLACE = "BORG_PASSPHRASE_FD"  # noqa: S105 - the name of a variable
@@ -178,19 +179,28 @@ async def compact(repository: Repository) -> None:
 
 
 async def read_file(repository: Repository, name: str, file: str) -> bytes:
-    """A small file of an archive. Raises NotFound, HostFailure."""
-    done = await _run(repository, ["extract", "--stdout", f"{repository.path}::{name}", f"pp:{file}"], name=name)
+    """A small file of an archive. Raises NotFound, HostFailure, also for one of more than 2 MiB."""
+    arguments = ["extract", "--stdout", f"{repository.path}::{name}", f"pp:{file}"]
+    done = await _run(repository, arguments, name=name, most=_SMALL)
     if any("never matched" in line for line in _warnings(done.stderr)):
         raise NotFound(f"'{file}' does not exist in the archive '{name}'")
     return done.stdout
 
 
 async def entries(repository: Repository, name: str, path: str) -> list[TreeEntry] | None:
-    """What a folder in an archive holds, None when there is none; `path` has no slash at its ends. Raises NotFound."""
+    """What a folder in an archive holds, None when there is none; `path` has no slash at its ends.
+
+    Raises NotFound, and HostFailure for a folder of which borg tells more than 64 MiB.
+    """
     deeper = f"re:^{re.escape(path)}/[^/]+/."
     arguments = ["list", "--json-lines", "--exclude", deeper, f"{repository.path}::{name}", f"pp:{path}"]
+    done = await _run(repository, arguments, name=name, most=_LISTED)
+    return await asyncio.to_thread(_listed, done.text, path)
+
+
+def _listed(text: str, path: str) -> list[TreeEntry] | None:
     found, there = [], False
-    for line in (await _run(repository, arguments, name=name)).text.splitlines():
+    for line in text.splitlines():
         row = json.loads(line)
         there = there or row["path"] != path or row["type"] == "d"
         if row["path"] != path:
@@ -352,19 +362,38 @@ def _passphrase(repository: Repository) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-async def _run(repository: Repository, arguments: Sequence[str], *, name: str = "") -> Completed:
+async def _run(
+    repository: Repository, arguments: Sequence[str], *, name: str = "", most: int | None = None
+) -> Completed:
+    """Run borg to its end. Raises what its failure means, and HostFailure when it writes more than `most` bytes."""
     command, *rest = arguments
     filesystems.make_folder(repository.base, 0o700)
     with _passphrase(repository) as secret:
-        done = await run(
-            [*_DYING, *_NICE, PROGRAM, *_LOGGING, command, *rest],
-            env=_environment(repository, secret),
-            deadline=_FOR_EVER,
-            check=False,
-            pass_fds=() if secret is None else (secret,),
-        )
+        argv, given = [*_DYING, *_NICE, PROGRAM, *_LOGGING, command, *rest], () if secret is None else (secret,)
+        env = _environment(repository, secret)
+        if most is None:
+            done = await run(argv, env=env, deadline=_FOR_EVER, check=False, pass_fds=given)
+        else:
+            done = await _at_most(most, argv, env, given)
     _check(done, name)
     return done
+
+
+async def _at_most(most: int, argv: Sequence[str], env: Mapping[str, str], given: Sequence[int]) -> Completed:
+    """What a process writes that was asked about an archive, which may be a stranger's."""
+    process = await spawn(argv, env=env, stdout=PIPE, stderr=PIPE, pass_fds=given)
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    saying, out = asyncio.create_task(last_words(process)), bytearray()
+    try:
+        while part := await process.stdout.read(MIB):
+            out += part
+            if len(out) > most:
+                raise HostFailure(f"the archive holds more there than can be told: more than {readable(most)}")
+        return Completed(await process.wait(), bytes(out), await saying)
+    finally:
+        saying.cancel()
+        if process.returncode is None:
+            await asyncio.shield(kill_group(process))
 
 
 async def _limited(argv: Sequence[str], secret: int | None, rate: int, path: Path) -> Completed:

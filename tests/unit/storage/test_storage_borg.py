@@ -383,6 +383,17 @@ async def test_a_containers_folders_are_listed(tmp_path: Path) -> None:
             await storage.list_tree(FIRST, path)
 
 
+async def test_what_an_archive_tells_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of zeros takes nothing in a repository, and the daemon would hold it in memory."""
+    storage = await made(tmp_path)
+    await storage.save_tree(FIRST, guest(tmp_path), {"pct.conf": bytes(3 << 20)}, Saving())
+    with pytest.raises(HostFailure, match="more than 2 MiB"):
+        await storage.read_file(FIRST, "pct.conf")
+    monkeypatch.setattr(borg, "_LISTED", 300)
+    with pytest.raises(HostFailure, match="more than 300"):
+        await storage.list_tree(FIRST, "bin")
+
+
 async def test_a_backup_whose_removal_fails_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that dies in it leaves nothing that no backup is for."""
     storage = await made(tmp_path)
