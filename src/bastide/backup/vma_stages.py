@@ -3,6 +3,7 @@
 Both work in `vma_helper.py`, behind walls of their own: they get connected sockets and may do nothing else.
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bastide.backup.vma import Device, Header, device_name, header_length, parse_header, render_header
-from bastide.base.errors import HostFailure
+from bastide.base.errors import DeadlineExceeded, HostFailure
 from bastide.host import unix_sockets
 from bastide.host.pipeline import Stage
 from bastide.host.run import kill_group, spawn
@@ -24,6 +25,7 @@ from bastide.model.backup import DiskExport
 _SOURCE = str(Path(__file__).parents[2])
 _HELPER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from bastide.backup.vma_helper import main; main()"
 _START = 60
+_DEADLINE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +71,25 @@ def unpack_stage(targets: Mapping[str, DiskTarget]) -> Iterator[Stage]:
 
 
 async def read_header(stage: Stage, stdin: int = DEVNULL) -> Header:
-    """What the archive begins with that a process writes; it is ended then. Raises HostFailure, also in its words."""
+    """What the archive begins with that a process writes; it is ended then.
+
+    Raises HostFailure, also in its words, DeadlineExceeded when nothing comes of it.
+    """
     process = await spawn(stage.argv, stdin=stdin, stdout=PIPE, stderr=PIPE, pass_fds=stage.pass_fds)
     assert process.stdout is not None and process.stderr is not None  # noqa: S101, PT018 - asked for above
     try:
-        start = await process.stdout.read(_START)
-        while len(start) < _START and (part := await process.stdout.read(_START - len(start))):
-            start += part
-        if not start and (said := (await process.stderr.read(4096)).decode(errors="replace").strip()):
-            raise HostFailure(f"the archive could not be read: {said.splitlines()[-1][:300]}")
-        rest, left = b"", header_length(start) - len(start)
-        while left and (part := await process.stdout.read(left)):
-            rest, left = rest + part, left - len(part)
+        async with asyncio.timeout(_DEADLINE):
+            start = await process.stdout.read(_START)
+            while len(start) < _START and (part := await process.stdout.read(_START - len(start))):
+                start += part
+            if not start and (said := (await process.stderr.read(4096)).decode(errors="replace").strip()):
+                raise HostFailure(f"the archive could not be read: {said.splitlines()[-1][:300]}")
+            rest, left = b"", header_length(start) - len(start)
+            while left and (part := await process.stdout.read(left)):
+                rest, left = rest + part, left - len(part)
         return parse_header(start + rest)
+    except TimeoutError:
+        raise DeadlineExceeded(f"the archive could not be read: nothing came of it for {_DEADLINE} seconds") from None
     finally:
         await kill_group(process)
 

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from bastide.backup.vma_stages import DiskTarget, pack_stage, read_header, unpack_stage
-from bastide.base.errors import HostFailure, NoSpace
+from bastide.base.errors import DeadlineExceeded, HostFailure, NoSpace
 from bastide.base.units import MIB
 from bastide.host import processes, unix_sockets
 from bastide.host.pipeline import Flow, Stage, run_pipeline
@@ -289,3 +289,9 @@ def test_it_ends_with_its_daemon(tmp_path: Path) -> None:
                 time.sleep(0.02)
             assert not handle.alive()
             handle.close()
+
+
+async def test_a_stream_that_never_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bastide.backup.vma_stages._DEADLINE", 0.2)
+    with pytest.raises(DeadlineExceeded, match="nothing came of it"):
+        await read_header(Stage(["/bin/sleep", "100"], "read"))

@@ -118,7 +118,8 @@ class FileArchive:
         """See Archive. Only the beginning is read."""
         async with self.stream() as (stage, source):
             if self.name.kind == "lxc":
-                return config_of_tar(await _beginning(stage, source, _BEGINNING))
+                # A stranger's headers can take long to read.
+                return await asyncio.to_thread(config_of_tar, await _beginning(stage, source, _BEGINNING))
             files = (await read_header(stage, DEVNULL if source is None else source)).files
         wanted = config_file("qemu")
         if wanted not in files:
