@@ -332,6 +332,34 @@ async def test_cancelled_it_leaves_a_running_guest(rooms: Rooms, mode: BackupMod
     await _clean(rooms)
 
 
+@pytest.mark.parametrize(
+    ("mode", "key"), [("snapshot", "guest/100"), ("suspend", "backup-copy/100"), ("stop", "backup-stop/100")]
+)
+async def test_cancelled_while_it_is_written_down_it_leaves_no_word(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch, mode: BackupMode, key: str
+) -> None:
+    """What is on its way to the store comes there: a word that stayed would lock the guest, or start it some day."""
+    await _start(rooms)
+    reached, put = asyncio.Event(), rooms.store.put
+
+    async def slowly(where: str, *arguments: Any, **options: Any) -> Any:
+        writing = asyncio.ensure_future(put(where, *arguments, **options))
+        if where == key and not reached.is_set():
+            reached.set()
+            await asyncio.sleep(0.1)
+        return await asyncio.shield(writing)
+
+    monkeypatch.setattr(rooms.store, "put", slowly)
+    saving = asyncio.create_task(_save(rooms, Saved(rooms), mode))
+    await reached.wait()
+    for record in await rooms.tasks.list(source="active"):
+        await rooms.tasks.stop(record.upid)
+    with pytest.raises(asyncio.CancelledError):
+        await saving
+    assert rooms.containers.state(100) is GuestState.RUNNING
+    await _clean(rooms)
+
+
 async def test_the_next_daemon_undoes_what_this_one_began(rooms: Rooms) -> None:
     """What a dead daemon leaves is made by hand, each state by itself."""
     await _start(rooms)

@@ -28,8 +28,8 @@ async def to_be_started(rooms: Rooms, vmid: int) -> AsyncIterator[None]:
     Whoever enters starts it again before leaving, whatever has failed.
     """
     guest = await rooms.guests.get(vmid)
-    await rooms.store.put(f"{_PREFIX}{vmid}", str(rooms.engine(guest).init_pid(vmid)))
     try:
+        await rooms.store.put(f"{_PREFIX}{vmid}", str(rooms.engine(guest).init_pid(vmid)))
         yield
     finally:
         await rooms.store.delete(f"{_PREFIX}{vmid}")

@@ -75,8 +75,9 @@ async def _by_snapshot(rooms: Rooms, backup: Backup) -> None:
     volumes = _volumes(guest)
     async with AsyncExitStack() as undo:
         about = "vzdump backup snapshot"
-        guest = await snapshots.begin(rooms, guest, SNAPSHOT, about, volumes=volumes.values(), lock="backup")
         undo.push_async_callback(snapshots.discard, rooms, guest.vmid, SNAPSHOT, MEANS, task)
+        beginning = snapshots.begin(rooms, guest, SNAPSHOT, about, volumes=volumes.values(), lock="backup")
+        guest = await finished(beginning)
         await backup.hook("pre-stop")
         # What is written beforehand need not be while the guest stands still.
         for folder in (live.root, *live.mounts.values()):

@@ -37,8 +37,8 @@ async def place(rooms: Rooms, backup: Backup) -> AsyncIterator[Path]:
     if backup.tmpdir is not None and not await asyncio.to_thread(above.is_dir):
         raise HostFailure(f"'{above}' (tmpdir) is no folder on this host")
     folder = above / f"vzdumptmp-{vmid}-{secrets.token_hex(4)}"
-    await rooms.store.put(f"{_PREFIX}{vmid}", str(folder))
     try:
+        await rooms.store.put(f"{_PREFIX}{vmid}", str(folder))
         await asyncio.to_thread(_make, folder)
         yield folder / "root"
     finally:
