@@ -138,6 +138,15 @@ async def test_a_stopped_container_is_saved_whatever_the_mode(rooms: Rooms) -> N
     await _clean(rooms)
 
 
+async def test_a_place_behind_a_link_is_told(rooms: Rooms) -> None:
+    """A restore mounts its volumes before it knows of the link."""
+    (_root(rooms) / "srv/real").mkdir(parents=True)
+    (_root(rooms) / "data").symlink_to("/srv/real")
+    log = await _save(rooms, Saved(rooms))
+    assert any("WARN: mount point '/data' is reached by a link" in line for line in log)
+    assert not any("'/data/deep' is reached" in line for line in log)
+
+
 async def test_a_template_is_saved_as_it_is(rooms: Rooms) -> None:
     guest = await rooms.guests.get(100)
     await rooms.guests.update(guest.with_config({key: guest.config[key] for key in guest.config if key != "mp2"}))

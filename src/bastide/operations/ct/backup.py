@@ -52,7 +52,7 @@ async def save_container(rooms: Rooms, backup: Backup) -> None:
     if rooms.containers.state(guest.vmid) is GuestState.STOPPED:
         task.log("backup mode: stop")
         try:
-            await _save(backup, guest, await _tree(rooms, guest))
+            await _save(backup, guest, await _tree(rooms, backup, guest))
         finally:
             await finished(deactivate(rooms, guest))
         return
@@ -71,7 +71,7 @@ async def _by_snapshot(rooms: Rooms, backup: Backup) -> None:
     if SNAPSHOT in guest.snapshots:
         task.log(f"found an old snapshot '{SNAPSHOT}': removing it")
         guest = await snapshots.delete(rooms, guest, SNAPSHOT, MEANS, task)
-    live = await _tree(rooms, guest)
+    live = await _tree(rooms, backup, guest)
     volumes = _volumes(guest)
     async with AsyncExitStack() as undo:
         about = "vzdump backup snapshot"
@@ -97,7 +97,7 @@ async def _by_snapshot(rooms: Rooms, backup: Backup) -> None:
 
 async def _suspended(rooms: Rooms, backup: Backup) -> None:
     guest, task = backup.guest, backup.task
-    live = await _tree(rooms, guest)
+    live = await _tree(rooms, backup, guest)
     async with staging.place(rooms, backup) as target:
         task.log(f"starting first sync to '{target}'")
         began = time.monotonic()
@@ -121,7 +121,7 @@ async def _stopped(rooms: Rooms, backup: Backup) -> None:
             await power.shutdown_locked(rooms, backup.guest, backup.task, timeout=backup.stopwait)
             # Changes that waited for a stop are in it by now.
             guest = await rooms.guests.get(vmid)
-            await _save(backup, guest, await _tree(rooms, guest))
+            await _save(backup, guest, await _tree(rooms, backup, guest))
         finally:
             await finished(_start_again(rooms, backup, began))
 
@@ -175,9 +175,16 @@ async def _possible(rooms: Rooms, backup: Backup) -> BackupMode:
     return "snapshot"
 
 
-async def _tree(rooms: Rooms, guest: Guest) -> Tree:
+async def _tree(rooms: Rooms, backup: Backup, guest: Guest) -> Tree:
     """What is saved, as it is now, its volumes active."""
-    return _joined(guest, await places.opened(rooms, guest, _volumes(guest)))
+    folders = await places.opened(rooms, guest, _volumes(guest))
+    for place in await places.behind_links(folders):
+        # A restore mounts the volumes before it comes to the link, which then finds its place taken.
+        backup.task.warn(
+            f"mount point '{place}' is reached by a link in the container: a restore takes 'rootfs=STORAGE:GiB' alone,"
+            " which puts all of it into one volume"
+        )
+    return _joined(guest, folders)
 
 
 def _joined(guest: Guest, folders: Mapping[str, Path]) -> Tree:

@@ -5,7 +5,7 @@ tmpfs hides such a folder, needs them too.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bastide.base.ids import VolumeId
@@ -38,13 +38,31 @@ async def opened(rooms: Rooms, guest: Guest, volumes: Mapping[str, VolumeId]) ->
     return folders
 
 
+async def behind_links(folders: Mapping[str, Path]) -> list[str]:
+    """The places that a link of the guest's leads to, of volumes in folders by their places."""
+    return await asyncio.to_thread(
+        lambda: [place for place, above, inside in _inside(folders) if _is_linked(above, inside)]
+    )
+
+
 def _make(folders: Mapping[str, Path]) -> None:
-    for place in sorted(set(folders) - {ROOT_PLACE}):
-        above = max((other for other in folders if other != place and place.startswith(_within(other))), key=len)
-        inside = place.removeprefix(_within(above))
-        with RootDir(folders[above]) as root:
+    for _, above, inside in _inside(folders):
+        with RootDir(above) as root:
             if not root.is_dir(inside):
                 root.mkdir(inside)
+
+
+def _is_linked(above: Path, inside: str) -> bool:
+    parts = inside.split("/")
+    with RootDir(above) as root:
+        return any(root.readlink("/".join(parts[:count])) is not None for count in range(1, len(parts) + 1))
+
+
+def _inside(folders: Mapping[str, Path]) -> Iterator[tuple[str, Path, str]]:
+    """Each place, the folder of the volume that it is in, and where in that one."""
+    for place in sorted(set(folders) - {ROOT_PLACE}):
+        above = max((other for other in folders if other != place and place.startswith(_within(other))), key=len)
+        yield place, folders[above], place.removeprefix(_within(above))
 
 
 def _within(place: str) -> str:
