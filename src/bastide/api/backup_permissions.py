@@ -5,7 +5,7 @@ from collections.abc import Set
 from bastide.api.guest_permissions import root_only
 from bastide.api.routing import Call
 from bastide.api.volume_permissions import check_volume
-from bastide.base.errors import InvalidParameter, NotFound, WrongState
+from bastide.base.errors import InvalidParameter, named_by
 from bastide.model.backup_options import BackupOptions
 from bastide.operations.backup.archives import Archive, open_archive
 
@@ -35,13 +35,9 @@ async def open_backup(call: Call, key: str, volid: str, vmid: int | None = None)
 
     Raises PermissionDenied, InvalidParameter naming `key` where there is no such backup, HostFailure.
     """
-    try:
+    with named_by(key):
         if not volid.startswith("/"):
             await check_volume(call, volid, vmid)
         elif not call.is_root:
             raise root_only("only root can pass arbitrary filesystem paths")
         return await open_archive(call.rooms, volid)
-    except InvalidParameter as error:
-        raise InvalidParameter({key: "; ".join(error.errors.values())}) from None
-    except (NotFound, WrongState) as error:
-        raise InvalidParameter({key: str(error)}) from None

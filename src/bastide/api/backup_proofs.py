@@ -122,7 +122,6 @@ async def list_verify_jobs(call: Call, _p: NoParameters) -> list[dict[str, Any]]
 @branch.post("/verify-jobs", VerifyJob, check=("and", _MODIFY, _READ))
 async def create_verify_job(call: Call, p: VerifyJob) -> None:
     """Verify a storage's backups at times."""
-    await call.rooms.storages.get(p.storage)
     await proof_jobs.VERIFY.create(call.rooms, p)
 
 
@@ -130,7 +129,6 @@ async def create_verify_job(call: Call, p: VerifyJob) -> None:
 async def update_verify_job(call: Call, p: VerifyJobChange) -> None:
     """Change when a storage's backups are verified."""
     if p.storage is not None:
-        await call.rooms.storages.get(p.storage)
         await call.require(f"/storage/{p.storage}", "Datastore.Allocate")
     await proof_jobs.VERIFY.update(call.rooms, p.id, _changes(p), split_list(p.delete or ""))
 
@@ -151,18 +149,17 @@ async def list_test_jobs(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
 @branch.post("/test-jobs", RestoreTestJob, check=_TRY)
 async def create_test_job(call: Call, p: RestoreTestJob) -> None:
     """Try backups at times."""
-    await call.rooms.storages.get(p.storage)
     await proof_jobs.RESTORE_TESTS.create(call.rooms, p)
 
 
 @branch.put("/test-jobs/{id}", TestJobChange, check=_MODIFY)
 async def update_test_job(call: Call, p: TestJobChange) -> None:
     """Change when and how backups are tried."""
-    storage = p.storage or (await proof_jobs.RESTORE_TESTS.get(call.rooms, p.id)).storage
-    await call.rooms.storages.get(storage)
     await call.require("/vms", "VM.Allocate", "VM.Backup", "VM.Console")
-    await call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
-    await proof_jobs.RESTORE_TESTS.update(call.rooms, p.id, _changes(p), split_list(p.delete or ""))
+    known, changes, delete = proof_jobs.RESTORE_TESTS, _changes(p), split_list(p.delete or "")
+    after = known.changed(await known.get(call.rooms, p.id), changes, delete)
+    await call.require(f"/storage/{after.storage}", "Datastore.AllocateSpace")
+    await known.update(call.rooms, p.id, changes, delete)
 
 
 @branch.delete("/test-jobs/{id}", JobPath, check=_MODIFY)

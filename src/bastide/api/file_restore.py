@@ -1,9 +1,8 @@
 """Single files out of backups: a folder's list, and the download of a file or a folder."""
 
 import base64
-import binascii
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -13,7 +12,7 @@ from starlette.responses import StreamingResponse
 from bastide.api.backup_permissions import open_backup
 from bastide.api.fields import StoragePath
 from bastide.api.routing import Branch, Call
-from bastide.base.errors import InvalidParameter
+from bastide.base.errors import InvalidParameter, NotFound
 from bastide.base.ids import VolumeId
 from bastide.operations.backup import files
 from bastide.operations.backup.archives import Archive
@@ -38,6 +37,8 @@ class FromBackup(InBackup):
 async def list_in_backup(call: Call, p: InBackup) -> list[dict[str, Any]]:
     """A folder of a backup; of a VM the first level is the file systems of its disks."""
     archive = await _archive(call, p)
+    with _naming():
+        entries = await files.list_folder(call.rooms, archive, _path(p))
     return [
         {
             "filepath": base64.b64encode(entry.path.encode()).decode(),
@@ -46,7 +47,7 @@ async def list_in_backup(call: Call, p: InBackup) -> list[dict[str, Any]]:
             "leaf": entry.type not in ("d", "v"),
         }
         | {key: value for key, value in (("size", entry.size), ("mtime", entry.mtime)) if value is not None}
-        for entry in await files.list_folder(call.rooms, archive, _path(p))
+        for entry in entries
     ]
 
 
@@ -54,7 +55,8 @@ async def list_in_backup(call: Call, p: InBackup) -> list[dict[str, Any]]:
 async def download_from_backup(call: Call, p: FromBackup) -> StreamingResponse:
     """Fetch a file or a folder of a backup."""
     archive = await _archive(call, p)
-    found = await files.fetch(call.rooms, archive, _path(p), "tar" if p.tar else "zip")
+    with _naming():
+        found = await files.fetch(call.rooms, archive, _path(p), "tar" if p.tar else "zip")
     # A stranger's file is never shown in the browser as if it were this host's page.
     headers = {
         "content-disposition": f"attachment; filename*=UTF-8''{quote(found.name, safe='')}",
@@ -84,8 +86,16 @@ async def _archive(call: Call, p: InBackup) -> Archive:
     return await open_backup(call, "volume", volid)
 
 
+@contextlib.contextmanager
+def _naming() -> Iterator[None]:
+    try:
+        yield
+    except NotFound as error:
+        raise InvalidParameter({"filepath": str(error)}) from None
+
+
 def _path(p: InBackup) -> str:
     try:
         return base64.b64decode(p.filepath, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         raise InvalidParameter({"filepath": "it has to be a path in base64"}) from None

@@ -8,7 +8,7 @@ from bastide.api import lxc_permissions
 from bastide.api.fields import GuestGraph, GuestPath, GuestSeries, NodePath, WithDigest
 from bastide.api.graphs import picture
 from bastide.api.lists import index
-from bastide.api.new_guests import NewGuest, open_source
+from bastide.api.new_guests import NewGuest, open_source, wish
 from bastide.api.routing import Branch, Call
 from bastide.base.errors import InvalidParameter
 from bastide.model.container import ContainerConfig, ContainerOptions
@@ -31,7 +31,7 @@ class ContainerCreate(ContainerOptions, NewGuest):
     ssh_public_keys: Annotated[str | None, Field(alias="ssh-public-keys", max_length=65536), Multiline()] = None
     # Bastide's own: unpack the template, where the container would share a base with others.
     full: bool | None = None
-    bwlimit: Annotated[float | None, Field(ge=0)] = None
+    bwlimit: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
     ignore_unpack_errors: Annotated[bool | None, Field(alias="ignore-unpack-errors")] = None
     restore: bool | None = None
 
@@ -115,8 +115,8 @@ async def _restore(call: Call, p: ContainerCreate, options: ContainerOptions) ->
     async def permit(found: ContainerOptions) -> None:
         await lxc_permissions.check_restored(call, found)
 
-    wish = p.wish(permit, p.bwlimit, ignore_errors=bool(p.ignore_unpack_errors))
-    return str(await restore.restore_container(call.rooms, call.identity, p.vmid, archive, options, wish=wish))
+    asked = await wish(call, p, permit, p.bwlimit, ignore_errors=bool(p.ignore_unpack_errors))
+    return str(await restore.restore_container(call.rooms, call.identity, p.vmid, archive, options, wish=asked))
 
 
 @branch.get("/{vmid}", GuestPath, user="all")

@@ -21,7 +21,7 @@ branch = Branch("/nodes/{node}/lxc/{vmid}")
 
 _KEYS = (*(f"mp{number}" for number in range(256)), *(f"unused{number}" for number in range(256)))
 VolumeKey = Literal["rootfs", *_KEYS]  # type: ignore[valid-type]
-_Rate = Annotated[float | None, Field(ge=0)]
+_Rate = Annotated[float | None, Field(ge=0, allow_inf_nan=False)]
 
 
 class Clone(GuestPath):

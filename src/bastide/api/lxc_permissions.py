@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from bastide.api.guest_permissions import Place, check_bridge, root_only
 from bastide.api.routing import Call
 from bastide.api.volume_permissions import check_volume
-from bastide.base.errors import InvalidParameter
+from bastide.base.errors import InvalidParameter, named_by
 from bastide.model.container import ContainerOptions, Features, MountPoint, RootFs
 
 _PRIVILEGE: dict[str, str] = {
@@ -60,10 +60,8 @@ async def check_restore(place: Place, options: ContainerOptions, *, storage: str
 
 async def _check_template(call: Call, volid: str) -> None:
     """Raise PermissionDenied unless the caller may read a template."""
-    try:
+    with named_by("ostemplate"):
         await check_volume(call, volid)
-    except InvalidParameter as error:
-        raise InvalidParameter({"ostemplate": "; ".join(error.errors.values())}) from None
 
 
 async def check_restored(call: Call, options: ContainerOptions) -> None:

@@ -9,9 +9,11 @@ from bastide.api.backup_permissions import open_backup
 from bastide.api.fields import GuestPath
 from bastide.api.guest_permissions import Place
 from bastide.api.routing import Call, NotBuilt
+from bastide.base.errors import named_by
 from bastide.model.types import PoolId, StorageId
 from bastide.operations.backup.archives import Archive
 from bastide.operations.backup.restoring import Restore
+from bastide.operations.pools import get_pool
 
 
 class NewGuest(GuestPath):
@@ -23,19 +25,6 @@ class NewGuest(GuestPath):
     force: bool | None = None
     ha_managed: Annotated[bool | None, Field(alias="ha-managed"), NotBuilt()] = None
     unique: bool | None = None
-
-    def wish(self, permit: Callable[[Any], Awaitable[None]], limit: float | None, **own: bool) -> Restore:
-        """How a backup is to be restored; see Restore for what is a kind's `own`."""
-        return Restore(
-            storage=self.storage,
-            force=bool(self.force),
-            unique=bool(self.unique),
-            limit=limit,
-            pool=self.pool,
-            start=bool(self.start),
-            permit=permit,
-            **own,
-        )
 
 
 async def open_source(call: Call, p: NewGuest, key: str, volid: str) -> tuple[Place, Archive]:
@@ -51,3 +40,28 @@ async def open_source(call: Call, p: NewGuest, key: str, volid: str) -> tuple[Pl
     if there and p.pool is not None:
         await call.require(f"/pool/{p.pool}", "VM.Allocate")
     return place, await open_backup(call, key, volid, p.vmid)
+
+
+async def wish(
+    call: Call, p: NewGuest, permit: Callable[[Any], Awaitable[None]], limit: float | None, **own: bool
+) -> Restore:
+    """How a backup is to be restored; see Restore for what is a kind's `own`.
+
+    Raises InvalidParameter naming `pool` or `storage` when it is not there.
+    """
+    if p.pool is not None:
+        with named_by("pool"):
+            await get_pool(call.rooms, p.pool)
+    if p.storage is not None:
+        with named_by("storage"):
+            await call.rooms.storages.get(p.storage)
+    return Restore(
+        storage=p.storage,
+        force=bool(p.force),
+        unique=bool(p.unique),
+        limit=limit,
+        pool=p.pool,
+        start=bool(p.start),
+        permit=permit,
+        **own,
+    )

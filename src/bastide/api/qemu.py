@@ -11,7 +11,7 @@ from bastide.api.fields import GuestGraph, GuestPath, GuestSeries, NodePath, Wit
 from bastide.api.graphs import picture
 from bastide.api.guest_permissions import Place
 from bastide.api.lists import index
-from bastide.api.new_guests import NewGuest, open_source
+from bastide.api.new_guests import NewGuest, open_source, wish
 from bastide.api.routing import Branch, Call, NotBuilt
 from bastide.base.errors import InvalidParameter, MethodNotImplemented
 from bastide.base.ids import Upid
@@ -150,8 +150,8 @@ async def _restore(call: Call, p: VmCreate, archive: str, options: VmOptions) ->
     async def permit(found: VmOptions) -> None:
         await qemu_permissions.check_restored(place, found)
 
-    wish = p.wish(permit, p.bwlimit, live=bool(p.live_restore))
-    return str(await restore.restore_vm(call.rooms, call.identity, p.vmid, opened, options, wish))
+    asked = await wish(call, p, permit, p.bwlimit, live=bool(p.live_restore))
+    return str(await restore.restore_vm(call.rooms, call.identity, p.vmid, opened, options, asked))
 
 
 def _refuse_without_archive(p: VmCreate) -> None:

@@ -8,7 +8,7 @@ from bastide.api.backup_permissions import check_options, open_backup
 from bastide.api.fields import NodePath
 from bastide.api.routing import Branch, Call
 from bastide.api.volume_permissions import most_protected
-from bastide.base.errors import InvalidParameter
+from bastide.base.errors import InvalidParameter, named_by
 from bastide.model.backup_options import BackupOptions
 from bastide.model.types import StorageId
 from bastide.operations.backup import vzdump
@@ -67,7 +67,8 @@ async def read_defaults(call: Call, p: Defaults) -> dict[str, Any]:
     """What holds where nothing is said."""
     storage_id = p.storage or vzdump.DEFAULT
     await call.require(f"/storage/{storage_id}", *_AUDIT, any_of=True)
-    storage = await call.rooms.storages.get(storage_id)
+    with named_by("storage"):
+        storage = await call.rooms.storages.get(storage_id)
     defaults: dict[str, Any] = {
         key: value for key, value in BackupOptions().to_text().items() if BackupOptions.knows(key)
     }

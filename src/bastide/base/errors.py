@@ -20,7 +20,8 @@ BastideError
 `api/errors.py` maps the tree to HTTP, `cli/errors.py` to exit codes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class BastideError(Exception):
@@ -99,3 +100,17 @@ class RunError(HostFailure):
         self.stderr = stderr
         last = stderr.strip().splitlines()[-1] if stderr.strip() else "no message"
         super().__init__(f"{self.argv[0]} failed with exit code {code}: {last}")
+
+
+@contextmanager
+def named_by(parameter: str) -> Iterator[None]:
+    """While entered, what is wrong with the thing that a parameter names is told by that parameter.
+
+    Raises InvalidParameter in place of NotFound, NotSupported, WrongState, and of one that names another parameter.
+    """
+    try:
+        yield
+    except InvalidParameter as error:
+        raise InvalidParameter({parameter: "; ".join(error.errors.values())}) from None
+    except (NotFound, NotSupported, WrongState) as error:
+        raise InvalidParameter({parameter: str(error)}) from None

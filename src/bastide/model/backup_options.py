@@ -140,7 +140,7 @@ class BackupOptions(Record):
     ] = None
     protected: bool | None = None
     prune_backups: Annotated[PruneBackups | None, Field(alias="prune-backups")] = None
-    maxfiles: Annotated[int | None, Field(ge=1)] = None
+    maxfiles: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
     remove: bool = True
     # Who is told.
     mailto: Annotated[str, Field(max_length=4096), AfterValidator(_addresses)] | None = None

@@ -31,7 +31,7 @@ class RestoreTestOptions(Record):
 
     @model_validator(mode="after")
     def _some(self) -> Self:
-        if self.vmid is None and not self.all:
+        if not self.vmid and not self.all:
             raise ValueError("vmid: property is missing: name guests, or say all=1")
         if self.vmid is not None and (self.all or self.exclude is not None):
             raise ValueError("vmid: option conflicts with 'all' and 'exclude'")

@@ -1,5 +1,7 @@
 """Verification and restore tests as clients see them."""
 
+from pathlib import Path
+
 import pytest
 
 from bastide.model.backup_proof import RestoreTestOptions
@@ -35,7 +37,8 @@ async def test_a_restore_tests_job(api: Api) -> None:
     await api.data("PUT", f"{OWN}/test-jobs/monthly", vmid="100", delete="all,command")
     (row,) = await api.data("GET", f"{OWN}/test-jobs")
     assert (row["vmid"], row.get("all"), "command" in row) == ("100", 0, False)
-    assert (await call(api.root, "PUT", f"{OWN}/test-jobs/monthly", storage="nowhere")).status_code == 500
+    refused = await call(api.root, "PUT", f"{OWN}/test-jobs/monthly", storage="nowhere")
+    assert list(refused.json()["errors"]) == ["storage"]
     await api.data("DELETE", f"{OWN}/test-jobs/monthly")
 
 
@@ -71,6 +74,26 @@ async def test_who_may(api: Api) -> None:
         ("PUT", "verify-jobs/xx", {"enabled": 0}),
     ):
         assert (await call(one, method, f"{OWN}/{path}", **values)).status_code == 403, path  # type: ignore[arg-type]
+
+
+async def test_what_a_job_makes_needs_room_where_it_will_be(api: Api, tmp_path: Path) -> None:
+    """Also where it will be because nobody says another place any more."""
+    await api.data("POST", "/access/roles", roleid="Tester", privs="Sys.Modify,VM.Allocate,VM.Backup,VM.Console")
+    (tmp_path / "second").mkdir()
+    await api.data("POST", "/storage", storage="second", type="dir", path=str(tmp_path / "second"), content="images")
+    one = await api.token(grants={"/": "Tester", "/storage/second": "PVEDatastoreUser"})
+    job = {"id": "theirs", "all": 1, "schedule": "daily"}
+    lacking = "Permission check failed (/storage/local, Datastore.AllocateSpace)"
+
+    async def refused(method: str, path: str, **values: object) -> str:
+        answer = await call(one, method, f"{OWN}/test-jobs{path}", **values)
+        return str(answer.json()["message"]).strip() if answer.status_code == 403 else ""
+
+    assert await refused("POST", "", **job) == lacking
+    assert await refused("POST", "", **job, storage="second") == ""
+    assert await refused("PUT", "/theirs", storage="local") == lacking
+    assert await refused("PUT", "/theirs", delete="storage") == lacking
+    assert await refused("PUT", "/theirs", timeout=20) == ""
 
 
 def test_a_timeout_is_some_time() -> None:

@@ -132,14 +132,14 @@ async def test_what_is_known_goes_with_the_backup(rooms: Rooms) -> None:
 
 
 async def test_what_cannot_be_verified_is_refused_at_once(rooms: Rooms) -> None:
-    with pytest.raises(NotFound):
-        await verify.start_verify(rooms, ROOT, Wanted("nowhere"))
-    with pytest.raises(NotFound):
-        await verify.start_verify(
-            rooms, ROOT, Wanted("local", "local:backup/vzdump-lxc-100-2026_01_01-01_00_00.tar.gz")
-        )
-    with pytest.raises(InvalidParameter):
-        await verify.start_verify(rooms, ROOT, Wanted("local", "local:vztmpl/debian.tar.gz"))
+    for wanted, key in (
+        (Wanted("nowhere"), "storage"),
+        (Wanted("local", "local:backup/vzdump-lxc-100-2026_01_01-01_00_00.tar.gz"), "volume"),
+        (Wanted("local", "local:vztmpl/debian.tar.gz"), "volume"),
+    ):
+        with pytest.raises(InvalidParameter) as refused:
+            await verify.start_verify(rooms, ROOT, wanted)
+        assert list(refused.value.errors) == [key]
 
 
 async def test_a_link_in_the_place_of_a_backup_is_not_followed(rooms: Rooms, tmp_path: Path) -> None:

@@ -15,13 +15,19 @@ from bastide.state.store import ABSENT
 
 J = TypeVar("J", bound=Timetable)
 Start = Callable[[Rooms, J], Awaitable[Upid]]
+Check = Callable[[Rooms, J], Awaitable[None]]
+
+_STORAGES = frozenset({"storage", "backup-storage"})
 
 
 class Jobs(Generic[J]):
-    """The jobs of a kind; `name` is the beginning of their keys in the store, `start` begins a run as a task."""
+    """The jobs of a kind; `name` is the beginning of their keys in the store, `start` begins a run as a task.
 
-    def __init__(self, name: str, record: type[J], start: Start[J]) -> None:
-        self._name, self._record, self._start = name, record, start
+    `check` raises InvalidParameter unless the storages that a job names are there.
+    """
+
+    def __init__(self, name: str, record: type[J], start: Start[J], check: Check[J]) -> None:
+        self._name, self._record, self._start, self._check = name, record, start, check
 
     async def list(self, rooms: Rooms) -> Sequence[J]:
         """All jobs in the order of their ids."""
@@ -34,6 +40,7 @@ class Jobs(Generic[J]):
     async def create(self, rooms: Rooms, job: J) -> None:
         """Keep a new job. Raises AlreadyExists, InvalidParameter."""
         schedule.check(job.schedule)
+        await self._check(rooms, job)
         try:
             await rooms.store.put(f"{self._name}/{job.id}", _to_json(job), ABSENT)
         except Conflict:
@@ -43,15 +50,22 @@ class Jobs(Generic[J]):
     async def update(self, rooms: Rooms, job_id: str, changes: Mapping[str, Any], delete: Iterable[str] = ()) -> None:
         """Change a job, in the API's keys. Raises NotFound, InvalidParameter, Conflict."""
         before, revision = await self._stored(rooms, job_id)
-        removed = set(delete)
-        if wrong := sorted(key for key in removed if not self._record.knows(key) or key == "id"):
-            raise InvalidParameter({"delete": f"the job has no property '{wrong[0][:60]}'"})
-        values = {key: value for key, value in before.to_text().items() if key not in removed}
-        after = self._record.parse({**values, **changes, "id": job_id})
-        schedule.check(after.schedule)
+        after = self.changed(before, changes, delete)
+        if _STORAGES & changes.keys():
+            await self._check(rooms, after)
         await rooms.store.put(f"{self._name}/{job_id}", _to_json(after), revision)
         if (after.schedule, after.enabled) != (before.schedule, before.enabled):
             await schedule.settle(rooms, self._key(job_id))
+
+    def changed(self, job: J, changes: Mapping[str, Any], delete: Iterable[str] = ()) -> J:
+        """What a change makes of a job. Raises InvalidParameter."""
+        removed = set(delete)
+        if wrong := sorted(key for key in removed if not self._record.knows(key) or key == "id"):
+            raise InvalidParameter({"delete": f"the job has no property '{wrong[0][:60]}'"})
+        values = {key: value for key, value in job.to_text().items() if key not in removed}
+        after = self._record.parse({**values, **changes, "id": job.id})
+        schedule.check(after.schedule)
+        return after
 
     async def delete(self, rooms: Rooms, job_id: str) -> None:
         """Remove a job; a run of it goes on. Raises NotFound."""
@@ -94,6 +108,10 @@ async def _verify(rooms: Rooms, job: VerifyJob) -> Upid:
     return await verify.start_verify(rooms, ROOT, verify.Wanted(job.storage, outdated_after=job.outdated_after))
 
 
+async def _check_storage(rooms: Rooms, job: VerifyJob) -> None:
+    await verify.check_storage(rooms, job.storage)
+
+
 async def _try(rooms: Rooms, job: RestoreTestJob) -> Upid:
     return await trial.start_tests(rooms, ROOT, job)
 
@@ -102,8 +120,8 @@ def _to_json(job: Timetable) -> str:
     return json.dumps(job.to_text(), sort_keys=True)
 
 
-VERIFY = Jobs("verifyjob", VerifyJob, _verify)
+VERIFY = Jobs("verifyjob", VerifyJob, _verify, _check_storage)
 """Verifications."""
 
-RESTORE_TESTS = Jobs("restoretestjob", RestoreTestJob, _try)
+RESTORE_TESTS = Jobs("restoretestjob", RestoreTestJob, _try, trial.check_places)
 """Restore tests."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from bastide.base.errors import InvalidParameter, NotFound, PermissionDenied
+from bastide.base.errors import PermissionDenied, named_by
 from bastide.model.backup_options import BackupOptions
 from bastide.model.guest import Guest
 from bastide.operations import pools
@@ -37,10 +37,8 @@ async def check_pool(rooms: Rooms, options: BackupOptions) -> None:
     """Raise InvalidParameter naming `pool` when it is not there."""
     if options.pool is None:
         return
-    try:
+    with named_by("pool"):
         await pools.get_pool(rooms, options.pool)
-    except NotFound as error:
-        raise InvalidParameter({"pool": str(error)}) from None
 
 
 async def permitted(rooms: Rooms, options: BackupOptions, permit: Permit) -> tuple[Sequence[Guest], Sequence[int]]:

@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
 from bastide.base import propstring
-from bastide.base.errors import BastideError, DeadlineExceeded, HostFailure, InvalidParameter, NotFound
+from bastide.base.errors import BastideError, DeadlineExceeded, HostFailure, InvalidParameter, NotFound, named_by
 from bastide.base.ids import Upid, VolumeId
 from bastide.model.access import ROOT, Identity
 from bastide.model.backup import BackupName
@@ -78,11 +78,11 @@ class _Progress:
 async def start_tests(rooms: Rooms, by: Identity, options: RestoreTestOptions) -> Upid:
     """Try the newest backup of each guest that is meant, one after the other, as a task `restoretest`.
 
-    It fails when one of them cannot be restored, booted or asked. Raises NotFound when there is no such backup or
-    storage, InvalidParameter.
+    It fails when one of them cannot be restored, booted or asked. Raises NotFound when there is no backup yet, and what
+    `check_places` and `candidates` do.
     """
+    await check_places(rooms, options)
     chosen = await candidates(rooms, options)
-    await rooms.storages.get(options.storage)
     if not chosen:
         raise NotFound("a backup to try does not exist yet: make one first")
 
@@ -94,6 +94,15 @@ async def start_tests(rooms: Rooms, by: Identity, options: RestoreTestOptions) -
             raise HostFailure(f"{len(failed)} of {len(results)} restore tests failed: see the log")
 
     return await rooms.tasks.start("restoretest", str(chosen[0].name.vmid) if len(chosen) == 1 else "", by, work)
+
+
+async def check_places(rooms: Rooms, options: RestoreTestOptions) -> None:
+    """Raise InvalidParameter naming `storage` or `backup-storage` when it is not there, or not for that."""
+    with named_by("storage"):
+        await rooms.storages.get(options.storage)
+    if options.backup_storage is not None:
+        with named_by("backup-storage"):
+            await backup_storage(rooms, options.backup_storage)
 
 
 async def candidates(rooms: Rooms, options: RestoreTestOptions) -> Sequence[Candidate]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from bastide.backup.vma_stages import unpack_stage
-from bastide.base.errors import BastideError, HostFailure, InvalidParameter, NotFound
+from bastide.base.errors import BastideError, HostFailure, InvalidParameter, NotFound, named_by
 from bastide.base.ids import Upid, VolumeId
 from bastide.base.units import MIB, readable
 from bastide.host import filesystems
@@ -53,17 +53,24 @@ class Wanted:
 async def start_verify(rooms: Rooms, by: Identity, wanted: Wanted) -> Upid:
     """Verify backups as a task `verify`, which fails when one is damaged.
 
-    Raises NotFound, NotSupported, WrongState, InvalidParameter.
+    Raises InvalidParameter naming `storage` or `volume`.
     """
-    await backup_storage(rooms, wanted.storage)
+    await check_storage(rooms, wanted.storage)
     if wanted.volid is not None:
-        await open_archive(rooms, wanted.volid)
+        with named_by("volume"):
+            await open_archive(rooms, wanted.volid)
 
     async def work(task: Task) -> None:
         await verify(rooms, wanted, task)
 
     what = "" if wanted.vmid is None else f"{wanted.vmid}@"
     return await rooms.tasks.start("verify", f"{what}{wanted.storage}", by, work)
+
+
+async def check_storage(rooms: Rooms, storage_id: str) -> None:
+    """Raise InvalidParameter naming `storage` unless it is there and holds backups."""
+    with named_by("storage"):
+        await backup_storage(rooms, storage_id)
 
 
 async def verify(rooms: Rooms, wanted: Wanted, task: Task) -> None:
