@@ -183,6 +183,30 @@ async def test_old_backups_go_and_protected_ones_stay(rooms: Rooms) -> None:
     assert len(await _backups(rooms, 100)) == 3
 
 
+async def test_what_is_cancelled_while_it_gets_its_name_has_it(rooms: Rooms) -> None:
+    """The thread that links it goes on, by the number of a descriptor that must not be another file's by then."""
+    turns: list[str] = []
+    reached = asyncio.Event()
+
+    class Slow(sinks.InFolder):
+        async def publish(self) -> int:
+            reached.set()
+            await asyncio.sleep(0.1)
+            turns.append("published")
+            return 0
+
+        async def discard(self) -> None:
+            turns.append("discarded")
+
+    sink = sinks.FileSink(rooms, Slow(rooms.layout.state / "x"), BackupOptions(), cast(Any, None))
+    publishing = asyncio.create_task(sink.publish())
+    await reached.wait()
+    publishing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await publishing
+    assert turns == ["published", "discarded"]
+
+
 async def test_pruning_spares_what_was_just_made(rooms: Rooms) -> None:
     """A clock that was ahead has left backups with times that are still to come."""
     ahead = rooms.layout.local_storage / "dump/vzdump-lxc-100-2099_01_01-00_00_00.tar"

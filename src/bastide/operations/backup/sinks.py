@@ -17,6 +17,7 @@ from bastide.base.units import KIB, MIB, readable
 from bastide.guest.protocol import IdMap
 from bastide.host import facts, filesystems
 from bastide.host.pipeline import Stage, run_pipeline
+from bastide.host.run import finished
 from bastide.model.backup import EXTENSIONS, BackupName, DiskExport, Tree, config_file
 from bastide.model.backup_options import BackupOptions
 from bastide.operations.backup.saving import Sink
@@ -191,7 +192,7 @@ class FileSink:
     async def publish(self) -> int:
         """See Destination."""
         try:
-            size = await self.landing.publish()
+            size = await finished(self.landing.publish())
         finally:
             await self.landing.discard()
         self.task.log(f"archive file size: {readable(size)}")
