@@ -219,6 +219,20 @@ async def test_what_a_job_saves_and_who_is_left_out(api: Api) -> None:
 
 
 @pytest.mark.anyio
+async def test_nobody_is_told_of_guests_that_they_may_not_see(api: Api) -> None:
+    for vmid in (100, 101):
+        await api.services.rooms.guests.create(Guest(vmid, "lxc", "pve", {"rootfs": f"local:{vmid}/x.subvol"}))
+    await api.data("POST", JOBS, **NIGHTLY, enabled=0)
+    await api.data("POST", "/access/roles", roleid="Looker", privs="Sys.Audit")
+    one = await api.token(grants={"/vms/101": "PVEAuditor"})
+    await api.data("PUT", "/access/acl", path="/", users="ada@pve", roles="Looker", propagate=0)
+    saved = (await call(one, "GET", f"{JOBS}/nightly/included_volumes")).json()["data"]["children"]
+    assert [row["id"] for row in saved] == [101]
+    missed = (await call(one, "GET", "/cluster/backup-info/not-backed-up")).json()["data"]
+    assert [row["vmid"] for row in missed] == [101]
+
+
+@pytest.mark.anyio
 async def test_the_moments_of_a_schedule(api: Api) -> None:
     path = "/cluster/jobs/schedule-analyze"
     rows = await api.data("GET", path, schedule="0:30 utc", starttime=1_700_000_000, iterations=2)

@@ -70,17 +70,18 @@ async def test_who_may_restore(api: Api, backup: Path) -> None:
     poor = await api.token("poor@pve", grants={"/vms/100": "PVEVMAdmin"})
     values = {"ostemplate": VOLID, "restore": "1"}
 
-    async def asks(client: Any, **options: str) -> int:
-        return int((await call(client, "POST", LXC, **{**values, **options})).status_code)
+    async def lacks(client: Any, **options: str) -> str:
+        answer = await call(client, "POST", LXC, **{**values, **options})
+        return str(answer.json()["message"]) if answer.status_code == 403 else ""
 
-    assert await asks(keeper, vmid="101") == 403, "the backup is another guest's"
-    assert await asks(keeper, vmid="100", force="1") == 403
-    assert await asks(poor, vmid="100", force="1") == 403, "no space, no bridge"
-    assert await asks(owner, vmid="100", force="1", unprivileged="0") == 403
-    assert await asks(owner, vmid="103") == 403
-    assert await asks(owner, vmid="100", force="1", ostemplate=str(backup)) == 403
-    assert await asks(owner, vmid="100", force="1", mp0="/etc,mp=/x", rootfs="local:1") == 403
-    assert await asks(owner, vmid="100", force="1") == 200
+    assert "/vms/100, VM.Backup" in await lacks(keeper, vmid="101"), "the backup is another guest's"
+    assert "/vms/100, VM.Allocate" in await lacks(keeper, vmid="100", force="1")
+    assert "/storage/local, Datastore.AllocateSpace" in await lacks(poor, vmid="100", force="1")
+    assert "/, Sys.Modify" in await lacks(owner, vmid="100", force="1", unprivileged="0")
+    assert "/vms/103, VM.Allocate" in await lacks(owner, vmid="103")
+    assert "only root" in await lacks(owner, vmid="100", force="1", ostemplate=str(backup))
+    assert "only allowed for root" in await lacks(owner, vmid="100", force="1", mp0="/etc,mp=/x", rootfs="local:1")
+    assert await lacks(owner, vmid="100", force="1") == ""
 
 
 async def test_the_right_to_back_up_replaces_but_does_not_change(api: Api, backup: Path) -> None:

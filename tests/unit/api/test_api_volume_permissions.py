@@ -95,6 +95,49 @@ async def test_what_removing_takes(api: Api, volume: str, storage: str, guest: s
     assert (there.status_code == 200) == (missing is not None)
 
 
+@pytest.mark.parametrize(
+    ("storage", "guest", "missing"),
+    [
+        (SPACE, "VM.Backup", None),
+        (ALLOCATE, "", None),
+        (SPACE, "VM.Audit", "(/vms/100, VM.Backup)"),
+        (AUDIT, "VM.Backup", f"(/storage/local, {SPACE})"),
+    ],
+)
+async def test_what_looking_into_a_backup_takes(api: Api, storage: str, guest: str, missing: str | None) -> None:
+    client = await _holds(api, storage, guest)
+    inside = {"volume": f"local:{BACKUP}", "filepath": "Lw=="}
+    for path, values in (
+        ("vzdump/extractconfig", {"volume": f"local:{BACKUP}"}),
+        ("storage/local/file-restore/list", inside),
+        ("storage/local/file-restore/download", {**inside, "filepath": "L2V0Yy9vcy1yZWxlYXNl"}),
+    ):
+        answer = await call(client, "GET", f"/nodes/pve/{path}", **values)
+        assert answer.status_code == (200 if missing is None else 403), (path, answer.text)
+        assert missing is None or missing in answer.text
+
+
+@pytest.mark.parametrize(
+    ("storage", "guest", "vmid", "missing"),
+    [
+        (SPACE, "VM.Backup", {"vmid": 100}, None),
+        (ALLOCATE, "", {}, None),
+        (ALLOCATE, "", {"vmid": 100}, None),
+        (SPACE, "VM.Backup", {}, f"(/storage/local, {ALLOCATE})"),
+        (SPACE, "", {"vmid": 100}, "(/vms/100, VM.Backup)"),
+        (AUDIT, "VM.Backup", {"vmid": 100}, f"(/storage/local, {SPACE})"),
+    ],
+)
+async def test_what_pruning_takes(
+    api: Api, storage: str, guest: str, vmid: dict[str, int], missing: str | None
+) -> None:
+    client = await _holds(api, storage, guest)
+    keep = {"prune-backups": "keep-last=1"}
+    answer = await call(client, "DELETE", "/nodes/pve/storage/local/prunebackups", **keep, **vmid)
+    assert answer.status_code == (200 if missing is None else 403), answer.text
+    assert missing is None or missing in answer.text
+
+
 @pytest.mark.parametrize("volid", [f"local:{ODD}", f"elsewhere:{BACKUP}"])
 async def test_nobody_learns_what_is_not_there(api: Api, volid: str) -> None:
     """What is there and what is not looks alike to whoever may see nothing of the storage."""
