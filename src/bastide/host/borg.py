@@ -337,8 +337,9 @@ def _environment(repository: Repository, secret: int | None, more: Mapping[str, 
         "BORG_BASE_DIR": str(repository.base),
         "BORG_HOST_ID": repository.host,
         "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes",
-        "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
         "BORG_DISPLAY_PASSPHRASE": "no",
+        # Else one that is not encrypted could be put in the place of one that is.
+        **({"BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"} if repository.passphrase is None else {}),
         **({_SECRET_PLACE: str(secret)} if secret is not None else {}),
         **(more or {}),
     }
@@ -513,6 +514,7 @@ def _meaning(kinds: Sequence[str], words: str, name: str) -> BastideError | None
         return NoSpace("the storage of the backups is full")
     texts = {
         "PassphraseWrong": "the passphrase is not that of the repository",
+        "Cache.CacheInitAbortedError": "the repository is not encrypted, and it was: another one lies in its place",
         "NoPassphraseFailure": "the repository has a passphrase, which is not known here",
         "LockTimeout": "the repository is in use by another program: try again when that has ended",
         "Repository.DoesNotExist": "the repository does not exist",

@@ -467,6 +467,17 @@ async def test_the_passphrase_is_needed(tmp_path: Path) -> None:
     assert key.startswith("BORG_KEY ")
 
 
+async def test_a_repository_in_its_place_that_is_not_encrypted_gets_nothing(tmp_path: Path) -> None:
+    """Whoever can write where the repository lies must not have guests' data in plain."""
+    storage = await made(tmp_path)
+    shutil.rmtree(tmp_path / "vault/repository")
+    plain = borg.Repository(tmp_path / "vault/repository", tmp_path / "theirs", "theirs")
+    await borg.init(plain, "none")
+    with pytest.raises(HostFailure, match="not encrypted"):
+        await storage.save_tree(FIRST, guest(tmp_path), CONFIG, Saving())
+    assert await borg.archives(plain) == []
+
+
 async def test_without_encryption(tmp_path: Path) -> None:
     storage = await made(tmp_path, encryption="none", compression="zstd,3")
     await storage.save_tree(FIRST, guest(tmp_path), CONFIG, Saving())
