@@ -23,9 +23,15 @@ class FolderFiles(FolderDisks):
     """Storage and FileStorage of a folder."""
 
     async def list(self, content: Content | None = None, vmid: int | None = None) -> Sequence[Volume]:
-        """Its volumes, by content and name. Raises HostFailure when the storage does not answer."""
+        """Its volumes, by content and name. Raises HostFailure when the storage is not there or does not answer."""
         contents = self.contents if content is None else {content} & self.contents
-        return await self._bounded.call(lambda: self._scan(frozenset(contents), vmid))
+
+        def look() -> Sequence[Volume]:
+            # A folder that is not mounted is empty, too: whoever asks is not to take its volumes for gone.
+            self._check_mounted()
+            return self._scan(frozenset(contents), vmid)
+
+        return await self._bounded.call(look)
 
     async def info(self, name: str) -> Volume:
         """One volume. Raises NotFound."""

@@ -354,6 +354,17 @@ async def test_a_store_of_its_own_gets_the_tree(tmp_path: Path, monkeypatch: pyt
     await rooms.tasks.shutdown()
 
 
+async def test_nothing_is_written_to_a_storage_that_is_away(rooms: Rooms, tmp_path: Path) -> None:
+    (tmp_path / "nas").mkdir()
+    config = StorageConfig.parse({"storage": "nas", "type": "dir", "path": str(tmp_path / "nas"), "content": "backup"})
+    await rooms.storages.add(config)
+    (tmp_path / "nas").rename(tmp_path / "away")
+    end, log = await _dump(rooms, vmid="100", storage="nas")
+    assert (end, (tmp_path / "nas").exists()) == ("job errors", False)
+    assert any("storage 'nas' is not active" in line for line in log)
+    assert [path.name for path in (tmp_path / "away/dump").iterdir()] == []
+
+
 async def test_a_guest_that_is_busy_fails_in_words(rooms: Rooms) -> None:
     async with rooms.locks.hold(100, "somebody", "move"):
         end, log = await _dump(rooms, vmid="100", lockwait=0)

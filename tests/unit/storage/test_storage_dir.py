@@ -204,6 +204,9 @@ async def test_a_folder_that_should_be_a_mount_is_not_filled_without_it(tmp_path
         await storage.prepare()
     assert not (tmp_path / "disk").exists()
     assert not (await storage.usage()).active
+    (tmp_path / "disk/dump").mkdir(parents=True)
+    with pytest.raises(HostFailure, match="not mounted"):
+        await storage.list("backup")
 
 
 @pytest.mark.anyio

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from bastide.base.errors import BastideError, HostFailure, InvalidParameter, NotFound, NotSupported, WrongState
+from bastide.base.errors import BastideError, HostFailure, InvalidParameter, NotSupported, WrongState, named_by
 from bastide.base.ids import Upid
 from bastide.host.programs import lacking, missing
 from bastide.model.access import Identity
@@ -91,15 +91,13 @@ async def stop(rooms: Rooms, by: Identity, *, all_users: bool) -> int:
 
 async def place(rooms: Rooms, options: BackupOptions) -> Storage | None:
     """The storage that backups go to, None for a folder. Raises InvalidParameter naming `storage` or `fleecing`."""
-    key, fleecing = "storage", options.fleecing
-    try:
-        found = None if options.dumpdir is not None else await prune.backup_storage(rooms, options.storage or DEFAULT)
-        if fleecing is not None and fleecing.storage is not None:
-            key = "fleecing"
-            await rooms.storages.disks(fleecing.storage)
-    except (NotFound, NotSupported, WrongState) as error:
-        raise InvalidParameter({key: str(error)}) from None
-    return found
+    if options.fleecing is not None and options.fleecing.storage is not None:
+        with named_by("fleecing"):
+            await rooms.storages.disks(options.fleecing.storage)
+    if options.dumpdir is not None:
+        return None
+    with named_by("storage"):
+        return await prune.backup_storage(rooms, options.storage or DEFAULT)
 
 
 @dataclass(slots=True)
@@ -225,9 +223,12 @@ class _Run:
             await asyncio.sleep(1)
 
     async def _check_room(self, guest: Guest) -> None:
-        """Raise WrongState when another backup of the guest is not wanted there."""
+        """Raise WrongState when another backup of the guest is not wanted there, or the storage is away."""
         if self.storage is None:
             return
+        if not (await self.storage.usage()).active:
+            # Else a folder whose disk is not mounted would be filled in that disk's stead.
+            raise WrongState(f"storage '{self.storage.config.storage}' is not active: is its disk mounted?")
         if self.options.protected:
             await content.check_protected(self.storage, guest.vmid, self.most_protected)
         keep = self._keep()
