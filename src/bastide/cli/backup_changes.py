@@ -4,9 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bastide.base.errors import InvalidParameter
 from bastide.cli import completing, output, progress
-from bastide.cli.backup_names import kind_and_vmid, resolve
+from bastide.cli.backup_names import stored
 from bastide.cli.host import confirm
 from bastide.cli.session import Session
 from bastide.client.http import segment
@@ -24,7 +23,7 @@ def remove(
 ) -> None:
     """Remove backups, with their logs and notes. A protected one stays: see set."""
     session: Session = ctx.obj
-    volids = [_stored(session, name) for name in backups]
+    volids = [stored(session, name) for name in backups]
     if session.interactive and not yes:
         confirm(session, f"Remove {', '.join(volids)}?")
     for volid in volids:
@@ -47,19 +46,10 @@ def change(
     session: Session = ctx.obj
     if notes is None and protected is None:
         raise typer.BadParameter("what is to be changed? give --notes, --protected or --no-protected")
-    volid = _stored(session, backup)
+    volid = stored(session, backup)
     params: dict[str, Any] = {"notes": notes, "protected": protected}
     session.client().put(_path(session, volid), params)
     output.emit_json({"backup": volid}, only_if=session.json)
-
-
-def _stored(session: Session, backup: str) -> str:
-    """The volume id of a backup on a storage. Raises InvalidParameter, NotFound."""
-    volid = resolve(session, backup)
-    kind_and_vmid(volid)
-    if volid.startswith("/") or ":backup/" not in volid:
-        raise InvalidParameter({"backup": f"'{volid[:200]}' is not on a storage: STORAGE:backup/vzdump-..."})
-    return volid
 
 
 def _path(session: Session, volid: str) -> str:

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 from bastide.base.errors import BastideError, NotFound
 from bastide.cli import completing, output, progress
 from bastide.cli.backup_changes import change, remove
-from bastide.cli.backup_names import known, resolve, rules, vmid_of
+from bastide.cli.backup_names import backup_storages, rules, stored, vmid_of
 from bastide.cli.backups import backups
 from bastide.cli.session import Session
 from bastide.cli.snapshots import NoWait
@@ -75,10 +75,11 @@ def verify(
     session: Session = ctx.obj
     wanted: list[dict[str, Any]]
     if backup is not None:
-        volid = resolve(session, backup)
+        volid = stored(session, backup)
         wanted = [{"storage": volid.partition(":")[0], "volume": volid}]
     else:
-        names = [storage] if storage is not None else sorted({row["volid"].partition(":")[0] for row in known(session)})
+        # One that does not answer is asked as well: what could not be read is not verified.
+        names = [storage] if storage is not None else sorted(backup_storages(session))
         wanted = [{"storage": name, "outdated-after": outdated_after} for name in names]
     failure: BastideError | None = None
     upids = []

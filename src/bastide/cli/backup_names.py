@@ -15,7 +15,7 @@ _LATEST = "latest:"
 def known(session: Session, vmid: int | None = None, storage: str | None = None) -> list[dict[str, Any]]:
     """The backups on all storages or on one, those of a guest together and the newest first."""
     node = session.node()
-    storages = [storage] if storage is not None else [row["storage"] for row in _storages(session, node)]
+    storages = [storage] if storage is not None else backup_storages(session)
     rows: list[dict[str, Any]] = []
     for name in storages:
         try:
@@ -28,9 +28,10 @@ def known(session: Session, vmid: int | None = None, storage: str | None = None)
     return sorted(rows, key=lambda row: (row.get("vmid") or 0, -(row.get("ctime") or 0)))
 
 
-def _storages(session: Session, node: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = session.client().get(f"/nodes/{node}/storage", content="backup", enabled=True)
-    return rows
+def backup_storages(session: Session) -> list[str]:
+    """The storages of this node that hold backups and are enabled."""
+    rows = session.client().get(f"/nodes/{session.node()}/storage", content="backup", enabled=True)
+    return [str(row["storage"]) for row in rows]
 
 
 def resolve(session: Session, source: str) -> str:
@@ -49,6 +50,15 @@ def resolve(session: Session, source: str) -> str:
         where = f"is on more than one storage: {', '.join(found)}" if found else "does not exist"
         raise NotFound(f"backup '{name}' {where}: bastide backups{session.root_option} lists them")
     return str(found[0])
+
+
+def stored(session: Session, backup: str) -> str:
+    """The volume id of a backup on a storage. Raises InvalidParameter, NotFound."""
+    volid = resolve(session, backup)
+    kind_and_vmid(volid)
+    if volid.startswith("/") or ":backup/" not in volid:
+        raise InvalidParameter({"backup": f"'{volid[:200]}' is no backup on a storage: STORAGE:backup/vzdump-..."})
+    return volid
 
 
 def vmid_of(session: Session, guest: str, before: str = "") -> int:

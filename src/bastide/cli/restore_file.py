@@ -9,7 +9,7 @@ import typer
 
 from bastide.base.errors import AlreadyExists
 from bastide.cli import completing, output
-from bastide.cli.backup_names import resolve
+from bastide.cli.backup_names import stored
 from bastide.cli.files import save
 from bastide.cli.progress import ProgressLine, counted
 from bastide.cli.session import Session
@@ -42,7 +42,7 @@ def restore_file(
     A container's paths begin at its root; a VM's with the file system, which / lists: /scsi0-part1/etc/hostname.
     """
     session: Session = ctx.obj
-    volid = resolve(session, source)
+    volid = stored(session, source)
     branch = f"/nodes/{session.node()}/storage/{segment(volid.partition(':')[0])}/file-restore"
     params: dict[str, Any] = {"volume": volid, "filepath": base64.b64encode(path.encode()).decode()}
     if path.endswith("/"):

@@ -45,6 +45,13 @@ def test_all_storages_are_verified(run, guests):
     assert "nas: 1 of 1 backups are whole" in ended.out
 
 
+def test_a_storage_that_is_away_is_not_verified_in_silence(run, guests, refusal):
+    guests.on("GET", "/nodes/pve1/storage/nas/content", refusal(500, "the share is away"))
+    guests.task("POST", f"{OWN}/verify", end="the share is away")
+    assert run("backups", "verify").code == 1
+    assert guests.posted("POST", f"{OWN}/verify")["storage"] == "nas"
+
+
 def test_damage_is_told(run, guests):
     end = "1 of 1 backups are damaged or cannot be read: see the log"
     guests.task("POST", f"{OWN}/verify", end=end, log=(f"ERROR: '{BACKUP}': it ends too early",))
@@ -118,8 +125,8 @@ def test_a_backups_notes_and_protection_change(run, guests):
     [
         (["set", BACKUP], "--no-protected"),
         (["rm", "local:100/vm-100-disk-0.raw"], "not named as backups are"),
-        (["rm", "/tmp/vzdump-lxc-100-2026_11_23-01_02_03.tar"], "not on a storage"),
-        (["set", "local:iso/vzdump-lxc-100-2026_11_23-01_02_03.tar", "--protected"], "not on a storage"),
+        (["rm", "/tmp/vzdump-lxc-100-2026_11_23-01_02_03.tar"], "no backup on a storage"),
+        (["set", "local:iso/vzdump-lxc-100-2026_11_23-01_02_03.tar", "--protected"], "no backup on a storage"),
     ],
 )
 def test_what_is_no_backup_is_left_alone(run, guests, words, said):
