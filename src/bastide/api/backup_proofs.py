@@ -5,10 +5,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from bastide.api.fields import volume_on
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call, NoParameters
-from bastide.base.errors import InvalidParameter
-from bastide.base.ids import VolumeId
 from bastide.model.backup_proof import JobId, RestoreTestJob, RestoreTestOptions, VerifyJob
 from bastide.model.record import Multiline, Record
 from bastide.model.types import ConfigKeys, StorageId, Vmid, VolumeIdText, split_list
@@ -92,9 +91,8 @@ async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
 @branch.post("/verify", Verify, check=_READ)
 async def start_verify(call: Call, p: Verify) -> str:
     """Read backups to their ends and compare checksums, as a task."""
-    if p.volume is not None and VolumeId.parse(p.volume).storage != p.storage:
-        raise InvalidParameter({"volume": f"'{p.volume[:200]}' is not on storage '{p.storage}'"})
-    wanted = verify.Wanted(p.storage, p.volume, p.vmid, p.outdated_after)
+    volid = None if p.volume is None else volume_on(p.storage, p.volume)
+    wanted = verify.Wanted(p.storage, volid, p.vmid, p.outdated_after)
     return str(await verify.start_verify(call.rooms, call.identity, wanted))
 
 

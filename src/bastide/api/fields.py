@@ -1,11 +1,11 @@
-"""Parameters that many methods share: the places in the path, and what a task list or a time series is asked for."""
+"""Parameters that many methods share: places in the path, volumes, what a task list or a time series is asked for."""
 
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from bastide.base.errors import InvalidParameter
-from bastide.base.ids import Upid
+from bastide.base.ids import Upid, VolumeId
 from bastide.model.record import Record
 from bastide.model.types import Digest, NodeName, StorageId, Vmid
 
@@ -85,3 +85,16 @@ class GuestSeries(GuestPath):
 
 class GuestGraph(GuestPath, GraphQuery):
     """A picture of a guest's time series."""
+
+
+def volume_on(storage: str, volume: str) -> str:
+    """The id of a volume on a storage, which is named with the storage before it, or without.
+
+    Raises InvalidParameter naming `volume`.
+    """
+    named, colon, _ = volume.partition(":")
+    if not colon or "/" in named:
+        return str(VolumeId.parse(f"{storage}:{volume}"))
+    if named != storage:
+        raise InvalidParameter({"volume": f"storage ID mismatch ({named[:100]} != {storage})"})
+    return str(VolumeId.parse(volume))

@@ -10,10 +10,9 @@ from pydantic import Field
 from starlette.responses import StreamingResponse
 
 from bastide.api.backup_permissions import open_backup
-from bastide.api.fields import StoragePath
+from bastide.api.fields import StoragePath, volume_on
 from bastide.api.routing import Branch, Call
 from bastide.base.errors import InvalidParameter, NotFound
-from bastide.base.ids import VolumeId
 from bastide.operations.backup import files
 from bastide.operations.backup.archives import Archive
 
@@ -37,7 +36,7 @@ class FromBackup(InBackup):
 async def list_in_backup(call: Call, p: InBackup) -> list[dict[str, Any]]:
     """A folder of a backup; of a VM the first level is the file systems of its disks."""
     archive = await _archive(call, p)
-    with _naming():
+    with _by_filepath():
         entries = await files.list_folder(call.rooms, archive, _path(p))
     return [
         {
@@ -55,7 +54,7 @@ async def list_in_backup(call: Call, p: InBackup) -> list[dict[str, Any]]:
 async def download_from_backup(call: Call, p: FromBackup) -> StreamingResponse:
     """Fetch a file or a folder of a backup."""
     archive = await _archive(call, p)
-    with _naming():
+    with _by_filepath():
         found = await files.fetch(call.rooms, archive, _path(p), "tar" if p.tar else "zip")
     # A stranger's file is never shown in the browser as if it were this host's page.
     headers = {
@@ -79,15 +78,13 @@ async def _closing(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _archive(call: Call, p: InBackup) -> Archive:
-    """The backup that is meant, with or without its storage before it. Raises PermissionDenied, NotFound."""
-    volid = p.volume if ":" in p.volume else f"{p.storage}:{p.volume}"
-    if VolumeId.parse(volid).storage != p.storage:
-        raise InvalidParameter({"volume": f"'{volid[:200]}' is not on storage '{p.storage}'"})
-    return await open_backup(call, "volume", volid)
+    """The backup that is meant. Raises PermissionDenied, InvalidParameter."""
+    return await open_backup(call, "volume", volume_on(p.storage, p.volume))
 
 
 @contextlib.contextmanager
-def _naming() -> Iterator[None]:
+def _by_filepath() -> Iterator[None]:
+    """While entered, what is not in the backup is told by the parameter that names it."""
     try:
         yield
     except NotFound as error:

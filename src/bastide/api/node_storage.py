@@ -5,13 +5,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from bastide.api.fields import Consolidation, GraphQuery, NodePath, StoragePath, TimeFrame
+from bastide.api.fields import Consolidation, GraphQuery, NodePath, StoragePath, TimeFrame, volume_on
 from bastide.api.graphs import picture
 from bastide.api.lists import index, storages_seen
 from bastide.api.routing import Branch, Call
 from bastide.api.volume_permissions import check_removal, check_volume, may_see, most_protected
-from bastide.base.errors import InvalidParameter, MethodNotImplemented
-from bastide.base.ids import VolumeId
+from bastide.base.errors import MethodNotImplemented
 from bastide.model.record import Multiline
 from bastide.model.types import NodeName, StorageId, Vmid, split_list
 from bastide.operations import content, volume_copy
@@ -138,7 +137,7 @@ async def create_volume(call: Call, p: NewVolume) -> str:
 @branch.get("/{storage}/content/{volume}", VolumePath, user="all")
 async def read_volume(call: Call, p: VolumePath) -> dict[str, Any]:
     """A volume's attributes."""
-    volid = _volid(p)
+    volid = volume_on(p.storage, p.volume)
     await check_volume(call, volid)
     row = await content.volume_info(call.rooms, volid)
     return {key: value for key, value in row.items() if key not in ("volid", "content")}
@@ -147,7 +146,7 @@ async def read_volume(call: Call, p: VolumePath) -> dict[str, Any]:
 @branch.put("/{storage}/content/{volume}", VolumeChange, user="all")
 async def change_volume(call: Call, p: VolumeChange) -> None:
     """Change a volume's notes or protection."""
-    volid = _volid(p)
+    volid = volume_on(p.storage, p.volume)
     await check_removal(call, volid)
     await content.annotate(call.rooms, volid, p.notes, p.protected, most=await most_protected(call, p.storage))
 
@@ -155,7 +154,7 @@ async def change_volume(call: Call, p: VolumeChange) -> None:
 @branch.delete("/{storage}/content/{volume}", VolumeDelete, user="all")
 async def delete_volume(call: Call, p: VolumeDelete) -> str | None:
     """Remove a volume as a task; with `delay`, null when it ended within that many seconds."""
-    volid = _volid(p)
+    volid = volume_on(p.storage, p.volume)
     await check_removal(call, volid)
     upid = await content.delete_volume(call.rooms, call.identity, volid)
     if p.delay is None:
@@ -174,7 +173,7 @@ async def copy_volume(call: Call, p: VolumeCopy) -> str:
     if p.target_node not in (None, call.rooms.node):
         raise MethodNotImplemented("a copy to another node is not implemented")
     target = p.target if ":" in p.target else f"{p.storage}:{p.target}"
-    return str(await volume_copy.copy_volume(call.rooms, call.identity, _volid(p), target))
+    return str(await volume_copy.copy_volume(call.rooms, call.identity, volume_on(p.storage, p.volume), target))
 
 
 @branch.get("/{storage}/rrddata", StorageSeries, check=_SEE)
@@ -189,16 +188,6 @@ async def read_graph(call: Call, p: StorageGraph) -> dict[str, Any]:
     """A picture of a storage's time series."""
     await call.rooms.storages.get(p.storage)
     return await picture(call, ("storage", p.storage), p.timeframe, p.ds, p.cf)
-
-
-def _volid(p: VolumePath) -> str:
-    """The full volume id; the path may hold it with or without the storage."""
-    storage, colon, _ = p.volume.partition(":")
-    if not colon or "/" in storage:
-        return str(VolumeId.parse(f"{p.storage}:{p.volume}"))
-    if storage != p.storage:
-        raise InvalidParameter({"volume": f"storage ID mismatch ({storage[:100]} != {p.storage})"})
-    return str(VolumeId.parse(p.volume))
 
 
 def _formats(storage: Storage) -> dict[str, Any]:
