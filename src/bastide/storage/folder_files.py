@@ -82,8 +82,14 @@ class FolderFiles(FolderDisks):
     # Plain files.
 
     def path(self, name: str) -> Path:
-        """Where a volume lies; looks at the disk. Raises InvalidParameter for a faulty name or a symbolic link."""
-        return self._where(parse_name(name))
+        """Where a volume lies; looks at the disk.
+
+        Raises InvalidParameter for a faulty name or a symbolic link, HostFailure for a storage that is not there.
+        """
+        parsed = parse_name(name)
+        # What would be written without the mount is hidden when it is there again, and fills another disk.
+        self._check_mounted()
+        return self._where(parsed)
 
     async def file_path(self, name: str) -> Path:
         """The same, within a deadline."""

@@ -207,6 +207,8 @@ async def test_a_folder_that_should_be_a_mount_is_not_filled_without_it(tmp_path
     (tmp_path / "disk/dump").mkdir(parents=True)
     with pytest.raises(HostFailure, match="not mounted"):
         await storage.list("backup")
+    with pytest.raises(HostFailure, match="not mounted"):
+        await storage.file_path("backup/vzdump-lxc-100-2026_11_23-01_02_03.tar")
 
 
 @pytest.mark.anyio
