@@ -11,6 +11,7 @@ also one on the way to PATH.
 Sources: tar(5), APPNOTE.TXT of the ZIP format.
 """
 
+import itertools
 import json
 import posixpath
 import shutil
@@ -21,6 +22,8 @@ import zipfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
+LISTED = 100_000
+"""Entries of a folder that are told; one more says that there are more."""
 NOT_FOUND = 3
 OTHER_KIND = 4
 
@@ -34,6 +37,7 @@ _TYPES = {
     tarfile.FIFOTYPE: "p",
 }
 _CHUNK = 1 << 20
+_LONGEST = 4096
 _FIRST_OF_ZIP = (1980, 1, 1, 0, 0, 0)
 _LINK = 0o120777 << 16
 
@@ -63,7 +67,7 @@ def listing(members: Iterator[tuple[str, tarfile.TarInfo]], path: str) -> Iterat
             continue
         there = True
         entry, deeper, _ = name[len(inside) :].partition("/")
-        if entry in told:
+        if entry in told or len(entry) > _LONGEST:
             continue
         told.add(entry)
         if deeper:
@@ -171,7 +175,7 @@ def main(stream: BinaryIO, act: str, path: str) -> None:
         with tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape") as archive:
             members = _up_to_links(_members(archive), path)
             if act == "list":
-                for entry in listing(members, path):
+                for entry in itertools.islice(listing(members, path), LISTED + 1):
                     sys.stdout.write(json.dumps(entry) + "\n")
             else:
                 {"file": write_file, "tar": write_tar, "zip": write_zip}[act](archive, members, path)

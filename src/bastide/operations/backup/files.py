@@ -28,9 +28,6 @@ from bastide.operations.rooms import Rooms
 
 Pack = Literal["tar", "zip"]
 
-_LISTED = 100_000
-"""Entries of one folder that are told."""
-
 _FOLDER_OF_VM = (
     "'/{0}' is a folder, and a VM's files come out one by one: list it as '/{0}/', or restore the VM under another id"
 )
@@ -173,8 +170,10 @@ async def _list_tar(archive: Archive, path: str) -> list[Entry]:
         listing.seek(0)
         for line in listing:
             found.append(_placed(path, TreeEntry(**json.loads(line))))
-            if len(found) > _LISTED:
-                raise HostFailure(f"'/{path[:200]}' holds more than {_LISTED} entries: fetch it as an archive")
+            if len(found) > tar_members.LISTED:
+                raise HostFailure(
+                    f"'/{path[:200]}' holds more than {tar_members.LISTED} entries: fetch it as an archive"
+                )
     return sorted(found, key=lambda entry: entry.name)
 
 
