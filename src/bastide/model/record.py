@@ -208,10 +208,17 @@ _PLAIN = {
 }
 
 
+_PATTERNS = {
+    "'^/[": "expected a whole path: / first, and neither control characters nor what separates values",
+    "'^https://": "expected an address that begins with https://",
+    "'^[A-Za-z][A-Za-z0-9_-]+$'": "expected a letter, and then letters, digits, - or _",
+}
+
+
 def _plain(kind: str, message: str) -> str:
     """What pydantic says, in words for who typed a value."""
-    if kind == "string_pattern_mismatch" and "'^/[" in message:
-        return "expected a whole path: / first, and neither control characters nor what separates values"
+    if kind == "string_pattern_mismatch":
+        return next((words for pattern, words in _PATTERNS.items() if pattern in message), message)
     return _PLAIN.get(kind, message)
 
 

@@ -86,6 +86,19 @@ def test_what_cannot_be_is_named(values: dict[str, Any], key: str) -> None:
     assert list(refused.value.errors) == [key]
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"webhook": "http://host/x"}, "begins with https://"),
+        ({"id": "x"}, "a letter, and then"),
+        ({"dumpdir": "a"}, "/ first"),
+    ],
+)
+def test_what_would_do_is_told_in_words(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidParameter, match=told):
+        BackupJob.parse(values)
+
+
 def test_a_selection_is_needed() -> None:
     with pytest.raises(InvalidParameter, match="vmid"):
         BackupOptions.parse({"mode": "stop"}).check_selection()

@@ -258,8 +258,14 @@ async def test_a_folder_of_the_host_gets_whole_archives_alone(
     assert names == ["log", "tar.gz"]
     link = tmp_path / "link"
     link.symlink_to(folder)
-    end, log = await _dump(rooms, vmid="101", dumpdir=str(link))
-    assert (end, len(list(folder.iterdir()))) == ("job errors", 2)
+    for wrong, words in (
+        (link, "a link leads to it"),
+        (tmp_path / "none", "does not exist"),
+        (link / "x", "not exist"),
+    ):
+        with pytest.raises(InvalidParameter, match=f"dumpdir: .*{words}"):
+            await _dump(rooms, vmid="101", dumpdir=str(wrong))
+    assert len(list(folder.iterdir())) == 2
 
 
 async def test_a_backup_that_is_stopped_leaves_nothing(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:

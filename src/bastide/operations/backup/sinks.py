@@ -106,6 +106,14 @@ class OnStorage:
         self._file = None
 
 
+async def check_folder(folder: Path) -> None:
+    """Raise HostFailure for a folder of the host's that is not there, or is reached through a link."""
+    if not await asyncio.to_thread(os.path.lexists, folder):
+        raise HostFailure(f"'{folder}' does not exist")
+    if await asyncio.to_thread(folder.resolve) != folder or not await asyncio.to_thread(folder.is_dir):
+        raise HostFailure(f"'{folder}' is no folder, or a link leads to it: name the folder itself")
+
+
 class InFolder:
     """A file in a folder of the host's, without a name until it is whole: see O_TMPFILE in open(2)."""
 
@@ -118,8 +126,7 @@ class InFolder:
         """See Landing. Raises HostFailure for a folder that is reached through a link, or whose files need names."""
         folder = self._path.parent
         with filesystems.translated(f"write to '{folder}'"):
-            if await asyncio.to_thread(folder.resolve) != folder or not await asyncio.to_thread(folder.is_dir):
-                raise HostFailure(f"'{folder}' is no folder, or a link leads to it: name the folder itself")
+            await check_folder(folder)
             flags = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
             try:
                 self._file = await asyncio.to_thread(os.open, folder, flags, 0o600)

@@ -63,6 +63,11 @@ async def start(
         raise InvalidParameter({"vmid": f"guest {absent[0]} does not exist"})
     storage = await place(rooms, options)
     await check_script(options.script)
+    if options.dumpdir is not None:
+        try:
+            await sinks.check_folder(Path(options.dumpdir))
+        except HostFailure as error:
+            raise InvalidParameter({"dumpdir": str(error)}) from None
     if storage is None or not storage.capabilities.archives:
         program = sinks.compressor(options)[0]
         if lacking([program]):
