@@ -1,7 +1,10 @@
 """Archives that are files, where the disk does not answer as it should."""
 
+import asyncio
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,3 +28,28 @@ async def test_one_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monke
     archive = FileArchive("local:backup/x", BackupName.parse(file.name), 4096, file)
     with pytest.raises(HostFailure, match=r"could not read 'vzdump-lxc-100-.*Input/output error"):
         await archive.config()
+
+
+async def test_a_disk_that_takes_its_time_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has to turn first answers after seconds, a share perhaps never."""
+    file = tmp_path / "vzdump-lxc-100-2026_01_01-00_00_00.tar"
+    file.write_bytes(bytes(4096))
+    asked, awake, read = threading.Event(), threading.Event(), os.pread
+
+    def slowly(*arguments: Any) -> bytes:
+        asked.set()
+        awake.wait(5)
+        return read(*arguments)
+
+    monkeypatch.setattr(os, "pread", slowly)
+    archive = FileArchive("local:backup/x", BackupName.parse(file.name), 4096, file)
+
+    async def opened() -> None:
+        async with archive.stream():
+            pass
+
+    opening = asyncio.create_task(opened())
+    await asyncio.to_thread(asked.wait, 5)
+    assert not opening.done(), "everybody waited for the disk"
+    awake.set()
+    await opening

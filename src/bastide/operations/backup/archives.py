@@ -142,9 +142,9 @@ class FileArchive:
             if not stat.S_ISREG(os.fstat(source).st_mode):
                 raise HostFailure(f"'{self.path.name}' is not a file")
             with filesystems.translated(f"read '{self.path.name}'"):
-                argv = _unpacking(source, self.name.extension)
+                argv = await asyncio.to_thread(_unpacking, source, self.name.extension)
                 if self.name.extension == ".tar":
-                    _check_end(source)
+                    await asyncio.to_thread(_check_end, source)
             yield Stage(argv, "read"), source
         finally:
             os.close(source)
