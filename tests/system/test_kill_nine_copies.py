@@ -136,7 +136,7 @@ def swept_host() -> Iterator[Host]:
         yield launched
 
 
-@pytest.fixture(scope="module", params=["overlay", "btrfs"])
+@pytest.fixture(scope="module", params=["overlay", pytest.param("btrfs", marks=pytest.mark.slow)])
 def built(
     request: pytest.FixtureRequest, swept_host: Host, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:

@@ -6,6 +6,7 @@ hello (22, RFC 8446 section 5.1) from text.
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -30,6 +31,7 @@ _TLS_HELLO = b"\x16"
 _KEEP_ALIVE = 30
 _GRACE = 5.0
 _BACKLOG = 1024
+_PORT_PATIENCE = 2.0
 _TLS_BUFFER = 32 * 1024
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}", re.ASCII)
 _TARGET = re.compile(r"/[\x21-\x7e]{0,4096}", re.ASCII)
@@ -70,7 +72,7 @@ async def serve(
     context.load_cert_chain(certificate, key)
     state = ServerState()
     with contextlib.ExitStack() as stack:
-        tcp = stack.enter_context(_tcp_socket(listen, port))
+        tcp = stack.enter_context(await _tcp_socket(listen, port))
         local = stack.enter_context(_unix_socket(unix_socket))
         stack.callback(unix_socket.unlink, missing_ok=True)
         listeners = [
@@ -215,16 +217,20 @@ def _from_root(app: App) -> App:
     return marked
 
 
-def _tcp_socket(listen: str, port: int) -> socket.socket:
-    wide = ":" in listen
-    sock = socket.create_server(
-        (listen, port),
-        family=socket.AF_INET6 if wide else socket.AF_INET,
-        backlog=_BACKLOG,
-        dualstack_ipv6=listen == "::",
-    )
-    sock.setblocking(False)
-    return sock
+async def _tcp_socket(listen: str, port: int) -> socket.socket:
+    """A listening socket; a port that a child of a killed daemon holds until its exec is waited for."""
+    deadline = time.monotonic() + _PORT_PATIENCE
+    family = socket.AF_INET6 if ":" in listen else socket.AF_INET
+    while True:
+        try:
+            sock = socket.create_server((listen, port), family=family, backlog=_BACKLOG, dualstack_ipv6=listen == "::")
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.05)
+        else:
+            sock.setblocking(False)
+            return sock
 
 
 def _unix_socket(path: Path) -> socket.socket:

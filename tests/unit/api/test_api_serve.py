@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bastide.api import connection
+from bastide.api import serve as server
 from bastide.api.serve import redirection, serve
 from bastide.host.certificate import ensure_certificate
 from framework.api import Api
@@ -38,11 +39,18 @@ class Served:
 
 @pytest.fixture
 async def served(api: Api, tmp_path: Path) -> AsyncIterator[Served]:
+    async with serving(api, tmp_path, free_port()) as host:
+        yield host
+
+
+@contextlib.asynccontextmanager
+async def serving(api: Api, tmp_path: Path, port: int) -> AsyncIterator[Served]:
+    """Serve at a port. Raises what ends the server before it answers."""
     certificate, key = ensure_certificate(tmp_path, "pve", ["127.0.0.1"])
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     stop, ready = asyncio.Event(), asyncio.Event()
-    with_port = Served(free_port(), tmp_path / "api.sock", context)
+    with_port = Served(port, tmp_path / "api.sock", context)
     task = asyncio.create_task(
         serve(
             api.app,
@@ -220,3 +228,17 @@ async def test_refused_websockets_take_no_place_for_ever(served: Served) -> None
 
 async def _ask_securely(served: Served, request: bytes) -> bytes:
     return await ask(await served.secure(), request)
+
+
+async def test_a_port_is_waited_for_that_a_dying_process_holds(api: Api, tmp_path: Path) -> None:
+    holder = socket.create_server(("127.0.0.1", 0))
+    asyncio.get_running_loop().call_later(0.3, holder.close)
+    async with serving(api, tmp_path, holder.getsockname()[1]) as host:
+        assert (await ask(await host.secure(), get("/api2/json/version"))).startswith(b"HTTP/1.1 401 ")
+
+
+async def test_a_port_that_stays_taken_is_told(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_PORT_PATIENCE", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as holder, pytest.raises(OSError, match="already in use"):
+        async with serving(api, tmp_path, holder.getsockname()[1]):
+            pass
