@@ -28,6 +28,8 @@ _SECRET = "BORG_PASSPHRASE_FD"  # noqa: S105 - the name of a variable
 _LISTS = {"acl_access": "SCHILY.acl.access", "acl_default": "SCHILY.acl.default"}
 _KEPT = ("user.", "security.capability")
 _LONG = 1 << 16
+_MEMORY, _ENTRY = 1 << 30, 500
+"""What a host can spare, and what Python takes for an entry besides its bytes."""
 
 
 def pax_header(records: Mapping[bytes, bytes]) -> bytes:
@@ -100,8 +102,12 @@ def _number(field: bytes) -> int:
 
 
 def attributes(items: Iterator[Mapping[str, Any]]) -> dict[bytes, dict[bytes, bytes]]:
-    """What a tar stream lacks of the items below `root` that borg tells: {path in the guest: {record: value}}."""
+    """What a tar stream lacks of the items below `root` that borg tells: {path in the guest: {record: value}}.
+
+    Raises ValueError when it is more than can be held in memory.
+    """
     found: dict[bytes, dict[bytes, bytes]] = {}
+    held = 0
     for item in items:
         records: dict[bytes, bytes] = {}
         for key, value in dict(item.get("xattrs") or {}).items():
@@ -114,6 +120,9 @@ def attributes(items: Iterator[Mapping[str, Any]]) -> dict[bytes, dict[bytes, by
         path = _raw(item.get("path", ""))
         if records and path.startswith(b"root/"):
             found[path.removeprefix(b"root/")] = records
+            held += _ENTRY + len(path) + sum(map(len, records)) + sum(map(len, records.values()))
+            if held > _MEMORY:
+                raise ValueError(f"its files have more extended attributes than {_MEMORY >> 20} MiB can hold")
     return found
 
 

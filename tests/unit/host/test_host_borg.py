@@ -85,6 +85,15 @@ def test_what_borg_dumps_is_read() -> None:
     }
 
 
+def test_attributes_take_so_much_memory_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest can give each of a million files 64 KiB of them."""
+    monkeypatch.setattr(borg_tar, "_MEMORY", 10_000)
+    items = ({"path": f"root/{number}", "xattrs": {"user.a": "x" * 100}} for number in range(1_000_000))
+    with pytest.raises(ValueError, match="more extended attributes"):
+        borg_tar.attributes(items)
+    assert next(items)["path"] != "root/999999"
+
+
 @pytest.mark.parametrize(
     ("entry", "error"),
     [
