@@ -1,0 +1,62 @@
+/** Keeps the cache true: what the daemon says has changed is asked for again where it is shown. */
+import { useEffect, useSyncExternalStore } from "react";
+import { listen, type News } from "../api/events";
+import { queries } from "./queries";
+
+let standing = true;
+const watchers = new Set<() => void>();
+
+function setStanding(now: boolean): void {
+  if (now !== standing) {
+    standing = now;
+    for (const watcher of watchers) {
+      watcher();
+    }
+  }
+}
+
+function apply({ guests = [], tasks = [], topics = [] }: News): void {
+  if (guests.length > 0) {
+    void queries.invalidateQueries({ queryKey: ["guests"], exact: true });
+    for (const vmid of guests) {
+      void queries.invalidateQueries({ queryKey: ["guests", vmid] });
+    }
+  }
+  if (tasks.length > 0) {
+    void queries.invalidateQueries({ queryKey: ["tasks"], exact: true });
+    for (const upid of tasks) {
+      void queries.invalidateQueries({ queryKey: ["tasks", upid] });
+    }
+  }
+  for (const topic of topics) {
+    void queries.invalidateQueries({ queryKey: [topic] });
+  }
+}
+
+/** Listen while mounted; once for the whole page. */
+export function useEvents(): void {
+  useEffect(() => {
+    let lost = false;
+    return listen({
+      news: apply,
+      connected: (now) => {
+        setStanding(now);
+        if (now && lost) {
+          void queries.invalidateQueries();
+        }
+        lost = !now;
+      },
+    });
+  }, []);
+}
+
+/** Whether the stream of changes stands. */
+export function useConnected(): boolean {
+  return useSyncExternalStore(
+    (watcher) => {
+      watchers.add(watcher);
+      return () => watchers.delete(watcher);
+    },
+    () => standing,
+  );
+}

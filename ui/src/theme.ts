@@ -1,0 +1,12 @@
+import { createTheme } from "@mantine/core";
+
+export const theme = createTheme({
+  primaryColor: "blue",
+  // Light enough to be read on dark, dark enough on white: WCAG 2.2 AA asks for 4.5:1.
+  primaryShade: { light: 8, dark: 7 },
+  fontFamily: "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif",
+  fontFamilyMonospace: "ui-monospace, 'Cascadia Mono', 'DejaVu Sans Mono', Menlo, monospace",
+  defaultRadius: "sm",
+  cursorType: "pointer",
+  autoContrast: true,
+});
