@@ -196,6 +196,7 @@ def _plain(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
     for key in ("items", "additionalProperties"):
         if isinstance(plain.get(key), dict):
             plain[key] = _plain(plain[key], definitions)
-    if isinstance(plain.get("properties"), dict):
-        plain["properties"] = {name: _plain(part, definitions) for name, part in plain["properties"].items()}
+    for key in ("properties", "x-properties"):
+        if isinstance(plain.get(key), dict):
+            plain[key] = {name: _plain(part, definitions) for name, part in plain[key].items()}
     return plain

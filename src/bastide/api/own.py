@@ -15,7 +15,8 @@ from bastide.base.errors import InvalidParameter, PermissionDenied
 from bastide.host import programs
 from bastide.model.guest import Guest, GuestState, Kind
 from bastide.model.record import Record
-from bastide.model.types import StorageId, Vmid
+from bastide.model.storage import TYPES
+from bastide.model.types import StorageId, Vmid, split_list
 from bastide.operations import catalog, image_pull, images, rescan, storages
 from bastide.operations.addresses import addresses
 
@@ -86,7 +87,7 @@ class Rescan(Record):
 @branch.get("", NoParameters, user="all")
 async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
     """Index."""
-    return index("name", "backup", "guests", "images", "rescan", "status", "storage", "tasks")
+    return index("name", "backup", "guests", "images", "rescan", "status", "storage", "storage-types", "tasks")
 
 
 @branch.get("/status", NoParameters, user="all")
@@ -122,6 +123,27 @@ async def list_storages(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
         row |= {"lacks": lacks} if lacks else {}
         rows.append(row | ({"copy-on-write": means} if means is not None else {}))
     return rows
+
+
+@branch.get("/storage-types", NoParameters, user="all")
+async def list_storage_types(_call: Call, _p: NoParameters) -> list[dict[str, Any]]:
+    """The types of storages that can be added: the options that each needs and may have, and what it can hold.
+
+    `fixed` options cannot change later, `secrets` are never shown, `default` is its content when nobody says.
+    """
+    return [
+        {
+            "type": name,
+            "needed": sorted(keys.needed),
+            "optional": sorted(keys.keys - keys.needed),
+            "fixed": sorted(keys.unchangeable),
+            "secrets": sorted(keys.secrets),
+            "content": sorted(keys.contents),
+            "default": split_list(keys.default),
+            "shared": int(keys.shared),
+        }
+        for name, keys in TYPES.items()
+    ]
 
 
 @branch.get("/storage/{storage}/key", StorageName, user="all", allow_token=False)

@@ -164,8 +164,13 @@ class PropertyString(Record):
         return propstring.render({key: str(value) for key, value in self.to_text().items()}, self.default_key)
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, _core: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "string", "format": cls.schema_format}
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        inner = handler.resolve_ref_schema(handler(core))
+        schema = {"type": "string", "format": cls.schema_format}
+        for key in ("properties", "required"):
+            if inner.get(key):
+                schema[f"x-{key}"] = inner[key]
+        return schema if cls.default_key is None else {**schema, "x-default-key": cls.default_key}
 
 
 def explain(error: ValidationError, stems: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:

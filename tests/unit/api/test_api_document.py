@@ -11,3 +11,13 @@ def test_every_placeholder_is_a_parameter_of_the_path() -> None:
         for operation in operations.values():
             declared = {one["name"] for one in operation["parameters"] if one["in"] == "path"}
             assert declared == set(re.findall(r"\{(.+?)\}", path)), path
+
+
+def test_a_property_string_tells_its_parts() -> None:
+    create = document(routes(), "0")["paths"]["/api2/json/nodes/{node}/lxc"]["post"]
+    schema = create["requestBody"]["content"]["application/json"]["schema"]
+    interface = schema["patternProperties"][r"^net\d+$"]
+    assert interface["type"] == "string"
+    assert interface["x-required"] == ["name"]
+    assert interface["x-properties"]["tag"] == {"type": "integer", "minimum": 1, "maximum": 4094}
+    assert schema["properties"]["rootfs"]["x-default-key"] == "volume"

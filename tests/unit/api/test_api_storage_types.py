@@ -9,6 +9,7 @@ from bastide.base.errors import HostFailure
 from bastide.host import network_mounts, scans, smb
 from bastide.host.scans import Export
 from bastide.host.smb import Share
+from bastide.model.storage import TYPES
 from bastide.storage.mounted import MountedStorage
 from framework.api import Api, call
 
@@ -209,3 +210,12 @@ async def test_scans_ask_servers_and_tell_what_is_wrong(api: Api, monkeypatch: p
     assert (await call(api.root, "GET", "/nodes/pve/scan/pbs", **values)).status_code == 501
     ada = await api.token(grants={"/": "PVEVMAdmin"})
     assert (await call(ada, "GET", "/nodes/pve/scan/nfs", server="nas")).status_code == 403
+
+
+async def test_the_types_tell_what_they_need_and_hold(api: Api) -> None:
+    types = {row["type"]: row for row in await api.data("GET", "/bastide/storage-types")}
+    assert set(types) == set(TYPES)
+    assert types["nfs"]["needed"] == ["export", "server"]
+    assert "content" in types["nfs"]["optional"]
+    assert types["cifs"]["secrets"] == ["password"]
+    assert types["borg"]["content"] == types["borg"]["default"] == ["backup"]
