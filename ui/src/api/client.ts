@@ -4,7 +4,7 @@
  *     const rows = await answer(api.GET("/api2/json/cluster/resources", { params: { query: { type: "vm" } } }));
  */
 import createClient from "openapi-fetch";
-import { ApiError } from "./errors";
+import { ApiError, failureOf } from "./errors";
 import type { paths } from "./schema";
 import { csrfToken, loginNeeded } from "./session";
 
@@ -42,4 +42,21 @@ export async function answer<Data>(call: Promise<Outcome<Data>>): Promise<Data> 
   };
   const message = body.message?.trim() || response.statusText || `HTTP ${response.status}`;
   throw new ApiError(response.status, message, body.errors ?? {});
+}
+
+/** A call whose path is known only when it is made: an action's. Raises ApiError. */
+export async function call(
+  method: string,
+  path: string,
+  parameters: readonly (readonly [string, string])[] = [],
+): Promise<unknown> {
+  const form = new URLSearchParams(parameters.map(([key, value]) => [key, value]));
+  const inQuery = method === "GET" || method === "DELETE";
+  const query = inQuery && form.size > 0 ? `?${form}` : "";
+  const body = inQuery ? {} : { body: form };
+  const response = await send(new Request(new URL(`/api2/json${path}${query}`, location.origin), { method, ...body }));
+  if (!response.ok) {
+    throw await failureOf(response);
+  }
+  return ((await response.json()) as { data: unknown }).data;
 }

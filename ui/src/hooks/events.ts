@@ -6,6 +6,23 @@ import { queries } from "./queries";
 let standing = true;
 const watchers = new Set<() => void>();
 
+const waiting = new Map<string, () => void>();
+
+/** Kept when there is news of a task, or after so many milliseconds. */
+export function nextNews(upid: string, milliseconds: number): Promise<void> {
+  return new Promise((resolve) => {
+    const before = waiting.get(upid);
+    const timer = setTimeout(done, milliseconds);
+    function done(): void {
+      clearTimeout(timer);
+      waiting.delete(upid);
+      before?.();
+      resolve();
+    }
+    waiting.set(upid, done);
+  });
+}
+
 function setStanding(now: boolean): void {
   if (now !== standing) {
     standing = now;
@@ -24,8 +41,10 @@ function apply({ guests = [], tasks = [], topics = [] }: News): void {
   }
   if (tasks.length > 0) {
     void queries.invalidateQueries({ queryKey: ["tasks"], exact: true });
+    void queries.invalidateQueries({ queryKey: ["tasks", "list"] });
     for (const upid of tasks) {
       void queries.invalidateQueries({ queryKey: ["tasks", upid] });
+      waiting.get(upid)?.();
     }
   }
   for (const topic of topics) {

@@ -1,0 +1,11 @@
+/** The places that the side of the page leads to, in order. */
+import { IconLayoutDashboard } from "@tabler/icons-react";
+import type { ComponentType } from "react";
+
+export interface Place {
+  readonly label: string;
+  readonly to: string;
+  readonly icon: ComponentType<{ size?: number | string }>;
+}
+
+export const places: readonly Place[] = [{ label: "Overview", to: "/", icon: IconLayoutDashboard }];
