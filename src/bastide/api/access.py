@@ -21,6 +21,7 @@ _LIST = r"^[^\x00-\x1f]*$"
 
 AclPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9/._@+:-]+$", max_length=512)]
 Names = Annotated[str | None, Field(pattern=_LIST, max_length=8192)]
+RealmId = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]+$", max_length=32)]
 RoleId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=64)]
 
 branch = Branch("/access")
@@ -31,7 +32,7 @@ class Login(Record):
 
     username: Annotated[str, Field(max_length=64)]
     password: Annotated[str, Field(max_length=4096)]
-    realm: Annotated[str | None, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]+$", max_length=32)] = None
+    realm: RealmId | None = None
     new_format: Annotated[bool | None, Field(alias="new-format")] = None
     otp: Annotated[str | None, Field(max_length=256), NotBuilt()] = None
     tfa_challenge: Annotated[str | None, Field(alias="tfa-challenge", max_length=4096), NotBuilt()] = None
@@ -101,7 +102,7 @@ class RoleChange(RoleCreate):
 class RealmName(Record):
     """A realm."""
 
-    realm: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]+$", max_length=32)]
+    realm: RealmId
 
 
 class GroupName(Record):
@@ -133,8 +134,7 @@ async def create_ticket(call: Call, p: Login) -> dict[str, Any]:
     """Log in, or renew a ticket; answers the ticket and its CSRF prevention token."""
     if (p.path is None) != (p.privs is None):
         raise InvalidParameter({"path": "'path' and 'privs' go together"})
-    userid = p.username if p.realm is None or p.username.endswith(f"@{p.realm}") else f"{p.username}@{p.realm}"
-    identity = await call.access.authenticate(userid, p.password, _address(call))
+    identity = await log_in(call, p.username, p.realm, p.password)
     if p.path is not None and p.privs is not None:
         await call.access.check(identity, p.path, split_list(p.privs))
     ticket, csrf = await call.access.issue_ticket(identity.userid)
@@ -314,6 +314,12 @@ async def change_group(call: Call, p: GroupChange) -> None:
 async def delete_group(call: Call, p: GroupName) -> None:
     """Remove a group and its grants."""
     await call.access.delete_group(p.groupid)
+
+
+async def log_in(call: Call, username: str, realm: str | None, password: str) -> Identity:
+    """Who logs in; the realm may also be a part of the name. Raises AuthenticationFailed."""
+    userid = username if realm is None or username.endswith(f"@{realm}") else f"{username}@{realm}"
+    return await call.access.authenticate(userid, password, _address(call))
 
 
 async def refuse_root(call: Call, userid: str) -> None:

@@ -29,10 +29,7 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A handler's result when more than `data` goes into the body: `extra` lies beside it (`total`, `changes`).
-
-    `cookies` maps names to values of session cookies.
-    """
+    """A handler's result when more than `data` goes into the body: `extra` lies beside it (`total`, `changes`)."""
 
     data: Any
     extra: dict[str, Any] = field(default_factory=dict)

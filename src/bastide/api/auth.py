@@ -82,3 +82,13 @@ def check_origin(connection: HTTPConnection) -> None:
         return
     if urlsplit(origin).netloc.lower() != connection.headers.get("host", "").lower():
         raise PermissionDenied("Permission check failed (the page's origin is not this host)")
+
+
+def check_same_origin(connection: HTTPConnection) -> None:
+    """Refuse a call that a page of another origin makes, also one of this host's other ports. Raises PermissionDenied.
+
+    Browsers tell by a header that scripts cannot set (Fetch Metadata); `none` is the address bar.
+    """
+    check_origin(connection)
+    if connection.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        raise PermissionDenied("Permission check failed (the page's origin is not this host)")
