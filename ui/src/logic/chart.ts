@@ -1,0 +1,39 @@
+/** What a chart says in words, and where its axis ends. */
+
+export type Value = number | null | undefined;
+
+export interface Line {
+  readonly label: string;
+  readonly values: readonly Value[];
+}
+
+/** A line's latest, smallest and largest value; undefined when nothing was measured. */
+export function summary(values: readonly Value[]): { last: number; min: number; max: number } | undefined {
+  const known = values.filter((value) => typeof value === "number" && Number.isFinite(value)) as number[];
+  const last = known[known.length - 1];
+  if (last === undefined) {
+    return undefined;
+  }
+  return { last, min: known.reduce((a, b) => Math.min(a, b)), max: known.reduce((a, b) => Math.max(a, b)) };
+}
+
+/** A chart as a sentence, for who does not see it. */
+export function described(lines: readonly Line[], format: (value: number) => string): string {
+  const parts = lines.map(({ label, values }) => {
+    const found = summary(values);
+    if (found === undefined) {
+      return `${label}: nothing measured`;
+    }
+    return `${label}: now ${format(found.last)}, at least ${format(found.min)}, at most ${format(found.max)}`;
+  });
+  return parts.join(". ");
+}
+
+/** Where the axis ends: at `whole` where there is one, else a little above the largest value. */
+export function ceiling(lines: readonly Line[], whole: number | undefined): number {
+  if (whole !== undefined && whole > 0) {
+    return whole;
+  }
+  const largest = Math.max(0, ...lines.map(({ values }) => summary(values)?.max ?? 0));
+  return largest > 0 ? largest * 1.1 : 1;
+}
