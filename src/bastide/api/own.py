@@ -92,8 +92,12 @@ async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
 
 @branch.get("/status", NoParameters, user="all")
 async def read_status(call: Call, _p: NoParameters) -> dict[str, Any]:
-    """The daemon: its version, where it answers, and how many guests the caller may see."""
+    """The daemon: its version, where it answers, and how many guests the caller may see.
+
+    `accelerator` is how VMs run here; without KVM, `emulation` says why not.
+    """
     services = call.services
+    accelerator, why = call.rooms.vms.accelerator
     guests = await guests_seen(call)
     running = call.rooms.engines.running()
     return {
@@ -105,6 +109,8 @@ async def read_status(call: Call, _p: NoParameters) -> dict[str, Any]:
         "pid": os.getpid(),
         "started": int(services.started),
         "guests": {"total": len(guests), "running": sum(guest.vmid in running for guest in guests)},
+        "accelerator": accelerator,
+        **({"emulation": why} if accelerator == "tcg" and why is not None else {}),
     }
 
 
@@ -168,10 +174,13 @@ async def rescan_volumes(call: Call, p: Rescan) -> list[dict[str, Any]]:
 
 @branch.get("/guests", NoParameters, user="all")
 async def list_guests(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
-    """The guests that the caller may see, with the addresses of those that run."""
+    """The guests that the caller may see, whether they start with the host, and the addresses of those that run."""
     guests = await guests_seen(call)
     found = await asyncio.gather(*(addresses(call.rooms, guest) for guest in guests))
-    return [{**_row(call, guest), "addresses": texts} for guest, texts in zip(guests, found, strict=True)]
+    return [
+        {**_row(call, guest), "onboot": int(guest.config.get("onboot", 0)), "addresses": texts}
+        for guest, texts in zip(guests, found, strict=True)
+    ]
 
 
 @branch.get("/guests/{guest}", GuestQuery, user="all")
@@ -180,6 +189,14 @@ async def read_guest(call: Call, p: GuestQuery) -> dict[str, Any]:
     guest = await call.rooms.guests.find(p.guest)
     await call.require(f"/vms/{guest.vmid}", "VM.Audit")
     return _row(call, guest)
+
+
+@branch.get("/guests/{guest}/addresses", GuestQuery, user="all")
+async def read_addresses(call: Call, p: GuestQuery) -> list[str]:
+    """What a guest can be reached by, IPv4 first; empty when it does not run or nobody knows. Takes up to 5 seconds."""
+    guest = await call.rooms.guests.find(p.guest)
+    await call.require(f"/vms/{guest.vmid}", "VM.Audit")
+    return await addresses(call.rooms, guest)
 
 
 @branch.get("/images", ImagesQuery, user="all")

@@ -116,8 +116,10 @@ async def test_guests_status_and_images(web: Api) -> None:
     row = {"vmid": 100, "name": "web", "node": "pve", "type": "lxc", "status": "running"}
     assert await web.data("GET", "/bastide/guests/web") == row
     assert await web.data("GET", "/bastide/guests/100") == row
-    assert [guest["vmid"] for guest in await web.data("GET", "/bastide/guests")] == [100]
+    listed = await web.data("GET", "/bastide/guests")
+    assert [(guest["vmid"], guest["onboot"]) for guest in listed] == [(100, 0)]
     status = await web.data("GET", "/bastide/status")
+    assert (status["accelerator"], "emulation" in status) == ("tcg", True)
     assert (status["node"], status["guests"]) == ("pve", {"total": 1, "running": 1})
     images = await web.data("GET", "/bastide/images")
     assert [image["volid"] for image in images] == [TEMPLATE]
