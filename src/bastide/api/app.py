@@ -1,8 +1,11 @@
-"""The FastAPI application: every branch below `/api2/json` and `/api2/extjs`, and the OpenAPI document.
+"""The FastAPI application: every branch below `/api2/json` and `/api2/extjs`, the OpenAPI document, and the web page.
 
 app = create_app(services)
 """
 
+import functools
+import gzip
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -19,13 +22,14 @@ from bastide.api.answers import failure
 from bastide.api.dispatch import Endpoint, not_implemented
 from bastide.api.errors import problem_of
 from bastide.api.openapi import document
+from bastide.api.page import Page
 from bastide.api.routing import Route, named
 from bastide.api.services import Services
 
 PREFIXES = ("/api2/json", "/api2/extjs")
 
 
-def create_app(services: Services) -> FastAPI:
+def create_app(services: Services, page: Page | None = None) -> FastAPI:
     """Build the application. It holds no state but `services`."""
     app = FastAPI(
         title="Bastide",
@@ -41,7 +45,7 @@ def create_app(services: Services) -> FastAPI:
     declared = branches.routes()
     app.router.routes.append(_Table([_mounted(prefix, route, services) for prefix in PREFIXES for route in declared]))
     app.router.routes.append(HttpRoute("/openapi.json", _openapi(services, declared), include_in_schema=False))
-    app.router.default = _fallback(services)
+    app.router.default = _fallback(services, page or Page())
     return app
 
 
@@ -115,23 +119,35 @@ def _alike(route: HttpRoute | WebSocketRoute, kind: str, method: str, parts: int
 
 
 def _openapi(services: Services, declared: list[Route]) -> Any:
-    cache: dict[str, Any] = {}
+    @functools.cache
+    def made() -> tuple[bytes, bytes, str]:
+        body = json.dumps(document(declared, services.version), separators=(",", ":")).encode()
+        return body, gzip.compress(body, mtime=0), f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
-    async def serve_document(_request: Request) -> Response:
-        if "body" not in cache:
-            cache["body"] = json.dumps(document(declared, services.version)).encode()
-        return Response(cache["body"], media_type="application/json")
+    async def serve_document(request: Request) -> Response:
+        body, packed, tag = made()
+        headers = {
+            "etag": tag,
+            "cache-control": "no-cache",
+            "vary": "accept-encoding",
+            "x-content-type-options": "nosniff",
+        }
+        if request.headers.get("if-none-match") in (tag, f"W/{tag}"):
+            return Response(status_code=304, headers=headers)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(packed, media_type="application/json", headers={**headers, "content-encoding": "gzip"})
+        return Response(body, media_type="application/json", headers=headers)
 
     return serve_document
 
 
-def _fallback(services: Services) -> Any:
+def _fallback(services: Services, page: Page) -> Any:
     async def fallback(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
             return
         request = Request(scope, receive)
-        response = await not_implemented(services, request)
+        response = page.answer(request) or await not_implemented(services, request)
         await response(scope, receive, send)
 
     return fallback
