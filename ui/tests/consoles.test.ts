@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { displaysOf, hasClipboard } from "../src/logic/displays";
 import { inputFrames, sizeFrame, withControl } from "../src/logic/terminalFrames";
 import { keysFor } from "../src/logic/typing";
 
@@ -60,4 +61,30 @@ describe("keysFor", () => {
       { keysym: 0x010020ac, shift: false },
     ]);
   });
+});
+
+describe("displaysOf", () => {
+  it("puts a serial port first that is the VM's display", () => {
+    expect(displaysOf("qemu", { serial0: "socket", serial1: "socket", vga: "serial1" })).toEqual([
+      "serial1",
+      "screen",
+      "serial0",
+    ]);
+  });
+
+  it("puts the screen first otherwise, and leaves out ports of the host's", () => {
+    expect(displaysOf("qemu", { serial0: "socket", serial1: "/dev/ttyS0", vga: "std,memory=32" })).toEqual([
+      "screen",
+      "serial0",
+    ]);
+  });
+
+  it("knows the one terminal of a CT", () => {
+    expect(displaysOf("lxc", {})).toEqual(["terminal"]);
+  });
+});
+
+it("knows whether the clipboards are joined", () => {
+  expect(hasClipboard({ vga: "std,clipboard=vnc" })).toBe(true);
+  expect(hasClipboard({})).toBe(false);
 });

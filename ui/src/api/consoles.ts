@@ -1,4 +1,5 @@
 /** Consoles on the wire: the offer of a terminal or a screen, and the terminal's stream over a WebSocket. */
+import type { SerialPort } from "../logic/displays";
 import { inputFrames, PING, sizeFrame } from "../logic/terminalFrames";
 import { answer, api } from "./client";
 import { ApiError, told } from "./errors";
@@ -8,8 +9,6 @@ export interface GuestPlace {
   readonly type: "lxc" | "qemu";
   readonly vmid: number;
 }
-
-export type SerialPort = "serial0" | "serial1" | "serial2" | "serial3";
 
 interface Offer {
   readonly port: number | string;

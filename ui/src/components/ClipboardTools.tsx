@@ -72,14 +72,16 @@ interface CopyProps {
   label: string;
   /** The text; an empty one is not copied. */
   text: () => string;
+  /** What is told of an empty one. */
+  nothing?: string;
 }
 
-export function CopyTextButton({ label, text }: CopyProps) {
+export function CopyTextButton({ label, text, nothing = "Nothing is selected" }: CopyProps) {
   const [told, setTold] = useState<string>();
   async function copy(): Promise<void> {
     const found = text();
     if (found === "") {
-      setTold("Nothing is selected");
+      setTold(nothing);
     } else {
       await navigator.clipboard.writeText(found);
       setTold("Copied");

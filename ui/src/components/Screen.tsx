@@ -13,11 +13,13 @@ import { useRfb } from "./useRfb";
 interface Props {
   guest: { readonly node: string; readonly vmid: number };
   label: string;
+  /** Whether the guest's clipboard is joined to VNC's. */
+  clipboard: boolean;
 }
 
-export function Screen({ guest, label }: Props) {
+export function Screen({ guest, label, clipboard }: Props) {
   const place = useRef<HTMLDivElement>(null);
-  const { rfb, state, connect, clipboard } = useRfb(place, guest);
+  const { rfb, state, connect, copied } = useRfb(place, guest);
   const [fitted, setFitted] = useState(true);
 
   useEffect(() => {
@@ -41,17 +43,29 @@ export function Screen({ guest, label }: Props) {
             help="Is typed key by key, as on a US keyboard."
             onText={(text) => {
               typeText(rfb, text);
-              rfb?.clipboardPasteFrom(text);
               rfb?.focus();
             }}
           />
-          {clipboard !== "" && <CopyTextButton label="Copy the guest's clipboard" text={() => clipboard} />}
+          {clipboard && <Clipboard rfb={rfb} copied={copied} />}
           <Switch label="Fit" size="sm" checked={fitted} onChange={(event) => setFitted(event.currentTarget.checked)} />
         </>
       }
     >
       <div ref={place} className={classes.screen} />
     </ConsoleFrame>
+  );
+}
+
+function Clipboard({ rfb, copied }: { rfb: RFB | undefined; copied: string }) {
+  return (
+    <>
+      <PasteButton
+        label="Fill its clipboard"
+        help="Can be pasted in the guest then."
+        onText={(text) => rfb?.clipboardPasteFrom(text)}
+      />
+      <CopyTextButton label="Copy its clipboard" text={() => copied} nothing="It is empty" />
+    </>
   );
 }
 

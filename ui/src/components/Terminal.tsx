@@ -2,7 +2,8 @@
 import "@xterm/xterm/css/xterm.css";
 import { Button, Group } from "@mantine/core";
 import { useRef, useState } from "react";
-import type { GuestPlace, SerialPort } from "../api/consoles";
+import type { GuestPlace } from "../api/consoles";
+import type { SerialPort } from "../logic/displays";
 import { withControl } from "../logic/terminalFrames";
 import { CopyTextButton, PasteButton } from "./ClipboardTools";
 import classes from "./Console.module.css";

@@ -13,7 +13,7 @@ interface Screen {
   readonly state: LineState;
   readonly connect: () => void;
   /** What the guest put into its clipboard last. */
-  readonly clipboard: string;
+  readonly copied: string;
 }
 
 interface Place {
@@ -24,7 +24,7 @@ interface Place {
 export function useRfb(place: RefObject<HTMLDivElement | null>, { node, vmid }: Place): Screen {
   const [rfb, setRfb] = useState<RFB>();
   const [state, setState] = useState<LineState>({ kind: "connecting" });
-  const [clipboard, setClipboard] = useState("");
+  const [copied, setCopied] = useState("");
   const [round, setRound] = useState(0);
   const connect = useCallback(() => setRound((before) => before + 1), []);
 
@@ -55,7 +55,7 @@ export function useRfb(place: RefObject<HTMLDivElement | null>, { node, vmid }: 
         setState({ kind: "open" });
         screen.focus({ preventScroll: true });
       });
-      screen.addEventListener("clipboard", ({ detail }) => setClipboard(detail.text));
+      screen.addEventListener("clipboard", ({ detail }) => setCopied(detail.text));
       screen.addEventListener("securityfailure", ({ detail }) => {
         refused = detail.reason ?? "refused";
       });
@@ -89,5 +89,5 @@ export function useRfb(place: RefObject<HTMLDivElement | null>, { node, vmid }: 
     };
   }, [place, node, vmid, round]);
 
-  return { rfb, state, connect, clipboard };
+  return { rfb, state, connect, copied };
 }

@@ -1,7 +1,8 @@
 /** Joins a terminal to a guest's, and joins it again when the connection breaks. */
 import type { Terminal as Xterm } from "@xterm/xterm";
 import { useCallback, useEffect, useRef, useState } from "react";
-import { type GuestPlace, type SerialPort, TerminalConnection } from "../api/consoles";
+import { type GuestPlace, TerminalConnection } from "../api/consoles";
+import type { SerialPort } from "../logic/displays";
 
 export type LineState =
   | { readonly kind: "connecting" }
