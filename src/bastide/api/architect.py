@@ -28,6 +28,7 @@ async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
         "compare",
         "destroy",
         "install",
+        "launch",
         "placement",
         "plan",
         "plans",

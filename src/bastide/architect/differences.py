@@ -88,7 +88,7 @@ class Order:
 def order(
     plan: str, service: PlannedService, advice: Advice, facts: HostFacts, entry: CatalogEntry | None = None
 ) -> Order:
-    """What a service of a plan comes to on a host."""
+    """What a service of a plan comes to on a host; `plan` is empty for one that stands alone."""
     image = service.image or _image(service, advice)
     network = service.network
     origin = {
@@ -107,7 +107,7 @@ def order(
         "memory": -(-advice.sizing.memory // units.MIB),
         "disk": -(-advice.sizing.disk // _DISK_STEP) * (_DISK_STEP // units.MIB),
         "onboot": int(onboot),
-        "tags": ";".join(sorted(set(tags))),
+        "tags": ";".join(sorted(set(tags) - {""})),
         "bridge": network.bridge or facts.bridge,
         "ip": network.ip,
         "gateway": network.gateway or "",

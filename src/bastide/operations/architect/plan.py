@@ -80,6 +80,20 @@ async def decide(rooms: Rooms, text: str, *, copies: int | None = None) -> list[
     return found
 
 
+async def decide_alone(rooms: Rooms, service: PlannedService) -> Order:
+    """What one service comes to on this host outside of any plan. Raises InvalidParameter that names its keys."""
+    adviser, facts = await _adviser(rooms)
+    wish = Service.model_validate({key: getattr(service, key) for key in Service.model_fields})
+    advice, entry = await asyncio.to_thread(adviser, wish)
+    order = differences.order("", service, advice, facts, entry)
+    alone = Homelab(name="alone", services=(service,))
+    problems = differences.contradictions(alone, {service.name: order}, facts)
+    await _check_images(rooms, [Decided(alone, {service.name: order}, {})], problems)
+    if problems:
+        raise InvalidParameter({str(path[2]): why for path, why in problems.items()})
+    return order
+
+
 def environments(whole: Homelab, copies: int | None) -> list[Homelab]:
     """The plan itself, or `copies` separate ones. Raises InvalidParameter."""
     if copies is None:
