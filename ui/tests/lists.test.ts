@@ -1,0 +1,106 @@
+import { describe, expect, it } from "vitest";
+import { attention, failures, type Known } from "../src/logic/attention";
+import { described, summary } from "../src/logic/chart";
+import { filtered, NO_FILTER, type Row, sorted, startMany, stopMany } from "../src/logic/guestRows";
+import { find, rank } from "../src/logic/search";
+
+const web: Row = { vmid: 100, node: "pve", type: "lxc", name: "web", status: "running", cpu: 0.5, tags: "prod" };
+const db: Row = { vmid: 101, node: "pve", type: "qemu", name: "Db", status: "stopped", cpu: 0 };
+const rows = [web, db];
+
+describe("guests as a list", () => {
+  it("is sorted, equals by their id", () => {
+    expect(sorted(rows, { by: "name", down: false })).toEqual([db, web]);
+    expect(sorted(rows, { by: "cpu", down: true })).toEqual([web, db]);
+    expect(sorted([db, web], { by: "disk", down: true })).toEqual([web, db]);
+  });
+  it("is filtered by words, kind and state", () => {
+    const addresses = new Map([[100, ["10.0.0.7"]]]);
+    expect(filtered(rows, NO_FILTER, addresses)).toBe(rows);
+    expect(filtered(rows, { ...NO_FILTER, text: "10.0.0 web" }, addresses)).toEqual([web]);
+    expect(filtered(rows, { ...NO_FILTER, text: "vm" }, addresses)).toEqual([db]);
+    expect(filtered(rows, { ...NO_FILTER, state: "stopped" }, addresses)).toEqual([db]);
+    expect(filtered(rows, { ...NO_FILTER, kind: "lxc" }, addresses)).toEqual([web]);
+  });
+  it("acts on those of the chosen that it concerns", () => {
+    expect(startMany(rows)).toMatchObject({ title: "Start Db", parameters: { vms: "101", force: true } });
+    expect(stopMany(rows, false)).toMatchObject({ title: "Shut down web", parameters: { vms: "100" } });
+    expect(stopMany([web, { ...web, vmid: 102 }], true)).toMatchObject({
+      title: "Stop 2 guests",
+      command: "bastide shutdown --force 100 102",
+    });
+    expect(startMany([web])).toBeUndefined();
+    expect(stopMany([db], true)).toBeUndefined();
+  });
+});
+
+describe("search", () => {
+  it("puts whole words before beginnings before middles", () => {
+    const things = [{ label: "cobweb" }, { label: "webmail" }, { label: "web" }, { label: "other" }];
+    expect(find(things, "web", 9).map(({ label }) => label)).toEqual(["web", "webmail", "cobweb"]);
+    expect(find(things, "web", 1)).toHaveLength(1);
+    expect(find(things, "", 2)).toHaveLength(2);
+  });
+  it("wants every word", () => {
+    expect(rank("Start web", ["start", "web"])).toBeGreaterThan(0);
+    expect(rank("Start web", ["stop", "web"])).toBe(0);
+  });
+});
+
+const task = (upid: string, type: string, id: string, status: string | undefined, starttime = 1) => ({
+  upid,
+  node: "pve",
+  type,
+  id,
+  starttime,
+  ...(status !== undefined && { status, endtime: starttime + 1 }),
+});
+
+describe("what needs attention", () => {
+  const calm: Known = { guests: rows, onboot: new Set(), storages: [], tasks: [], unsaved: [] };
+  it("is nothing on a calm day", () => expect(attention(calm)).toEqual([]));
+  it("forgets what was done again and went well", () => {
+    const tasks = [
+      task("c", "vzdump", "100", undefined),
+      task("b", "vzdump", "100", "OK"),
+      task("a", "vzdump", "100", "no space"),
+    ];
+    expect(failures(tasks)).toEqual([]);
+    expect(failures(tasks.slice(2)).map(({ upid }) => upid)).toEqual(["a"]);
+    expect(failures([task("w", "vzdump", "", "WARNINGS: 1")])).toEqual([]);
+  });
+  it("tells failed backups first, with a way to act", () => {
+    const found = attention({
+      ...calm,
+      onboot: new Set([101]),
+      tasks: [task("a", "qmstart", "101", "broken"), task("b", "vzdump", "100", "no space")],
+      storages: [
+        { storage: "local", status: "available", disk: 90, maxdisk: 100 },
+        { storage: "gone", status: "unknown" },
+      ],
+      emulation: "/dev/kvm is missing",
+      unsaved: [{ vmid: 100, name: "web" }],
+    });
+    expect(found.map(({ title }) => title)).toEqual([
+      "The backup of web failed",
+      "Storage gone is not available",
+      "Task qmstart on Db failed",
+      "Storage local is 90 % full",
+      "Db is stopped",
+      "VMs are emulated without KVM",
+      "1 guest is in no backup job",
+    ]);
+    expect(found[0]?.action?.parameters).toEqual({ vmid: 100 });
+    expect(found.every(({ action, link }) => action !== undefined || link !== undefined)).toBe(true);
+  });
+});
+
+describe("a chart in words", () => {
+  it("tells now, least and most", () => {
+    expect(summary([null, 3, 1, undefined])).toEqual({ last: 1, min: 1, max: 3 });
+    expect(described([{ label: "CPU", values: [1, 2] }], (value) => `${value}!`)).toBe(
+      "CPU: now 2!, at least 1!, at most 2!",
+    );
+    expect(described([{ label: "CPU", values: [null] }], String)).toBe("CPU: nothing measured");
+  });
+});
