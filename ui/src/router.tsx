@@ -17,7 +17,28 @@ const guest = createRoute({
   component: lazyRouteComponent(() => import("./pages/guest/GuestPage"), "GuestPage"),
 });
 
-export const router = createRouter({ routeTree: root.addChildren([overview, guest]), defaultPreload: "intent" });
+const tasks = createRoute({
+  getParentRoute: () => root,
+  path: "/tasks",
+  component: lazyRouteComponent(() => import("./pages/tasks/TasksPage"), "TasksPage"),
+});
+
+const task = createRoute({
+  getParentRoute: () => root,
+  path: "/tasks/$upid",
+  component: lazyRouteComponent(() => import("./pages/tasks/TaskPage"), "TaskPage"),
+});
+
+const backups = createRoute({
+  getParentRoute: () => root,
+  path: "/backups",
+  component: lazyRouteComponent(() => import("./pages/backups/BackupsPage"), "BackupsPage"),
+});
+
+export const router = createRouter({
+  routeTree: root.addChildren([overview, guest, tasks, task, backups]),
+  defaultPreload: "intent",
+});
 
 declare module "@tanstack/react-router" {
   interface Register {

@@ -1,5 +1,5 @@
 /** The places that the side of the page leads to, in order. */
-import { IconLayoutDashboard } from "@tabler/icons-react";
+import { IconHistory, IconLayoutDashboard, IconListCheck } from "@tabler/icons-react";
 import type { ComponentType } from "react";
 
 export interface Place {
@@ -8,4 +8,8 @@ export interface Place {
   readonly icon: ComponentType<{ size?: number | string }>;
 }
 
-export const places: readonly Place[] = [{ label: "Overview", to: "/", icon: IconLayoutDashboard }];
+export const places: readonly Place[] = [
+  { label: "Overview", to: "/", icon: IconLayoutDashboard },
+  { label: "Backups", to: "/backups", icon: IconHistory },
+  { label: "Tasks", to: "/tasks", icon: IconListCheck },
+];
