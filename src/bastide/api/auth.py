@@ -16,6 +16,9 @@ COOKIE = "PVEAuthCookie"
 LOCAL = "bastide.local"
 """Set in the scope of a connection whose peer is root on this machine (by `serve.py`)."""
 
+STOPPING = "bastide.stopping"
+"""In the scope of every connection, the event that is set when the server ends (by `serve.py`)."""
+
 _TICKET_PREFIX = f"{COOKIE}="
 _TOKEN_PREFIX = "PVEAPIToken"  # noqa: S105 - the scheme's name
 _SAFE = frozenset({"GET", "HEAD"})

@@ -87,7 +87,9 @@ class Rescan(Record):
 @branch.get("", NoParameters, user="all")
 async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
     """Index."""
-    return index("name", "backup", "guests", "images", "rescan", "status", "storage", "storage-types", "tasks")
+    return index(
+        "name", "backup", "events", "guests", "images", "rescan", "status", "storage", "storage-types", "tasks"
+    )
 
 
 @branch.get("/status", NoParameters, user="all")

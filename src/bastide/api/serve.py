@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import uvicorn
 from uvicorn.server import ServerState
 
-from bastide.api.auth import LOCAL
+from bastide.api.auth import LOCAL, STOPPING
 from bastide.api.connection import CONNECTION_LIMIT, HEAD_DEADLINE, HEAD_LIMIT, Gate, GuardedProtocol, GuardedWebSocket
 from bastide.api.status import install
 
@@ -76,8 +76,11 @@ async def serve(
         local = stack.enter_context(_unix_socket(unix_socket))
         stack.callback(unix_socket.unlink, missing_ok=True)
         listeners = [
-            _Listener(tcp, _config(app), state, Gate(), context, tunnel=tunnel),
-            _Listener(local, _config(_from_root(app)), state, Gate(4 * CONNECTION_LIMIT), None),
+            _Listener(tcp, _config(_marked(app, {STOPPING: stop})), state, Gate(), context, tunnel=tunnel),
+            # Its peers were seen to be root.
+            _Listener(
+                local, _config(_marked(app, {STOPPING: stop, LOCAL: True})), state, Gate(4 * CONNECTION_LIMIT), None
+            ),
         ]
         _set_date(state)
         tasks = [asyncio.create_task(listener.accept()) for listener in listeners]
@@ -207,11 +210,11 @@ def _config(app: App) -> uvicorn.Config:
     return config
 
 
-def _from_root(app: App) -> App:
-    """Mark what comes over the UNIX socket: its peer was seen to be root."""
+def _marked(app: App, marks: dict[str, Any]) -> App:
+    """The application with marks in the scope of each of its connections."""
 
     async def marked(scope: Any, receive: Any, send: Any) -> None:
-        scope[LOCAL] = True
+        scope.update(marks)
         await app(scope, receive, send)
 
     return marked
