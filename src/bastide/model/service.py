@@ -7,7 +7,7 @@ The same keys stand in a file for `bastide advise -f`, in a plan, in a catalog e
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from bastide.base import units
 from bastide.model.guest import Kind
@@ -68,8 +68,10 @@ class Kernel(Record):
 
     @model_validator(mode="before")
     @classmethod
-    def _numbers(cls, values: Any) -> Any:
-        """YAML reads `version: 5.4` as a number."""
+    def _text(cls, values: Any) -> Any:
+        """YAML reads `version: 5.4` as a number; a form says `own` or `tracing`."""
+        if values in ("own", "tracing"):
+            return {values: True}
         if isinstance(values, dict) and isinstance(values.get("version"), int | float):
             return {**values, "version": str(values["version"])}
         return values
@@ -120,3 +122,9 @@ class Service(Record):
     cores: Annotated[int | None, Field(ge=1, le=512)] = None
     memory: Size | None = None
     disk: Size | None = None
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A form has no list of one or none."""
+        return ([value] if value else []) if isinstance(value, str) else value

@@ -97,3 +97,16 @@ async def test_rights_on_guests_storage_and_bridge_are_needed_and_enough(api: Ap
     answer = await _post(await api.token("eve@pve", grants=grants))
     assert answer.status_code == 200, answer.text
     assert await api.wait(answer.json()["data"]) == "OK"
+
+
+async def test_a_form_says_what_is_nested_as_text(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def adviser(rooms: Rooms) -> Any:
+        return (lambda service: (asked.append(service), advice_for(service), None)[1:]), HostFacts(node="pve")
+
+    monkeypatch.setattr(plan, "_adviser", adviser)
+    form = {"name": "web", "kernel": "tracing", "devices": "gpu:shared", "image": "local:vztmpl/gone.tar"}
+    assert (await api.root.post(PATH, data=form)).json()["errors"].keys() == {"image"}
+    assert asked[0].kernel.tracing
+    assert [device.type for device in asked[0].devices] == ["gpu"]
