@@ -2,6 +2,7 @@
 import { useEffect, useSyncExternalStore } from "react";
 import { listen, type News } from "../api/events";
 import { queries } from "./queries";
+import { refreshGuests } from "./resources";
 
 let standing = true;
 const watchers = new Set<() => void>();
@@ -34,7 +35,7 @@ function setStanding(now: boolean): void {
 
 function apply({ guests = [], tasks = [], topics = [] }: News): void {
   if (guests.length > 0) {
-    void queries.invalidateQueries({ queryKey: ["guests"], exact: true });
+    void refreshGuests(guests);
     for (const vmid of guests) {
       void queries.invalidateQueries({ queryKey: ["guests", vmid] });
     }
