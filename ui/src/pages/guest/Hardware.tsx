@@ -1,0 +1,105 @@
+/** A VM's hardware or a CT's resources: what it has, and how to add, change, move and remove it. */
+import { Alert, Button, Group, Loader, Stack, Title } from "@mantine/core";
+import { IconPlus } from "@tabler/icons-react";
+import { useState } from "react";
+import { told } from "../../api/errors";
+import { ActionMenu } from "../../components/ActionMenu";
+import { usePending } from "../../hooks/guest";
+import type { GuestRow } from "../../hooks/resources";
+import { devices, newDevices } from "../../logic/devices";
+import { nameOf } from "../../logic/guestActions";
+import { waiting } from "../../logic/guestConfig";
+import { formValues, hardwareOf, shown } from "../../logic/guestOptions";
+import { DeviceDialog, type Dialog } from "./DeviceDialog";
+import { DeviceMenu } from "./DeviceMenu";
+import { EditOptions } from "./EditOptions";
+import { OptionTable } from "./OptionTable";
+
+export function Hardware({ guest }: { guest: GuestRow }) {
+  const { data: rows, error } = usePending(guest);
+  const [editing, setEditing] = useState<string>();
+  const [dialog, setDialog] = useState<Dialog>();
+  if (error !== null) {
+    return (
+      <Alert color="red" role="alert">
+        {told(error)}
+      </Alert>
+    );
+  }
+  if (rows === undefined) {
+    return <Loader aria-label="Loading" />;
+  }
+  const groups = hardwareOf(guest.type);
+  const group = groups.find((one) => one.id === editing);
+  const known = devices(guest.type, rows);
+  const waitingKeys = new Set(waiting(rows).map((row) => row.key));
+  return (
+    <Stack gap="lg">
+      <OptionTable
+        guest={guest}
+        label="Memory and CPU"
+        rows={groups.map((one) => shown(one, rows))}
+        waitingKeys={waitingKeys}
+        onEdit={setEditing}
+      />
+      <section aria-labelledby="devices">
+        <Group justify="space-between" mb="xs">
+          <Title order={2} size="h4" id="devices">
+            Volumes and devices
+          </Title>
+          <AddMenu guest={guest} onOpen={setDialog} />
+        </Group>
+        <OptionTable
+          guest={guest}
+          label="Volumes and devices"
+          rows={known}
+          waitingKeys={waitingKeys}
+          offered={(row) => {
+            const device = known.find((one) => one.id === row.id);
+            return device && <DeviceMenu guest={guest} device={device} onOpen={setDialog} />;
+          }}
+        />
+      </section>
+      {group !== undefined && (
+        <EditOptions
+          guest={guest}
+          label={group.label}
+          fields={group.fields}
+          initial={formValues(group.keys, rows)}
+          onClose={() => setEditing(undefined)}
+        />
+      )}
+      {dialog !== undefined && (
+        <DeviceDialog guest={guest} dialog={dialog} rows={rows} onClose={() => setDialog(undefined)} />
+      )}
+    </Stack>
+  );
+}
+
+function AddMenu({ guest, onOpen }: { guest: GuestRow; onOpen: (dialog: Dialog) => void }) {
+  const drives =
+    guest.type === "qemu"
+      ? [
+          { label: "Disk", open: () => onOpen({ what: "disk" }) },
+          { label: "CD-ROM drive", open: () => onOpen({ what: "cdrom" }) },
+          { label: "Cloud-init drive", open: () => onOpen({ what: "cloudinit" }) },
+          { label: "EFI disk", open: () => onOpen({ what: "firmware", key: "efidisk0" }) },
+          { label: "TPM state", open: () => onOpen({ what: "firmware", key: "tpmstate0" }) },
+        ]
+      : [];
+  const others = newDevices(guest.type).map((device) => ({
+    label: device.label,
+    open: () => onOpen({ what: "add", device }),
+  }));
+  return (
+    <ActionMenu
+      label={`Add to ${nameOf(guest)}`}
+      entries={[...drives, ...others]}
+      target={
+        <Button variant="default" size="compact-md" leftSection={<IconPlus size={16} />}>
+          Add
+        </Button>
+      }
+    />
+  );
+}
