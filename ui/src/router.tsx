@@ -35,8 +35,20 @@ const backups = createRoute({
   component: lazyRouteComponent(() => import("./pages/backups/BackupsPage"), "BackupsPage"),
 });
 
+const createCt = createRoute({
+  getParentRoute: () => root,
+  path: "/create/ct",
+  component: lazyRouteComponent(() => import("./pages/create/CreateCt"), "CreateCt"),
+});
+
+const createVm = createRoute({
+  getParentRoute: () => root,
+  path: "/create/vm",
+  component: lazyRouteComponent(() => import("./pages/create/CreateVm"), "CreateVm"),
+});
+
 export const router = createRouter({
-  routeTree: root.addChildren([overview, guest, tasks, task, backups]),
+  routeTree: root.addChildren([overview, guest, tasks, task, backups, createCt, createVm]),
   defaultPreload: "intent",
 });
 

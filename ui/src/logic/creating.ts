@@ -242,3 +242,34 @@ export function mebibytesOf(size: string): number | undefined {
   const factor = { "": 1 / 1024 / 1024, K: 1 / 1024, M: 1, G: 1024, T: 1024 * 1024 }[match[2] ?? ""] ?? 1;
   return Number(match[1]) * factor;
 }
+
+const CHOSEN = ["source", "image", "iso", "disk", "uefi", "secureboot", "tpm"] as const;
+
+/** The choice as a form holds it, beside the parameters. */
+export function choiceValues(choice: MachineChoice): Values {
+  return {
+    source: choice.source,
+    image: choice.image,
+    iso: choice.iso,
+    disk: choice.disk,
+    uefi: choice.uefi ? "1" : "",
+    secureboot: choice.secureBoot ? "1" : "",
+    tpm: choice.tpm ? "1" : "",
+  };
+}
+
+/** A form's values as the choice and the call's parameters. */
+export function splitMachine(all: Values): { values: Values; choice: MachineChoice } {
+  const values = Object.fromEntries(Object.entries(all).filter(([name]) => !CHOSEN.some((one) => one === name)));
+  const source = all.source === "iso" || all.source === "none" ? all.source : "image";
+  const choice: MachineChoice = {
+    source,
+    image: all.image ?? "",
+    iso: all.iso ?? "",
+    disk: all.disk ?? "",
+    uefi: all.uefi === "1",
+    secureBoot: all.secureboot === "1",
+    tpm: all.tpm === "1",
+  };
+  return { values, choice };
+}

@@ -1,0 +1,112 @@
+/** A new CT, step by step. */
+import { useNavigate } from "@tanstack/react-router";
+import { useMemo } from "react";
+import { Confirm } from "../../components/wizard/Confirm";
+import { CreationLog } from "../../components/wizard/CreationLog";
+import { Interfaces, type StepForm } from "../../components/wizard/Interfaces";
+import { Loading } from "../../components/wizard/Loading";
+import { usePrefilled } from "../../components/wizard/prefilled";
+import { type Host, useHost } from "../../components/wizard/useHost";
+import { useWizard } from "../../components/wizard/useWizard";
+import { Wizard } from "../../components/wizard/Wizard";
+import { useCreation } from "../../hooks/creation";
+import { useRequestSchema } from "../../hooks/schema";
+import { containerDefaults, containerFaults, containerSteps, type StepPlan } from "../../logic/creating";
+import { faultsOf, type RequestSchema, type Values } from "../../logic/schema";
+import { CtDisks, CtGeneral, CtResources, CtTemplate, DnsFields } from "./CtSteps";
+
+const TITLE = "Create CT";
+const OPERATION = { method: "POST", path: "/nodes/{node}/lxc" } as const;
+const PLANS: readonly StepPlan[] = [
+  {
+    key: "general",
+    title: "General",
+    names: [
+      "vmid",
+      "hostname",
+      "password",
+      "ssh-public-keys",
+      "tags",
+      "pool",
+      "onboot",
+      "unprivileged",
+      "features",
+      "description",
+    ],
+  },
+  { key: "template", title: "Template", names: ["ostemplate"] },
+  { key: "disks", title: "Disks", names: ["rootfs", "mp", "storage"] },
+  { key: "resources", title: "CPU & memory", names: ["cores", "cpulimit", "cpuunits", "memory", "swap"] },
+  { key: "network", title: "Network", names: ["net", "nameserver", "searchdomain"] },
+  { key: "confirm", title: "Confirm", names: [] },
+];
+
+export function CreateCt() {
+  const { host, error } = useHost("lxc");
+  const known = useRequestSchema(OPERATION);
+  if (host === undefined || known.schema === undefined) {
+    return <Loading title={TITLE} error={error ?? known.error} />;
+  }
+  return <Form host={host} schema={known.schema} />;
+}
+
+function Form({ host, schema }: { host: Host; schema: RequestSchema }) {
+  const navigate = useNavigate();
+  const creation = useCreation();
+  const { step, ...prefilled } = usePrefilled();
+  // biome-ignore lint/correctness/useExhaustiveDependencies: what the form began with stays, whatever the host has later
+  const defaults = useMemo<Values>(() => ({ ...containerDefaults(host), ...prefilled }), []);
+  const wizard = useWizard({
+    plans: PLANS,
+    defaults,
+    faultsOf: (values) => ({
+      ...faultsOf(schema, Object.keys({ ...schema.properties }), values),
+      ...containerFaults(values),
+    }),
+    refused: creation.errors,
+    forgive: creation.forgive,
+    ...(step !== undefined && { firstStep: step }),
+  });
+  const { values } = wizard;
+  const steps = containerSteps(host.node, values);
+  const form: StepForm = { node: host.node, schema, values, errors: wizard.errors, onChange: wizard.set };
+
+  async function create(): Promise<void> {
+    if (await creation.run(steps)) {
+      await navigate({ to: "/guests/$vmid/$tab", params: { vmid: values.vmid ?? "", tab: "summary" } });
+    }
+  }
+
+  return (
+    <Wizard
+      title={TITLE}
+      plans={PLANS}
+      wizard={wizard}
+      submit="Create"
+      busy={creation.busy}
+      failure={creation.failure}
+      onSubmit={() => void create()}
+    >
+      {wizard.step === "general" && <CtGeneral {...form} />}
+      {wizard.step === "template" && <CtTemplate {...form} />}
+      {wizard.step === "disks" && <CtDisks {...form} storage={host.storage} />}
+      {wizard.step === "resources" && <CtResources {...form} />}
+      {wizard.step === "network" && (
+        <>
+          <Interfaces kind="lxc" bridge={host.bridge} form={form} />
+          <DnsFields {...form} />
+        </>
+      )}
+      {wizard.step === "confirm" &&
+        (creation.busy && creation.upid !== undefined ? (
+          <CreationLog upid={creation.upid} doing={creation.doing} />
+        ) : (
+          <Confirm
+            steps={steps}
+            start={values.start === "1"}
+            onStart={(start) => wizard.set("start", start ? "1" : "")}
+          />
+        ))}
+    </Wizard>
+  );
+}
