@@ -1,5 +1,6 @@
 /** The places of the page, each with an address of its own. Pages are loaded when they are first opened. */
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from "@tanstack/react-router";
+import { Failure } from "./components/Failure";
 import { Shell } from "./components/Shell";
 import { NotFound } from "./pages/NotFound";
 
@@ -50,6 +51,7 @@ const createVm = createRoute({
 export const router = createRouter({
   routeTree: root.addChildren([overview, guest, tasks, task, backups, createCt, createVm]),
   defaultPreload: "intent",
+  defaultErrorComponent: Failure,
 });
 
 declare module "@tanstack/react-router" {

@@ -1,43 +1,67 @@
-/** The frame of every page: header, tree, the place of the page itself. */
-import { Alert, AppShell, Burger, Button, Group, Text } from "@mantine/core";
+/** The frame of every page: header, places and tree, the page itself, tasks. */
+import { Alert, AppShell } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
-import { Link, Outlet } from "@tanstack/react-router";
-import { logout } from "../api/session";
+import { Outlet, useRouterState } from "@tanstack/react-router";
+import { useEffect } from "react";
 import { useConnected, useEvents } from "../hooks/events";
-import { useUser } from "../hooks/session";
+import { Header } from "./Header";
+import { Places } from "./Places";
+import { Search } from "./Search";
+import classes from "./Shell.module.css";
+import { TaskDrawer } from "./TaskDrawer";
+import { Tree } from "./Tree";
+import { useArrival } from "./useArrival";
+
+const BAR = 37;
+const DRAWER = 280;
 
 export function Shell() {
   useEvents();
-  const [opened, { toggle }] = useDisclosure();
-  const connected = useConnected();
-  const user = useUser();
+  useArrival();
+  const [opened, { toggle, close }] = useDisclosure();
+  const [tasksOpened, tasks] = useDisclosure();
+  const place = useRouterState({ select: (state) => state.location.pathname });
+  // biome-ignore lint/correctness/useExhaustiveDependencies: whoever has gone somewhere wants to see it
+  useEffect(close, [place]);
   return (
-    <AppShell header={{ height: 52 }} navbar={{ width: 280, breakpoint: "sm", collapsed: { mobile: !opened } }} padding="md">
+    <AppShell
+      header={{ height: 52 }}
+      navbar={{ width: 280, breakpoint: "sm", collapsed: { mobile: !opened } }}
+      footer={{ height: tasksOpened ? `min(${DRAWER}px, 50vh)` : BAR }}
+      padding={{ base: "sm", sm: "md" }}
+      transitionDuration={0}
+    >
+      <a className={classes.skip} href="#main">
+        Skip to the content
+      </a>
       <AppShell.Header>
-        <Group h="100%" px="md" justify="space-between" wrap="nowrap">
-          <Group gap="sm" wrap="nowrap">
-            <Burger opened={opened} onClick={toggle} hiddenFrom="sm" size="sm" aria-label="Navigation" />
-            <Text component={Link} to="/" fw={700} td="none" c="inherit">
-              Bastide
-            </Text>
-          </Group>
-          <Group gap="sm" wrap="nowrap">
-            <Text size="sm">{user}</Text>
-            <Button variant="default" size="compact-sm" onClick={() => void logout()}>
-              Log out
-            </Button>
-          </Group>
-        </Group>
+        <Header opened={opened} onToggle={toggle} />
       </AppShell.Header>
-      <AppShell.Navbar p="sm" aria-label="Navigation" />
-      <AppShell.Main>
-        {!connected && (
-          <Alert color="yellow" role="status" mb="md">
-            The connection to the host is lost. What you see may be out of date; the page comes back by itself.
-          </Alert>
-        )}
+      <AppShell.Navbar p="sm" aria-label="Navigation">
+        <Places />
+        <Tree />
+      </AppShell.Navbar>
+      <AppShell.Main id="main" tabIndex={-1}>
+        <Lost />
         <Outlet />
       </AppShell.Main>
+      <AppShell.Footer>
+        <TaskDrawer opened={tasksOpened} onToggle={tasks.toggle} />
+      </AppShell.Footer>
+      <Search />
     </AppShell>
+  );
+}
+
+function Lost() {
+  const connected = useConnected();
+  return (
+    <div role="status">
+      {!connected && (
+        <Alert color="yellow" mb="md">
+          The connection to the host is lost. What you see may be out of date; the page comes back by itself.
+        </Alert>
+      )}
+    </div>
   );
 }

@@ -13,3 +13,10 @@ export const places: readonly Place[] = [
   { label: "Backups", to: "/backups", icon: IconHistory },
   { label: "Tasks", to: "/tasks", icon: IconListCheck },
 ];
+
+/** The ways to a new guest. */
+export const ways = [
+  { label: "Create VM", to: "/create/vm" },
+  { label: "Create CT", to: "/create/ct" },
+  { label: "What do you want to run?", to: "/architect" },
+] as const;

@@ -1,0 +1,94 @@
+/** Search and command palette, by Ctrl+K: guests, storages, places, and what can be done with guests. */
+import { Kbd, Text } from "@mantine/core";
+import { Spotlight, spotlight } from "@mantine/spotlight";
+import { useRouter } from "@tanstack/react-router";
+import { useDeferredValue, useMemo, useState } from "react";
+import { tellFailure, useAct } from "../hooks/actions";
+import { useGuestExtras, useGuests, useStorages } from "../hooks/resources";
+import { type Action, asked } from "../logic/actions";
+import { type Hit, hits } from "../logic/palette";
+import { ConfirmAction } from "./ConfirmAction";
+import { places, ways } from "./navigation";
+
+const NOTHING: readonly never[] = [];
+const PAGES = [...places, ...ways].map(({ label, to }) => ({ label, to }));
+
+function useHits(query: string): readonly Hit[] {
+  const guests = useGuests().data ?? NOTHING;
+  const extras = useGuestExtras().data ?? NOTHING;
+  const storages = useStorages().data ?? NOTHING;
+  const addresses = useMemo(() => new Map(extras.map((one) => [one.vmid, one.addresses ?? []])), [extras]);
+  return useMemo(
+    () => hits(query, { guests, storages, addresses, pages: PAGES }),
+    [query, guests, storages, addresses],
+  );
+}
+
+function Results({ query, onAction }: { query: string; onAction: (action: Action) => void }) {
+  const found = useHits(useDeferredValue(query));
+  const router = useRouter();
+  const groups = [...new Set(found.map(({ group }) => group))];
+  if (found.length === 0) {
+    return <Spotlight.Empty>Nothing has these words.</Spotlight.Empty>;
+  }
+  return groups.map((group) => (
+    <Spotlight.ActionsGroup key={group} label={group}>
+      {found
+        .filter((hit) => hit.group === group)
+        .map((hit) => (
+          <Spotlight.Action
+            key={hit.id}
+            onClick={() => (hit.action === undefined ? router.history.push(hit.to ?? "/") : onAction(hit.action))}
+          >
+            <Text span size="sm" truncate>
+              {hit.label}
+            </Text>
+            <Text span size="sm" c="dimmed" ml="auto" pl="md" truncate>
+              {hit.detail}
+            </Text>
+          </Spotlight.Action>
+        ))}
+    </Spotlight.ActionsGroup>
+  ));
+}
+
+export function Search() {
+  const act = useAct();
+  const [query, setQuery] = useState("");
+  const [chosen, setChosen] = useState<Action>();
+  const [asking, setAsking] = useState(false);
+  function choose(action: Action): void {
+    if (asked(action)) {
+      setChosen(action);
+      setAsking(true);
+    } else {
+      act(action).catch((error: unknown) => tellFailure(action.title, error));
+    }
+  }
+  return (
+    <>
+      <Spotlight.Root
+        query={query}
+        onQueryChange={setQuery}
+        shortcut={["mod + K"]}
+        scrollable
+        maxHeight="min(480px, 60vh)"
+        aria-label="Search"
+      >
+        <Spotlight.Search placeholder="Guest, storage, page, or: start web" aria-label="Search" />
+        <Spotlight.ActionsList>
+          <Results query={query} onAction={choose} />
+        </Spotlight.ActionsList>
+        <Spotlight.Footer>
+          <Text size="xs" c="dimmed">
+            <Kbd size="xs">↑</Kbd> <Kbd size="xs">↓</Kbd> to choose, <Kbd size="xs">Enter</Kbd> to open or do,{" "}
+            <Kbd size="xs">Esc</Kbd> to close
+          </Text>
+        </Spotlight.Footer>
+      </Spotlight.Root>
+      {chosen !== undefined && <ConfirmAction action={chosen} opened={asking} onClose={() => setAsking(false)} />}
+    </>
+  );
+}
+
+export const openSearch = spotlight.open;
