@@ -49,7 +49,11 @@ def _unbuilt(method: str, p: StoragePath, what: str) -> MethodNotImplemented:
 
 @branch.get("/{storage}/prunebackups", Prune, check=_SEE)
 async def preview_prune(call: Call, p: Prune) -> list[dict[str, Any]]:
-    """Tell what pruning would do with each backup: `mark` is keep, remove, protected or renamed."""
+    """Tell what pruning would do with each backup: `mark` is keep, remove, protected or renamed.
+
+    `rule` (`keep-daily`) is what keeps it. One that goes has a `rule` when that keeps a newer one of the same hour,
+    day, week, month or year.
+    """
     rows = await prune.preview(call.rooms, p.storage, p.prune_backups, vmid=p.vmid, kind=p.type)
     return [
         {
@@ -58,6 +62,7 @@ async def preview_prune(call: Call, p: Prune) -> list[dict[str, Any]]:
             "mark": row.mark,
             "type": row.kind or "unknown",
             **({} if row.vmid is None else {"vmid": row.vmid}),
+            **({} if row.rule is None else {"rule": row.rule}),
         }
         for row in rows
     ]

@@ -29,32 +29,56 @@ class Kept:
     protected: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a backup, and by which rule (`keep-daily`).
+
+    One that goes has a rule when that rule keeps a newer one of the same hour, day, week, month or year; without, none
+    of them keeps it.
+    """
+
+    mark: Mark
+    rule: str | None = None
+
+
 def marks(backups: Iterable[Kept], keep: PruneBackups, zone: tzinfo) -> dict[str, Mark]:
-    """What becomes of each backup, by its volume id; hours, days, weeks (ISO 8601), months, years are the zone's.
+    """What becomes of each backup, by its volume id: see `verdicts`."""
+    return {volid: verdict.mark for volid, verdict in verdicts(backups, keep, zone).items()}
+
+
+def verdicts(backups: Iterable[Kept], keep: PruneBackups, zone: tzinfo) -> dict[str, Verdict]:
+    """What becomes of each backup and why; hours, days, weeks (ISO 8601), months, years are the zone's.
 
     Each guest's backups are looked at by themselves. A protected one stays and counts for nothing; nor does a renamed
     one. Without any number above 0, or with keep-all, all stay.
     """
-    found: dict[str, Mark] = {}
+    found: dict[str, Verdict] = {}
     groups: dict[tuple[Kind, int], list[Kept]] = {}
     for backup in backups:
         if backup.protected:
-            found[backup.volid] = "protected"
+            found[backup.volid] = Verdict("protected")
         elif backup.group is None:
-            found[backup.volid] = "renamed"
+            found[backup.volid] = Verdict("renamed")
         else:
             groups.setdefault(backup.group, []).append(backup)
-    rules = [(count, period) for count, period in _rules(keep, zone) if count]
+    rules = [rule for rule in _rules(keep, zone) if rule.count]
     for group in groups.values():
         newest_first = sorted(group, key=lambda backup: (backup.ctime, backup.volid), reverse=True)
-        found |= _group(newest_first, rules) if rules else {backup.volid: "keep" for backup in group}
+        found |= _group(newest_first, rules) if rules else {backup.volid: Verdict("keep") for backup in group}
     return found
 
 
 _Period = Callable[[Kept], str]
 
 
-def _rules(keep: PruneBackups, zone: tzinfo) -> Sequence[tuple[int | None, _Period]]:
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    name: str
+    count: int | None
+    period: _Period
+
+
+def _rules(keep: PruneBackups, zone: tzinfo) -> Sequence[_Rule]:
     if keep.keep_all:
         return []
 
@@ -62,29 +86,30 @@ def _rules(keep: PruneBackups, zone: tzinfo) -> Sequence[tuple[int | None, _Peri
         return lambda backup: datetime.fromtimestamp(backup.ctime, zone).strftime(pattern)
 
     return [
-        (keep.keep_last, lambda backup: backup.volid),
-        (keep.keep_hourly, by("%Y/%m/%d/%H")),
-        (keep.keep_daily, by("%Y/%m/%d")),
-        (keep.keep_weekly, by("%G/%V")),
-        (keep.keep_monthly, by("%Y/%m")),
-        (keep.keep_yearly, by("%Y")),
+        _Rule("keep-last", keep.keep_last, lambda backup: backup.volid),
+        _Rule("keep-hourly", keep.keep_hourly, by("%Y/%m/%d/%H")),
+        _Rule("keep-daily", keep.keep_daily, by("%Y/%m/%d")),
+        _Rule("keep-weekly", keep.keep_weekly, by("%G/%V")),
+        _Rule("keep-monthly", keep.keep_monthly, by("%Y/%m")),
+        _Rule("keep-yearly", keep.keep_yearly, by("%Y")),
     ]
 
 
-def _group(newest_first: Sequence[Kept], rules: Sequence[tuple[int | None, _Period]]) -> Mapping[str, Mark]:
-    found: dict[str, Mark] = {}
-    for count, period in rules:
-        before = {period(backup) for backup in newest_first if found.get(backup.volid) == "keep"}
+def _group(newest_first: Sequence[Kept], rules: Sequence[_Rule]) -> Mapping[str, Verdict]:
+    found: dict[str, Verdict] = {}
+    for rule in rules:
+        stay = [backup for backup in newest_first if backup.volid in found and found[backup.volid].mark == "keep"]
+        before = {rule.period(backup) for backup in stay}
         now: set[str] = set()
         for backup in newest_first:
-            name = period(backup)
+            name = rule.period(backup)
             if backup.volid in found or name in before:
                 continue
             if name in now:
-                found[backup.volid] = "remove"
-            elif len(now) >= (count or 0):
+                found[backup.volid] = Verdict("remove", rule.name)
+            elif len(now) >= (rule.count or 0):
                 break
             else:
                 now.add(name)
-                found[backup.volid] = "keep"
-    return {backup.volid: found.get(backup.volid, "remove") for backup in newest_first}
+                found[backup.volid] = Verdict("keep", rule.name)
+    return {backup.volid: found.get(backup.volid, Verdict("remove")) for backup in newest_first}

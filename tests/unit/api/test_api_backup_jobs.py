@@ -26,6 +26,7 @@ async def test_a_preview_and_a_pruning(api: Api) -> None:
         (f"local:backup/{NEW}", "keep", "lxc", 100),
         (f"local:backup/{OLD}", "remove", "lxc", 100),
     ]
+    assert [row.get("rule") for row in rows] == ["keep-last", None]
     upid = await api.data("DELETE", PLACE, **{"prune-backups": "keep-last=1", "vmid": 100})
     assert ":prunebackups:100@local:root@pam:" in upid
     assert await api.wait(upid) == "OK"

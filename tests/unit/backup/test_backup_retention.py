@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bastide.backup.retention import Kept, marks
+from bastide.backup.retention import Kept, Verdict, marks, verdicts
 from bastide.model.storage import PruneBackups
 
 VIENNA = ZoneInfo("Europe/Vienna")
@@ -35,6 +35,19 @@ def test_the_guides_example_of_a_year_of_nightly_backups() -> None:
     nightly = daily("2025-01-01T02:30", 400)  # until 2026-02-04
     found = set(kept(nightly, "keep-last=3,keep-daily=13,keep-yearly=9"))
     assert {backup.volid.partition("/")[0] for backup in nightly[-16:]} | {"2025-12-31T02:30"} == found
+
+
+def test_which_rule_keeps_a_backup_and_which_passes_over_it() -> None:
+    backups = [at("2026-03-02T18:00"), at("2026-03-01T18:00"), at("2026-03-01T06:00"), at("2026-02-01T18:00")]
+    backups.append(at("2026-03-01T12:00", protected=True))
+    found = verdicts(backups, PruneBackups.model_validate("keep-last=1,keep-daily=2"), VIENNA)
+    assert [found[backup.volid] for backup in backups] == [
+        Verdict("keep", "keep-last"), Verdict("keep", "keep-daily"), Verdict("remove", "keep-daily"),
+        Verdict("keep", "keep-daily"), Verdict("protected"),
+    ]  # fmt: skip
+    assert verdicts(backups[:2], PruneBackups.model_validate("keep-last=1"), VIENNA)[backups[1].volid] == Verdict(
+        "remove"
+    )
 
 
 @pytest.mark.parametrize(

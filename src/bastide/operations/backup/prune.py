@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bastide.backup.retention import Kept, Mark, marks
+from bastide.backup.retention import Kept, Mark, verdicts
 from bastide.base.errors import BastideError, HostFailure, InvalidParameter, NotSupported, WrongState
 from bastide.base.ids import Upid, VolumeId
 from bastide.host import facts
@@ -19,13 +19,17 @@ from bastide.tasks.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A backup and what becomes of it. `ctime` in seconds since the epoch; `kind` is None where the name is no help."""
+    """A backup and what becomes of it, and by which rule, as `retention.Verdict` has it.
+
+    `ctime` in seconds since the epoch; `kind` is None where the name is no help.
+    """
 
     volid: str
     ctime: int
     mark: Mark
     kind: Kind | None = None
     vmid: int | None = None
+    rule: str | None = None
 
 
 async def preview(
@@ -48,8 +52,8 @@ async def preview(
     rows = [_row(volume) for volume in await storage.list("backup", vmid)]
     if kind is not None:
         rows = [row for row in rows if row.kind == kind]
-    found = marks(map(_kept, rows), rules, facts.zone())
-    rows = [replace(row, mark=found[row.volid]) for row in rows]
+    found = verdicts(map(_kept, rows), rules, facts.zone())
+    rows = [replace(row, mark=found[row.volid].mark, rule=found[row.volid].rule) for row in rows]
     return sorted(rows, key=lambda row: (-row.ctime, row.volid))
 
 
