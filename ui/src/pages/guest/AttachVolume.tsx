@@ -3,7 +3,7 @@ import { TextInput } from "@mantine/core";
 import { attach } from "../../logic/deviceActions";
 import type { Device } from "../../logic/devices";
 import { freeIndex } from "../../logic/guestConfig";
-import type { DialogProps } from "./DeviceDialog";
+import type { DialogProps } from "./dialogs";
 import { BusSelect, freeOn } from "./NewDisk";
 import { OptionForm } from "./OptionForm";
 

@@ -2,36 +2,20 @@
 import { Loader, Modal } from "@mantine/core";
 import { useDaemon } from "../../hooks/creating";
 import { useConfig } from "../../hooks/guest";
-import type { GuestRow } from "../../hooks/resources";
 import { setDevice } from "../../logic/deviceActions";
-import { type Device, deviceLabel, type NewDevice } from "../../logic/devices";
+import { deviceLabel, type NewDevice } from "../../logic/devices";
 import { nameOf } from "../../logic/guestActions";
-import { freeIndex, type OptionRow } from "../../logic/guestConfig";
+import { freeIndex } from "../../logic/guestConfig";
 import { withParts } from "../../logic/propertyString";
 import { newVolumeFault } from "../../logic/volumes";
 import { AttachVolume } from "./AttachVolume";
 import { DeviceInputs } from "./DeviceInputs";
 import { CdromForm, CloudInitDriveForm, FirmwareForm } from "./DriveForms";
+import type { Dialog, DialogProps } from "./dialogs";
 import { GiveVolume, MoveVolume } from "./MoveVolume";
 import { NewDisk } from "./NewDisk";
 import { OptionForm } from "./OptionForm";
 import { ResizeVolume } from "./ResizeVolume";
-
-export type Dialog =
-  | { what: "disk" | "cloudinit" }
-  | { what: "cdrom"; key?: string; text?: string }
-  | { what: "firmware"; key: "efidisk0" | "tpmstate0" }
-  | { what: "add"; device: NewDevice }
-  | { what: "edit" | "resize"; key: string; text: string }
-  | { what: "move" | "give"; key: string }
-  | { what: "attach"; device: Device };
-
-export interface DialogProps {
-  guest: GuestRow;
-  rows: readonly OptionRow[];
-  digest: string | undefined;
-  onClose: () => void;
-}
 
 function titleOf(dialog: Dialog): string {
   switch (dialog.what) {

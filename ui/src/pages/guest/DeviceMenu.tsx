@@ -3,7 +3,7 @@ import { ActionMenu, type MenuEntry } from "../../components/ActionMenu";
 import type { GuestRow } from "../../hooks/resources";
 import { detach, removeDevice } from "../../logic/deviceActions";
 import type { Device, DeviceSort } from "../../logic/devices";
-import type { Dialog } from "./DeviceDialog";
+import type { Dialog } from "./dialogs";
 
 interface Props {
   guest: GuestRow;

@@ -6,7 +6,7 @@ import { useIsos } from "../../hooks/storage";
 import { setDevice, setMedium } from "../../logic/deviceActions";
 import { partsOf } from "../../logic/propertyString";
 import { bytes } from "../../logic/units";
-import type { DialogProps } from "./DeviceDialog";
+import type { DialogProps } from "./dialogs";
 import { freeOn } from "./NewDisk";
 import { OptionForm } from "./OptionForm";
 

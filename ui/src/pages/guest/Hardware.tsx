@@ -10,8 +10,9 @@ import { devices, newDevices } from "../../logic/devices";
 import { nameOf } from "../../logic/guestActions";
 import { waiting } from "../../logic/guestConfig";
 import { formValues, hardwareOf, shown } from "../../logic/guestOptions";
-import { DeviceDialog, type Dialog } from "./DeviceDialog";
+import { DeviceDialog } from "./DeviceDialog";
 import { DeviceMenu } from "./DeviceMenu";
+import type { Dialog } from "./dialogs";
 import { EditOptions } from "./EditOptions";
 import { OptionTable } from "./OptionTable";
 

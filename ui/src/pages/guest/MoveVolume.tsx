@@ -7,7 +7,7 @@ import { move } from "../../logic/deviceActions";
 import { nameOf } from "../../logic/guestActions";
 import type { FieldSpec } from "../../logic/schema";
 import { bytes } from "../../logic/units";
-import type { DialogProps } from "./DeviceDialog";
+import type { DialogProps } from "./dialogs";
 
 function operation(guest: GuestRow) {
   const name = guest.type === "lxc" ? "move_volume" : "move_disk";

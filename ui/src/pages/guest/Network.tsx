@@ -7,8 +7,9 @@ import { usePending } from "../../hooks/guest";
 import type { GuestRow } from "../../hooks/resources";
 import { devices, newDevices } from "../../logic/devices";
 import { waiting } from "../../logic/guestConfig";
-import { DeviceDialog, type Dialog } from "./DeviceDialog";
+import { DeviceDialog } from "./DeviceDialog";
 import { DeviceMenu } from "./DeviceMenu";
+import type { Dialog } from "./dialogs";
 import { OptionTable } from "./OptionTable";
 import { SeenInterfaces } from "./SeenInterfaces";
 

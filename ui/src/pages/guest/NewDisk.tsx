@@ -5,7 +5,7 @@ import { DiskForm } from "../../components/properties/DiskForm";
 import { setDevice } from "../../logic/deviceActions";
 import { freeIndex, LIMITS } from "../../logic/guestConfig";
 import { newVolumeFault } from "../../logic/volumes";
-import type { DialogProps } from "./DeviceDialog";
+import type { DialogProps } from "./dialogs";
 import { OptionForm } from "./OptionForm";
 
 const BUSES = [

@@ -3,7 +3,7 @@ import { Stack, Text } from "@mantine/core";
 import { SchemaForm } from "../../components/SchemaForm";
 import { resize } from "../../logic/deviceActions";
 import { partsOf } from "../../logic/propertyString";
-import type { DialogProps } from "./DeviceDialog";
+import type { DialogProps } from "./dialogs";
 
 export function ResizeVolume({ guest, digest, onClose, name, text }: DialogProps & { name: string; text: string }) {
   const present = partsOf(guest.type, name, text).size;
