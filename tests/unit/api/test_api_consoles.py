@@ -118,6 +118,7 @@ async def test_guests_status_and_images(web: Api) -> None:
     assert await web.data("GET", "/bastide/guests/100") == row
     listed = await web.data("GET", "/bastide/guests")
     assert [(guest["vmid"], guest["onboot"]) for guest in listed] == [(100, 0)]
+    assert await web.data("GET", "/bastide/guests/web/addresses") == listed[0]["addresses"]
     status = await web.data("GET", "/bastide/status")
     assert (status["accelerator"], "emulation" in status) == ("tcg", True)
     assert (status["node"], status["guests"]) == ("pve", {"total": 1, "running": 1})
@@ -128,6 +129,7 @@ async def test_guests_status_and_images(web: Api) -> None:
     nobody = await web.token("eve@pve")
     assert (await call(nobody, "GET", "/bastide/guests")).json()["data"] == []
     assert (await call(nobody, "GET", "/bastide/guests/web")).status_code == 403
+    assert (await call(nobody, "GET", "/bastide/guests/web/addresses")).status_code == 403
     assert (await call(nobody, "GET", "/bastide/images")).json()["data"] == []
     for path, values in (
         ("/bastide/images/build", {"name": "debian-12"}),
