@@ -58,6 +58,11 @@ async function follow(action: Action, upid: string): Promise<TaskStatus> {
 async function act(action: Action): Promise<Done> {
   const answer = await call(action.method, action.path, pairs(action.parameters));
   makeStale(action);
+  return followAs(action, answer);
+}
+
+/** Follow the task that an answer to an action names, if it names one. */
+export function followAs(action: Action, answer: unknown): Done {
   if (!isUpid(answer)) {
     return { answer };
   }

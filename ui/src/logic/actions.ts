@@ -29,7 +29,7 @@ export function asked(action: Action): boolean {
   return Boolean(action.danger || action.typed !== undefined || (action.loses?.length ?? 0) > 0);
 }
 
-const SECRET = /^(password|cipassword|value|secret|encryption-key|passphrase|otp|confirmation-password)$/;
+const SECRET = /^(password|cipassword|value|secret|encryption-key|keyring|passphrase|otp|confirmation-password)$/;
 
 /** One word of a POSIX shell's command line. */
 export function shellWord(text: string): string {
@@ -84,7 +84,7 @@ export function path(parts: TemplateStringsArray, ...values: readonly (string | 
 }
 
 const SUBJECTS: readonly (readonly [RegExp, readonly string[]])[] = [
-  [/\/storage(\/|$)|\/vzdump|\/images|\/aplinfo/, ["storage"]],
+  [/\/storage(\/|$)|\/vzdump|\/image|\/aplinfo/, ["storage"]],
   [/^\/cluster\/backup|-jobs|\/backup\//, ["jobs"]],
   [/^\/access/, ["access"]],
   [/^\/pools/, ["pools", "guests"]],
