@@ -2,6 +2,7 @@
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from "@tanstack/react-router";
 import { Failure } from "./components/Failure";
 import { Shell } from "./components/Shell";
+import type { ArchitectSearch } from "./pages/architect/Architect";
 import { NotFound } from "./pages/NotFound";
 
 const root = createRootRoute({ component: Shell, notFoundComponent: NotFound });
@@ -9,7 +10,7 @@ const root = createRootRoute({ component: Shell, notFoundComponent: NotFound });
 const overview = createRoute({
   getParentRoute: () => root,
   path: "/",
-  component: lazyRouteComponent(() => import("./pages/Overview"), "Overview"),
+  component: lazyRouteComponent(() => import("./pages/overview/Overview"), "Overview"),
 });
 
 const guest = createRoute({
@@ -48,8 +49,38 @@ const createVm = createRoute({
   component: lazyRouteComponent(() => import("./pages/create/CreateVm"), "CreateVm"),
 });
 
+const architect = createRoute({
+  getParentRoute: () => root,
+  path: "/architect",
+  component: lazyRouteComponent(() => import("./pages/architect/Architect"), "Architect"),
+  validateSearch: (search: Record<string, unknown>) => search as ArchitectSearch,
+});
+
+const storages = createRoute({
+  getParentRoute: () => root,
+  path: "/storage",
+  component: lazyRouteComponent(() => import("./pages/storage/StoragesPage"), "StoragesPage"),
+});
+
+const storage = createRoute({
+  getParentRoute: () => root,
+  path: "/storage/$storage",
+  component: lazyRouteComponent(() => import("./pages/storage/StoragePage"), "StoragePage"),
+});
+
 export const router = createRouter({
-  routeTree: root.addChildren([overview, guest, tasks, task, backups, createCt, createVm]),
+  routeTree: root.addChildren([
+    overview,
+    guest,
+    tasks,
+    task,
+    backups,
+    createCt,
+    createVm,
+    architect,
+    storages,
+    storage,
+  ]),
   defaultPreload: "intent",
   defaultErrorComponent: Failure,
 });
