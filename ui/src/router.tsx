@@ -1,8 +1,9 @@
 /** The places of the page, each with an address of its own. Pages are loaded when they are first opened. */
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from "@tanstack/react-router";
-import { Failure } from "./components/Failure";
+import { PageFault } from "./components/PageFault";
 import { Shell } from "./components/Shell";
 import type { ArchitectSearch } from "./pages/architect/Architect";
+import type { PlanSearch } from "./pages/architect/PlanPage";
 import { NotFound } from "./pages/NotFound";
 
 const root = createRootRoute({ component: Shell, notFoundComponent: NotFound });
@@ -68,6 +69,13 @@ const storage = createRoute({
   component: lazyRouteComponent(() => import("./pages/storage/StoragePage"), "StoragePage"),
 });
 
+const plan = createRoute({
+  getParentRoute: () => root,
+  path: "/architect/plan",
+  component: lazyRouteComponent(() => import("./pages/architect/PlanPage"), "PlanPage"),
+  validateSearch: (search: Record<string, unknown>) => search as PlanSearch,
+});
+
 export const router = createRouter({
   routeTree: root.addChildren([
     overview,
@@ -80,9 +88,10 @@ export const router = createRouter({
     architect,
     storages,
     storage,
+    plan,
   ]),
   defaultPreload: "intent",
-  defaultErrorComponent: Failure,
+  defaultErrorComponent: PageFault,
 });
 
 declare module "@tanstack/react-router" {

@@ -3,7 +3,7 @@ import { Group, Paper, SegmentedControl, SimpleGrid, Skeleton, Text, Title } fro
 import { memo, useState } from "react";
 import { ApiError, told } from "../../api/errors";
 import { Chart } from "../../components/Chart";
-import { Meter } from "../../components/Meter";
+import { UseBar } from "../../components/UseBar";
 import { type NodeStatus, type NodeTimeframe, useHost, useNodeSeries, useNodeStatus } from "../../hooks/host";
 import { bytes, duration, percent, rate, share } from "../../logic/units";
 
@@ -56,10 +56,10 @@ function Now({ status }: { status: NodeStatus }) {
   return (
     <Paper withBorder p="sm" mb="sm">
       <SimpleGrid cols={{ base: 1, xs: 2, lg: 4 }} spacing="lg">
-        <Meter label="CPU" part={cpu} words={`${percent(cpu)} of ${cpuinfo.cpus} processors`} />
-        <Meter label="Memory" part={share(memory.used, memory.total)} words={used(memory)} />
-        {swaps && <Meter label="Swap" part={share(swap.used, swap.total)} words={used(swap)} />}
-        <Meter label="Root file system" part={share(rootfs.used, rootfs.total)} words={used(rootfs)} />
+        <UseBar label="CPU" part={cpu} words={`${percent(cpu)} of ${cpuinfo.cpus} processors`} />
+        <UseBar label="Memory" part={share(memory.used, memory.total)} words={used(memory)} />
+        {swaps && <UseBar label="Swap" part={share(swap.used, swap.total)} words={used(swap)} />}
+        <UseBar label="Root file system" part={share(rootfs.used, rootfs.total)} words={used(rootfs)} />
       </SimpleGrid>
       <Facts load={loadavg.join(" ")} uptime={uptime} />
     </Paper>

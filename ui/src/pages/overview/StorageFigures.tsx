@@ -1,7 +1,7 @@
 /** How full each storage is. */
 import { Anchor, Paper, SimpleGrid, Stack, Text, Title } from "@mantine/core";
-import { Meter } from "../../components/Meter";
 import { RowLink } from "../../components/RowLink";
+import { UseBar } from "../../components/UseBar";
 import { useStorages } from "../../hooks/resources";
 import { bytes, share } from "../../logic/units";
 
@@ -22,7 +22,7 @@ export function StorageFigures() {
           return (
             <Paper key={id} withBorder p="sm">
               <Stack gap={4}>
-                <Meter label={storage} part={usable ? share(disk, maxdisk) : 0} words={words} />
+                <UseBar label={storage} part={usable ? share(disk, maxdisk) : 0} words={words} />
                 <Text size="xs" c="dimmed">
                   {plugintype} ·{" "}
                   <Anchor component={RowLink} to={`/storage/${encodeURIComponent(storage)}`} inherit>
