@@ -1,11 +1,35 @@
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { brotliCompress, gzip } from "node:zlib";
 import react from "@vitejs/plugin-react";
+import type { Plugin } from "vite";
 import { defineConfig } from "vitest/config";
 
 // During development Vite serves the page and hands calls to a daemon: BASTIDE_URL=https://localhost:8006 npm run dev
 const daemon = process.env.BASTIDE_URL ?? "https://localhost:8006";
 
+/** Lays each large file's compressed forms beside it, so that the daemon has only to choose. */
+function compressed(): Plugin {
+  return {
+    name: "compressed",
+    apply: "build",
+    async writeBundle({ dir = "." }) {
+      const files = (await readdir(dir, { recursive: true })).filter((name) => /\.(js|css|svg)$/.test(name));
+      for (const file of files) {
+        const path = join(dir, file);
+        const content = await readFile(path);
+        if (content.length > 1024) {
+          await writeFile(`${path}.gz`, await promisify(gzip)(content, { level: 9 }));
+          await writeFile(`${path}.br`, await promisify(brotliCompress)(content));
+        }
+      }
+    },
+  };
+}
+
 export default defineConfig({
-  plugins: [react()],
+  plugins: [react(), compressed()],
   build: {
     outDir: "../src/bastide/page",
     emptyOutDir: true,

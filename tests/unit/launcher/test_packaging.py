@@ -2,6 +2,7 @@
 
 import configparser
 import re
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -37,3 +38,10 @@ def test_the_unit_lets_guests_outlive_the_daemon() -> None:
         assert not re.match(
             r"(Protect|Private|ReadOnly|Inaccessible|NoNewPrivileges|SystemCall|Capability|Restrict)", name
         )
+
+
+def test_the_package_brings_the_page_built() -> None:
+    build = (ROOT / "packaging/build-deb").read_text()
+    assert build.index('"$top/bastide" build-page') < build.index("find src")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "src/bastide/page/**" in project["tool"]["hatch"]["build"]["targets"]["wheel"]["artifacts"]
