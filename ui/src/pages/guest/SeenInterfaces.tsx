@@ -1,6 +1,7 @@
 /** The interfaces as the guest's own kernel or its agent tells them. */
 import { Alert, Stack, Table, Text, Title } from "@mantine/core";
 import { told } from "../../api/errors";
+import { WideTable } from "../../components/WideTable";
 import { type SeenInterface, useInterfaces } from "../../hooks/interfaces";
 import type { GuestRow } from "../../hooks/resources";
 import { bytes } from "../../logic/units";
@@ -41,31 +42,21 @@ function Seen({ guest }: { guest: GuestRow }) {
 function Interfaces({ rows }: { rows: readonly SeenInterface[] }) {
   const counted = rows.some((row) => row.received !== undefined);
   return (
-    <Table.ScrollContainer minWidth={460} type="native">
-      <Table aria-labelledby="seen-interfaces">
-        <Table.Thead>
-          <Table.Tr>
-            <Table.Th>Interface</Table.Th>
-            <Table.Th>Hardware address</Table.Th>
-            <Table.Th>Addresses</Table.Th>
-            {counted && <Table.Th>Received</Table.Th>}
-            {counted && <Table.Th>Sent</Table.Th>}
-          </Table.Tr>
-        </Table.Thead>
-        <Table.Tbody>
-          {rows.map((row) => (
-            <Table.Tr key={row.name}>
-              <Table.Td>{row.name}</Table.Td>
-              <Table.Td className="figures">{row.hwaddr ?? "–"}</Table.Td>
-              <Table.Td className="figures">
-                {row.addresses.length === 0 ? "none" : row.addresses.map((text) => <div key={text}>{text}</div>)}
-              </Table.Td>
-              {counted && <Table.Td className="figures">{bytes(row.received)}</Table.Td>}
-              {counted && <Table.Td className="figures">{bytes(row.sent)}</Table.Td>}
-            </Table.Tr>
-          ))}
-        </Table.Tbody>
-      </Table>
-    </Table.ScrollContainer>
+    <WideTable
+      label="Interfaces as the guest sees them"
+      head={["Interface", "Hardware address", "Addresses", ...(counted ? ["Received", "Sent"] : [])]}
+    >
+      {rows.map((row) => (
+        <Table.Tr key={row.name}>
+          <Table.Td>{row.name}</Table.Td>
+          <Table.Td className="figures">{row.hwaddr ?? "–"}</Table.Td>
+          <Table.Td className="figures">
+            {row.addresses.length === 0 ? "none" : row.addresses.map((text) => <div key={text}>{text}</div>)}
+          </Table.Td>
+          {counted && <Table.Td className="figures">{bytes(row.received)}</Table.Td>}
+          {counted && <Table.Td className="figures">{bytes(row.sent)}</Table.Td>}
+        </Table.Tr>
+      ))}
+    </WideTable>
   );
 }
