@@ -1,32 +1,20 @@
 /** A guest's snapshots as a tree, and what can be done with them. */
-import { Alert, Button, Group, Loader, Modal, Stack, Text, Title } from "@mantine/core";
+import { Alert, Button, Group, Loader, Stack, Text, Title } from "@mantine/core";
 import { IconCamera } from "@tabler/icons-react";
-import { type ReactNode, useState } from "react";
 import { told } from "../../api/errors";
 import type { MenuEntry } from "../../components/ActionMenu";
 import { SnapshotTable } from "../../components/SnapshotTable";
+import { type Dialog, useDialog } from "../../components/useDialog";
 import type { GuestRow } from "../../hooks/resources";
 import { useCanSnapshot, useSnapshots } from "../../hooks/snapshots";
 import { nameOf } from "../../logic/guestActions";
 import { forget, rollBack, type SnapshotRow, treeOf } from "../../logic/snapshots";
 import { CloneSnapshot, DescribeSnapshot, SnapshotConfig, TakeSnapshot } from "./SnapshotDialogs";
 
-interface Dialog {
-  readonly title: string;
-  readonly content: ReactNode;
-  readonly size?: string;
-}
-
 export function Snapshots({ guest }: { guest: GuestRow }) {
   const { data, error } = useSnapshots(guest);
   const possible = useCanSnapshot(guest);
-  const [dialog, setDialog] = useState<Dialog>();
-  const [opened, setOpened] = useState(false);
-  const close = () => setOpened(false);
-  function open(next: Dialog): void {
-    setDialog(next);
-    setOpened(true);
-  }
+  const { open, close, element } = useDialog();
   if (error !== null) {
     return (
       <Alert color="red" role="alert">
@@ -67,19 +55,12 @@ export function Snapshots({ guest }: { guest: GuestRow }) {
       {data !== undefined && taken && (
         <SnapshotTable tree={treeOf(data)} entries={(row) => entriesOf(guest, row, open, close)} />
       )}
-      <Modal opened={opened} onClose={close} title={dialog?.title} size={dialog?.size ?? "md"}>
-        {dialog?.content}
-      </Modal>
+      {element}
     </Stack>
   );
 }
 
-function entriesOf(
-  guest: GuestRow,
-  row: SnapshotRow,
-  open: (dialog: Dialog) => void,
-  close: () => void,
-): readonly MenuEntry[] {
+function entriesOf(guest: GuestRow, row: SnapshotRow, open: Dialog["open"], close: () => void): readonly MenuEntry[] {
   const shown = { guest, row, onDone: close };
   return [
     { label: "Roll back", action: rollBack(guest, row, false) },
