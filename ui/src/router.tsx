@@ -1,5 +1,5 @@
 /** The places of the page, each with an address of its own. Pages are loaded when they are first opened. */
-import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from "@tanstack/react-router";
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirect } from "@tanstack/react-router";
 import { PageFault } from "./components/PageFault";
 import { Shell } from "./components/Shell";
 import type { ArchitectSearch } from "./pages/architect/Architect";
@@ -18,6 +18,14 @@ const guest = createRoute({
   getParentRoute: () => root,
   path: "/guests/$vmid/$tab",
   component: lazyRouteComponent(() => import("./pages/guest/GuestPage"), "GuestPage"),
+});
+
+const guestAlone = createRoute({
+  getParentRoute: () => root,
+  path: "/guests/$vmid",
+  beforeLoad: ({ params: { vmid } }) => {
+    throw redirect({ to: "/guests/$vmid/$tab", params: { vmid, tab: "summary" }, replace: true });
+  },
 });
 
 const tasks = createRoute({
