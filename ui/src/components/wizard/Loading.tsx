@@ -1,18 +1,10 @@
-import { Alert, Loader, Stack, Title } from "@mantine/core";
-import { told } from "../../api/errors";
+import { Loader } from "@mantine/core";
+import { Refusal } from "../Asked";
+import { PageFrame } from "../PageFrame";
 
 /** A page whose form waits for what it is made of. */
 export function Loading({ title, error }: { title: string; error: Error | null }) {
   return (
-    <Stack>
-      <Title order={1}>{title}</Title>
-      {error === null ? (
-        <Loader aria-label="Loading" />
-      ) : (
-        <Alert color="red" role="alert">
-          {told(error)}
-        </Alert>
-      )}
-    </Stack>
+    <PageFrame title={title}>{error === null ? <Loader aria-label="Loading" /> : <Refusal error={error} />}</PageFrame>
   );
 }

@@ -3,6 +3,7 @@ import { Alert, Button, Group, NativeSelect, Stack, Stepper, Title } from "@mant
 import { IconAlertTriangle } from "@tabler/icons-react";
 import { type FormEvent, type ReactNode, useEffect, useRef } from "react";
 import type { StepPlan } from "../../logic/creating";
+import { PageFrame } from "../PageFrame";
 import { focusFault } from "../SchemaForm";
 import type { WizardState } from "./useWizard";
 
@@ -45,38 +46,39 @@ export function Wizard({ title, plans, wizard, submit, busy, failure, onSubmit, 
 
   return (
     <form ref={form} onSubmit={submitted} noValidate>
-      <Stack maw={860}>
-        <Title order={1}>{title}</Title>
-        <Steps plans={plans} wizard={wizard} index={index} />
-        {failure !== undefined && (
-          <Alert color="red" role="alert" className="lines">
-            {failure}
-          </Alert>
-        )}
-        <Title order={2} size="h3" ref={heading} tabIndex={-1}>
-          {plans[index]?.title}
-        </Title>
-        {children}
-        <Group justify="space-between">
-          <Button
-            variant="default"
-            disabled={index <= 0 || busy}
-            onClick={() => wizard.go(plans[index - 1]?.key ?? wizard.step)}
-          >
-            Back
-          </Button>
-          <Group gap="xs">
-            {!isLast && last !== undefined && index < plans.length - 2 && (
-              <Button variant="default" onClick={() => wizard.go(last.key)}>
-                Review
-              </Button>
-            )}
-            <Button type="submit" loading={busy}>
-              {isLast ? submit : "Next"}
+      <PageFrame title={title}>
+        <Stack maw={860}>
+          <Steps plans={plans} wizard={wizard} index={index} />
+          {failure !== undefined && (
+            <Alert color="red" role="alert" className="lines">
+              {failure}
+            </Alert>
+          )}
+          <Title order={2} size="h3" ref={heading} tabIndex={-1}>
+            {plans[index]?.title}
+          </Title>
+          {children}
+          <Group justify="space-between">
+            <Button
+              variant="default"
+              disabled={index <= 0 || busy}
+              onClick={() => wizard.go(plans[index - 1]?.key ?? wizard.step)}
+            >
+              Back
             </Button>
+            <Group gap="xs">
+              {!isLast && last !== undefined && index < plans.length - 2 && (
+                <Button variant="default" onClick={() => wizard.go(last.key)}>
+                  Review
+                </Button>
+              )}
+              <Button type="submit" loading={busy}>
+                {isLast ? submit : "Next"}
+              </Button>
+            </Group>
           </Group>
-        </Group>
-      </Stack>
+        </Stack>
+      </PageFrame>
     </form>
   );
 }
