@@ -21,7 +21,9 @@ const options = tab("options", "Options", async () => (await import("./Options")
 const network = tab("network", "Network", async () => (await import("./Network")).Network);
 const cloudInit = tab("cloudinit", "Cloud-init", async () => (await import("./CloudInit")).CloudInit);
 const snapshots = tab("snapshots", "Snapshots", async () => (await import("./Snapshots")).Snapshots);
+const backups = tab("backups", "Backups", async () => (await import("./Backups")).Backups);
 const notes = tab("notes", "Notes", async () => (await import("./Notes")).Notes);
+const permissions = tab("permissions", "Permissions", async () => (await import("./Permissions")).Permissions);
 const tasks = tab("tasks", "Tasks", async () => (await import("./Tasks")).Tasks);
 
 function tabs(hardwareLabel: string): readonly GuestTab[] {
@@ -33,7 +35,9 @@ function tabs(hardwareLabel: string): readonly GuestTab[] {
     network,
     cloudInit,
     snapshots,
+    backups,
     notes,
+    permissions,
     tasks,
   ];
 }
