@@ -88,6 +88,7 @@ export const router = createRouter({
   routeTree: root.addChildren([
     overview,
     guest,
+    guestAlone,
     tasks,
     task,
     backups,
