@@ -93,7 +93,7 @@ function Frame({ rows, addresses, chosen, onChoose, children }: FrameProps) {
   const below = seen.getTotalSize() - (items[items.length - 1]?.end ?? 0);
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
-    <section ref={frame} className={classes.frame} tabIndex={0} aria-label="Guests">
+    <section ref={frame} className={classes.frame} tabIndex={0} aria-label="Table of guests">
       <table className={classes.table} aria-label="Guests" aria-rowcount={rows.length + 1}>
         <Widths />
         {children}

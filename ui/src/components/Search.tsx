@@ -1,6 +1,6 @@
 /** Search and command palette, by Ctrl+K: guests, storages, places, and what can be done with guests. */
 import { Kbd, Text } from "@mantine/core";
-import { Spotlight, spotlight } from "@mantine/spotlight";
+import { Spotlight } from "@mantine/spotlight";
 import { useRouter } from "@tanstack/react-router";
 import { useDeferredValue, useMemo, useState } from "react";
 import { tellFailure, useAct } from "../hooks/actions";
@@ -10,6 +10,8 @@ import { type Hit, hits } from "../logic/palette";
 import { ConfirmAction } from "./ConfirmAction";
 import { places, ways } from "./navigation";
 
+/** Shells in a terminal have a Ctrl+K of their own. */
+const TYPED_IN = ["TEXTAREA"];
 const NOTHING: readonly never[] = [];
 const PAGES = [...places, ...ways].map(({ label, to }) => ({ label, to }));
 
@@ -71,6 +73,7 @@ export function Search() {
         query={query}
         onQueryChange={setQuery}
         shortcut={["mod + K"]}
+        tagsToIgnore={TYPED_IN}
         scrollable
         maxHeight="min(480px, 60vh)"
         aria-label="Search"
@@ -90,5 +93,3 @@ export function Search() {
     </>
   );
 }
-
-export const openSearch = spotlight.open;

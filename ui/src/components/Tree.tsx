@@ -83,11 +83,10 @@ function Rows({ rows, toggle }: { rows: readonly TreeItem[]; toggle: (item: Tree
     estimateSize: () => ROW_HEIGHT,
     overscan: 10,
   });
-  const isHere = (item: TreeItem) => placeOf(item)?.split("/").slice(0, 3).join("/") === place;
-  const active = Math.max(
-    0,
-    activeId === undefined ? rows.findIndex(isHere) : rows.findIndex(({ id }) => id === activeId),
-  );
+  const isHere = useCallback((item: TreeItem) => placeOf(item)?.split("/").slice(0, 3).join("/") === place, [place]);
+  const here = useMemo(() => rows.findIndex(isHere), [rows, isHere]);
+  const kept = useMemo(() => rows.findIndex(({ id }) => id === activeId), [rows, activeId]);
+  const active = Math.max(0, kept < 0 ? here : kept);
 
   function press(event: KeyboardEvent): void {
     const item = rows[active];

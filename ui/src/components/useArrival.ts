@@ -6,7 +6,7 @@ const NAME = "Bastide";
 
 /** Tabs of one guest are one place: `/guests/100`. */
 function placeOf(path: string): string {
-  return path.split("/").slice(0, 3).join("/");
+  return path.startsWith("/guests/") ? path.split("/").slice(0, 3).join("/") : path;
 }
 
 function heading(): HTMLElement | null {

@@ -41,7 +41,7 @@ export function NodeFigures({ node }: { node: string }) {
         </Text>
       ) : (
         <>
-          {status.data === undefined ? <Skeleton h={72} /> : <Now status={status.data} />}
+          {status.data === undefined ? <Skeleton h={72} /> : <Now node={node} status={status.data} />}
           <OverTime node={node} frame={frame} />
         </>
       )}
@@ -49,7 +49,7 @@ export function NodeFigures({ node }: { node: string }) {
   );
 }
 
-function Now({ status }: { status: NodeStatus }) {
+function Now({ node, status }: { node: string; status: NodeStatus }) {
   const { cpu, cpuinfo, memory, rootfs, swap, loadavg, uptime } = status;
   const used = (one: { used: number; total: number }) => `${bytes(one.used)} of ${bytes(one.total)}`;
   const swaps = swap !== undefined && swap.total > 0;
@@ -61,15 +61,17 @@ function Now({ status }: { status: NodeStatus }) {
         {swaps && <UseBar label="Swap" part={share(swap.used, swap.total)} words={used(swap)} />}
         <UseBar label="Root file system" part={share(rootfs.used, rootfs.total)} words={used(rootfs)} />
       </SimpleGrid>
-      <Facts load={loadavg.join(" ")} uptime={uptime} />
+      <Facts node={node} load={loadavg.join(" ")} uptime={uptime} />
     </Paper>
   );
 }
 
-function Facts({ load, uptime }: { load: string; uptime: number }) {
+function Facts({ node, load, uptime }: { node: string; load: string; uptime: number }) {
   const host = useHost().data;
   const virtual = host?.accelerator === "kvm" ? "VMs run by KVM" : host?.accelerator && "VMs are emulated";
-  const facts = [`Load ${load}`, `Up ${duration(uptime)}`, host && `Bastide ${host.version}`, virtual];
+  const now = useNodeSeries(node, "hour").data?.findLast(({ netin }) => netin !== undefined);
+  const network = now && `Network ${rate(now.netin)} in, ${rate(now.netout)} out`;
+  const facts = [network, `Load ${load}`, `Up ${duration(uptime)}`, host && `Bastide ${host.version}`, virtual];
   return (
     <Text size="sm" c="dimmed" mt="sm" className="figures">
       {facts.filter(Boolean).join(" · ")}
