@@ -84,6 +84,48 @@ const plan = createRoute({
   validateSearch: (search: Record<string, unknown>) => search as PlanSearch,
 });
 
+const images = createRoute({
+  getParentRoute: () => root,
+  path: "/images",
+  component: lazyRouteComponent(() => import("./pages/images/ImagesPage"), "ImagesPage"),
+});
+
+const catalogEntry = createRoute({
+  getParentRoute: () => root,
+  path: "/architect/catalog/$name",
+  component: lazyRouteComponent(() => import("./pages/architect/CatalogPage"), "CatalogPage"),
+});
+
+const capacity = createRoute({
+  getParentRoute: () => root,
+  path: "/architect/capacity",
+  component: lazyRouteComponent(() => import("./pages/architect/CapacityPage"), "CapacityPage"),
+});
+
+const review = createRoute({
+  getParentRoute: () => root,
+  path: "/architect/review",
+  component: lazyRouteComponent(() => import("./pages/architect/ReviewPage"), "ReviewPage"),
+});
+
+const compare = createRoute({
+  getParentRoute: () => root,
+  path: "/architect/compare",
+  component: lazyRouteComponent(() => import("./pages/architect/ComparePage"), "ComparePage"),
+});
+
+const backupsTab = createRoute({
+  getParentRoute: () => root,
+  path: "/backups/$tab",
+  component: lazyRouteComponent(() => import("./pages/backups/BackupsPage"), "BackupsPage"),
+});
+
+const backupFiles = createRoute({
+  getParentRoute: () => root,
+  path: "/backups/files/$volid",
+  component: lazyRouteComponent(() => import("./pages/backups/BackupFiles"), "BackupFiles"),
+});
+
 export const router = createRouter({
   routeTree: root.addChildren([
     overview,
@@ -92,12 +134,19 @@ export const router = createRouter({
     tasks,
     task,
     backups,
+    backupsTab,
+    backupFiles,
     createCt,
     createVm,
     architect,
     storages,
     storage,
     plan,
+    images,
+    catalogEntry,
+    capacity,
+    review,
+    compare,
   ]),
   defaultPreload: "intent",
   defaultErrorComponent: PageFault,

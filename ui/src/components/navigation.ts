@@ -1,5 +1,5 @@
 /** The places that the side of the page leads to, in order. */
-import { IconHistory, IconLayoutDashboard, IconListCheck } from "@tabler/icons-react";
+import { IconCompass, IconHistory, IconLayoutDashboard, IconListCheck } from "@tabler/icons-react";
 import type { ComponentType } from "react";
 
 export interface Place {
@@ -11,6 +11,7 @@ export interface Place {
 export const places: readonly Place[] = [
   { label: "Overview", to: "/", icon: IconLayoutDashboard },
   { label: "Backups", to: "/backups", icon: IconHistory },
+  { label: "Architect", to: "/architect", icon: IconCompass },
   { label: "Tasks", to: "/tasks", icon: IconListCheck },
 ];
 

@@ -2,6 +2,7 @@
 import { Alert, Anchor, Badge, Code, Group, Paper, Stack, Text, Title } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import { ActionButton } from "../../components/ActionButton";
+import { RowLink } from "../../components/RowLink";
 import { type Advice, useAddressed } from "../../hooks/architect";
 import type { Values } from "../../logic/schema";
 import { freeName, imageToLaunch, launchAction, webAddress } from "../../logic/service";
@@ -97,13 +98,11 @@ function Bring({ upstream, title }: { upstream: string | undefined; title: strin
 }
 
 function Several({ advice, values }: { advice: Advice; values: Values }) {
+  const { instances } = advice.sizing;
+  const plan = { name: values.name ?? advice.name, service: values.service ?? "", instances: String(instances) };
   return (
-    <Alert color="blue" title={`${advice.sizing.instances} guests are a plan's`}>
-      <Anchor
-        component={Link}
-        to="/architect/plan"
-        search={{ service: values.service ?? "", name: values.name ?? advice.name, instances: advice.sizing.instances }}
-      >
+    <Alert color="blue" title={`${instances} guests are a plan's`}>
+      <Anchor component={RowLink} to={`/architect/plan?${new URLSearchParams(plan)}`}>
         Make a plan of it
       </Anchor>
     </Alert>
