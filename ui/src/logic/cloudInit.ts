@@ -73,7 +73,7 @@ export function cloudInitGroups(keys: readonly string[]): OptionGroup[] {
     one("nameserver", "DNS servers", "the host's", { help: "Addresses, with spaces between them." }),
     one("searchdomain", "DNS search domain", "the host's"),
     {
-      ...one("ciupgrade", "Upgrade packages at the first boot", "yes"),
+      ...one("ciupgrade", "Upgrade packages at the first boot", "yes", { on: true }),
       told: ({ ciupgrade }) => (ciupgrade === "0" ? "no" : "yes"),
     },
     one("citype", "Format", "by the operating system", { options: ["nocloud", "configdrive2"] }),

@@ -1,7 +1,7 @@
 /** Changing what a guest is asked to be, and what of it waits for the next start. */
 import { type Action, type Parameters, shellCommand } from "./actions";
 import { type ActedOn, nameOf, placeOf } from "./guestActions";
-import { type GuestKind, isOn, partsOf, stemOf } from "./propertyString";
+import { type GuestKind, partsOf, stemOf } from "./propertyString";
 
 export interface OptionRow {
   readonly key: string;
@@ -148,9 +148,4 @@ export function byKey(stems: readonly string[]): (a: { key: string }, b: { key: 
     return found < 0 ? stems.length : found;
   };
   return (a, b) => rank(a.key) - rank(b.key) || a.key.localeCompare(b.key, "en", { numeric: true });
-}
-
-/** Whether the guest's agent is said to be there. */
-export function hasAgent(config: Readonly<Record<string, string | number>> | undefined): boolean {
-  return config?.agent !== undefined && isOn(partsOf("qemu", "agent", String(config.agent)).enabled);
 }

@@ -25,7 +25,7 @@ function flag(key: string, label: string, otherwise: boolean, help?: string): Op
     id: key,
     label,
     keys: [key],
-    fields: [{ name: key, label, ...(help !== undefined && { help }) }],
+    fields: [{ name: key, label, on: otherwise, ...(help !== undefined && { help }) }],
     told: (values) => word(isOn(values[key], otherwise)),
     otherwise: word(otherwise),
   };
@@ -218,7 +218,7 @@ const VM_OPTIONS: readonly OptionGroup[] = [
   parts("qemu", "agent", "Guest agent", "no", [
     { name: "enabled", label: "It has the agent", help: "qemu-guest-agent is installed in it." },
     { name: "fstrim_cloned_disks", label: "Trim its disks after a move or clone" },
-    { name: "freeze-fs", label: "Freeze its file systems for backups and snapshots" },
+    { name: "freeze-fs", label: "Freeze its file systems for backups and snapshots", on: true },
     { name: "type", label: "Port" },
   ]),
   text("hotplug", "Hotplug", "network,disk,usb", {

@@ -55,6 +55,8 @@ export interface Field {
   readonly many?: boolean;
   readonly required?: boolean;
   readonly secret?: boolean;
+  /** What a switch that is not set means. */
+  readonly on?: boolean;
   readonly lines?: number;
   readonly disabled?: boolean;
   /** The parts of a property string that are asked for one by one. */

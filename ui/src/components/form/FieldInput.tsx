@@ -44,8 +44,8 @@ function choices(options: readonly Choice[]): ComboboxData {
   return options.map((one) => (typeof one === "string" ? { value: one, label: one } : { ...one }));
 }
 
-export function isOn(value: string, schema: FieldSchema | undefined): boolean {
-  return value === "" ? schema?.default === true : /^(1|on|yes|true)$/.test(value);
+export function isOn(value: string, schema: FieldSchema | undefined, otherwise = schema?.default === true): boolean {
+  return value === "" ? otherwise : /^(1|on|yes|true)$/.test(value);
 }
 
 function SwitchField(props: FieldInputProps) {
@@ -53,7 +53,7 @@ function SwitchField(props: FieldInputProps) {
   return (
     <Switch
       {...shown}
-      checked={isOn(props.value, props.schema)}
+      checked={isOn(props.value, props.schema, props.field.on)}
       onChange={(event) => props.onChange(event.currentTarget.checked ? "1" : "0")}
     />
   );

@@ -33,7 +33,7 @@ const RARE: readonly FieldSpec[] = [
   { name: "iothread", label: "I/O thread of its own" },
   { name: "ssd", label: "Shown as an SSD" },
   { name: "ro", label: "Read only" },
-  { name: "backup", label: "In backups" },
+  { name: "backup", label: "In backups", on: true },
   { name: "mbps_rd", label: "Read limit, MB/s" },
   { name: "mbps_wr", label: "Write limit, MB/s" },
   { name: "iops_rd", label: "Read limit, operations/s" },

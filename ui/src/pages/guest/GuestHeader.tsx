@@ -23,12 +23,9 @@ export function GuestHeader({ guest }: { guest: GuestRow }) {
               {kindOf(guest)} {guest.vmid} on {guest.node}
             </Text>
             <StateBadge state={stateOf(told)} />
-            {told.template ? (
-              <Badge variant="default" tt="none">
-                template
-              </Badge>
-            ) : null}
-            {told.lock !== undefined && <Badge variant="default" tt="none">{`locked: ${told.lock}`}</Badge>}
+            {told.lock !== undefined && told.lock !== "suspended" && (
+              <Badge variant="default" tt="none">{`locked: ${told.lock}`}</Badge>
+            )}
             {guest.pool !== undefined && <Badge variant="default" tt="none">{`pool: ${guest.pool}`}</Badge>}
             {tags.map((tag) => (
               <Badge key={tag} variant="default" tt="none" radius="sm">

@@ -30,7 +30,7 @@ export function HostDeviceFields({ node, name, stem, ...input }: Props) {
       : [
           { name: "host", label: "Device", options: (pci.data ?? []).map(pciChoice), help: told(pci) },
           { name: "pcie", label: "As PCI Express", help: "Needs the machine q35." },
-          { name: "rombar", label: "With its ROM" },
+          { name: "rombar", label: "With its ROM", on: true },
           { name: "x-vga", label: "As the first display" },
         ];
   return <PropertyFields field={{ name, label: name }} parts={asked} columns={1} {...input} />;
