@@ -126,6 +126,12 @@ const backupFiles = createRoute({
   component: lazyRouteComponent(() => import("./pages/backups/BackupFiles"), "BackupFiles"),
 });
 
+const disks = createRoute({
+  getParentRoute: () => root,
+  path: "/disks",
+  component: lazyRouteComponent(() => import("./pages/disks/DisksPage"), "DisksPage"),
+});
+
 export const router = createRouter({
   routeTree: root.addChildren([
     overview,
@@ -147,6 +153,7 @@ export const router = createRouter({
     capacity,
     review,
     compare,
+    disks,
   ]),
   defaultPreload: "intent",
   defaultErrorComponent: PageFault,
