@@ -1,19 +1,12 @@
 /** Values over time. What draws them is loaded when the first chart is shown. */
 import { Paper, Skeleton, Text, VisuallyHidden } from "@mantine/core";
 import { lazy, Suspense } from "react";
-import { described, type Line } from "../logic/chart";
+import { type Drawn, described } from "../logic/chart";
 
 const ChartCanvas = lazy(() => import("./ChartCanvas"));
 
-export interface ChartProps {
+export interface ChartProps extends Drawn {
   title: string;
-  /** Seconds since 1970, ascending. */
-  times: readonly number[];
-  /** At most three, with as many values as there are times. */
-  lines: readonly Line[];
-  format: (value: number) => string;
-  /** What the axis ends at, where the values have a whole. */
-  whole?: number | undefined;
   height?: number;
 }
 

@@ -3,11 +3,12 @@ import "uplot/dist/uPlot.min.css";
 import { Box, useComputedColorScheme, useMantineTheme } from "@mantine/core";
 import { useEffect, useRef } from "react";
 import UPlot from "uplot";
-import { ceiling } from "../logic/chart";
-import type { ChartProps } from "./Chart";
+import { ceiling, type Drawn } from "../logic/chart";
 import classes from "./Chart.module.css";
 
-type Props = Required<Pick<ChartProps, "times" | "lines" | "format" | "height">> & Pick<ChartProps, "whole">;
+interface Props extends Drawn {
+  height: number;
+}
 
 const LEGEND = 30;
 /** Lines differ by more than their colour. */

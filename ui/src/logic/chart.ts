@@ -7,6 +7,16 @@ export interface Line {
   readonly values: readonly Value[];
 }
 
+export interface Drawn {
+  /** Seconds since 1970, ascending. */
+  readonly times: readonly number[];
+  /** At most three, with as many values as there are times. */
+  readonly lines: readonly Line[];
+  readonly format: (value: number) => string;
+  /** What the axis ends at, where the values have a whole. */
+  readonly whole?: number | undefined;
+}
+
 /** A line's latest, smallest and largest value; undefined when nothing was measured. */
 export function summary(values: readonly Value[]): { last: number; min: number; max: number } | undefined {
   const known = values.filter((value) => typeof value === "number" && Number.isFinite(value)) as number[];
