@@ -15,7 +15,7 @@ import { type FormEvent, type ReactNode, useRef, useState } from "react";
 import { ApiError, told } from "../api/errors";
 import { type Done, useAct } from "../hooks/actions";
 import { useRequestSchema } from "../hooks/schema";
-import type { Action } from "../logic/actions";
+import { type Action, asked } from "../logic/actions";
 import {
   asField,
   type Faults,
@@ -26,6 +26,7 @@ import {
   type RequestSchema,
   type Values,
 } from "../logic/schema";
+import { ConfirmAction } from "./ConfirmAction";
 import { CopyAs } from "./CopyAs";
 import { SchemaFields } from "./form/SchemaFields";
 
@@ -76,6 +77,7 @@ function Form({ schema, ...props }: SchemaFormProps & { schema: RequestSchema })
   const [errors, setErrors] = useState<Faults>({});
   const [failure, setFailure] = useState<string>();
   const [busy, setBusy] = useState(false);
+  const [asking, setAsking] = useState(false);
   const shown = allFields(fields);
   const now = action(values);
 
@@ -102,8 +104,12 @@ function Form({ schema, ...props }: SchemaFormProps & { schema: RequestSchema })
       refuse(faults);
       return;
     }
-    setBusy(true);
     refuse({});
+    if (asked(now)) {
+      setAsking(true);
+      return;
+    }
+    setBusy(true);
     try {
       onDone?.(await act(now), values);
     } catch (error) {
@@ -115,33 +121,41 @@ function Form({ schema, ...props }: SchemaFormProps & { schema: RequestSchema })
 
   const list = { schema, values, errors, columns, onChange: change };
   return (
-    <form ref={form} onSubmit={submit} noValidate>
-      <Stack>
-        {failure !== undefined && (
-          <Alert color="red" role="alert" className="lines">
-            {failure}
-          </Alert>
-        )}
-        {fields.filter((one) => !isGroup(one)).length > 0 && (
-          <SchemaFields {...list} fields={fields.filter((one): one is FieldSpec => !isGroup(one))} />
-        )}
-        {fields.filter(isGroup).map((group) => (
-          <GroupOfFields key={group.title} group={group} list={list} />
-        ))}
-        {children}
-        <Group justify="flex-end" gap="xs">
-          <CopyAs action={now} />
-          {onCancel && (
-            <Button variant="default" onClick={onCancel}>
-              Cancel
-            </Button>
+    <>
+      <form ref={form} onSubmit={submit} noValidate>
+        <Stack>
+          {failure !== undefined && (
+            <Alert color="red" role="alert" className="lines">
+              {failure}
+            </Alert>
           )}
-          <Button type="submit" loading={busy}>
-            {props.submit ?? now.title}
-          </Button>
-        </Group>
-      </Stack>
-    </form>
+          {fields.filter((one) => !isGroup(one)).length > 0 && (
+            <SchemaFields {...list} fields={fields.filter((one): one is FieldSpec => !isGroup(one))} />
+          )}
+          {fields.filter(isGroup).map((group) => (
+            <GroupOfFields key={group.title} group={group} list={list} />
+          ))}
+          {children}
+          <Group justify="flex-end" gap="xs">
+            <CopyAs action={now} />
+            {onCancel && (
+              <Button variant="default" onClick={onCancel}>
+                Cancel
+              </Button>
+            )}
+            <Button type="submit" loading={busy}>
+              {props.submit ?? now.title}
+            </Button>
+          </Group>
+        </Stack>
+      </form>
+      <ConfirmAction
+        action={now}
+        opened={asking}
+        onClose={() => setAsking(false)}
+        onDone={(done) => onDone?.(done, values)}
+      />
+    </>
   );
 }
 

@@ -1,5 +1,13 @@
 /** The places that the side of the page leads to, in order. */
-import { IconCompass, IconHistory, IconLayoutDashboard, IconListCheck } from "@tabler/icons-react";
+import {
+  IconCompass,
+  IconDatabase,
+  IconHistory,
+  IconLayoutDashboard,
+  IconListCheck,
+  IconPhoto,
+  IconServer,
+} from "@tabler/icons-react";
 import type { ComponentType } from "react";
 
 export interface Place {
@@ -10,8 +18,13 @@ export interface Place {
 
 export const places: readonly Place[] = [
   { label: "Overview", to: "/", icon: IconLayoutDashboard },
+  { label: "Storage", to: "/storage", icon: IconDatabase },
+  { label: "Images", to: "/images", icon: IconPhoto },
+  { label: "Disks", to: "/disks", icon: IconServer },
   { label: "Backups", to: "/backups", icon: IconHistory },
   { label: "Architect", to: "/architect", icon: IconCompass },
+  { label: "Pools", to: "/pools", icon: IconStack2 },
+  { label: "Access", to: "/access", icon: IconUsers },
   { label: "Tasks", to: "/tasks", icon: IconListCheck },
 ];
 
