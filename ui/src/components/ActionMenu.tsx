@@ -1,10 +1,11 @@
 /** Several actions behind one button. Those that ask, ask when they are chosen. */
-import { ActionIcon, Menu } from "@mantine/core";
-import { IconDots } from "@tabler/icons-react";
+import { ActionIcon, Button, type ButtonProps, Menu } from "@mantine/core";
+import { IconChevronDown, IconDots } from "@tabler/icons-react";
 import { type ReactNode, useState } from "react";
 import { type Done, tellFailure, useAct } from "../hooks/actions";
 import { type Action, asked } from "../logic/actions";
 import { ConfirmAction } from "./ConfirmAction";
+import { CopyTexts } from "./CopyAs";
 
 export interface MenuEntry {
   readonly label: string;
@@ -19,14 +20,18 @@ interface Props {
   /** What the menu is for: `More for web`. */
   label: string;
   entries: readonly MenuEntry[];
-  /** A button of another look than three dots. */
-  target?: ReactNode;
+  /** What the button says, where it is more than three dots: the label's first words. */
+  text?: string;
+  icon?: ReactNode;
+  size?: ButtonProps["size"];
 }
 
-export function ActionMenu({ label, entries, target }: Props) {
+export function ActionMenu({ label, entries, text, icon, size = "sm" }: Props) {
   const act = useAct();
   const [chosen, setChosen] = useState<MenuEntry>();
   const [asking, setAsking] = useState(false);
+  const [copying, setCopying] = useState(false);
+  const actions = entries.flatMap((entry) => (entry.action === undefined ? [] : [entry.action]));
   async function choose(entry: MenuEntry): Promise<void> {
     entry.open?.();
     if (entry.action === undefined) {
@@ -47,10 +52,20 @@ export function ActionMenu({ label, entries, target }: Props) {
     <>
       <Menu position="bottom-end" withinPortal>
         <Menu.Target>
-          {target ?? (
+          {text === undefined ? (
             <ActionIcon variant="default" size={30} aria-label={label}>
               <IconDots size={16} />
             </ActionIcon>
+          ) : (
+            <Button
+              variant="default"
+              size={size}
+              aria-label={label}
+              leftSection={icon}
+              rightSection={<IconChevronDown size={16} />}
+            >
+              {text}
+            </Button>
           )}
         </Menu.Target>
         <Menu.Dropdown>
@@ -64,11 +79,37 @@ export function ActionMenu({ label, entries, target }: Props) {
               {entry.label}
             </Menu.Item>
           ))}
+          {actions.length > 0 && (
+            <>
+              <Menu.Divider />
+              <Menu.Item leftSection={<IconCode size={14} />} onClick={() => setCopying(true)}>
+                Copy as command or API call
+              </Menu.Item>
+            </>
+          )}
         </Menu.Dropdown>
       </Menu>
+      <Modal opened={copying} onClose={() => setCopying(false)} title={label} size="lg">
+        <Copies actions={actions} />
+      </Modal>
       {chosen?.action !== undefined && (
         <ConfirmAction action={chosen.action} opened={asking} onClose={() => setAsking(false)} onDone={chosen.onDone} />
       )}
     </>
+  );
+}
+
+function Copies({ actions }: { actions: readonly Action[] }) {
+  return (
+    <Stack gap="xl">
+      {actions.map((action) => (
+        <Stack key={action.title} component="section" gap="xs" aria-label={action.title}>
+          <Title order={3} size="h5">
+            {action.title}
+          </Title>
+          <CopyTexts action={action} />
+        </Stack>
+      ))}
+    </Stack>
   );
 }

@@ -1,7 +1,6 @@
 /** What can be done with a guest as a whole: one button for what is most likely, and a menu for the rest. */
-import { Button, Group } from "@mantine/core";
+import { Group } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
-import { IconChevronDown } from "@tabler/icons-react";
 import { useNavigate } from "@tanstack/react-router";
 import { ActionButton } from "../../components/ActionButton";
 import { ActionMenu, type MenuEntry } from "../../components/ActionMenu";
@@ -33,15 +32,7 @@ export function GuestActions({ guest, status }: { guest: GuestRow; status: Guest
           {first.title.replace(` ${nameOf(guest)}`, "")}
         </ActionButton>
       )}
-      <ActionMenu
-        label={`More for ${nameOf(guest)}`}
-        entries={entries}
-        target={
-          <Button variant="default" rightSection={<IconChevronDown size={16} />}>
-            More
-          </Button>
-        }
-      />
+      <ActionMenu label={`More for ${nameOf(guest)}`} entries={entries} text="More" />
       {cloning && <CloneGuest guest={guest} onClose={close} />}
     </Group>
   );

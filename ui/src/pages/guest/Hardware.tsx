@@ -1,5 +1,5 @@
 /** A VM's hardware or a CT's resources: what it has, and how to add, change, move and remove it. */
-import { Alert, Button, Group, Loader, Stack, Title } from "@mantine/core";
+import { Alert, Group, Loader, Stack, Title } from "@mantine/core";
 import { IconPlus } from "@tabler/icons-react";
 import { useState } from "react";
 import { told } from "../../api/errors";
@@ -96,11 +96,9 @@ function AddMenu({ guest, onOpen }: { guest: GuestRow; onOpen: (dialog: Dialog) 
     <ActionMenu
       label={`Add to ${nameOf(guest)}`}
       entries={[...drives, ...others]}
-      target={
-        <Button variant="default" size="compact-md" leftSection={<IconPlus size={16} />}>
-          Add
-        </Button>
-      }
+      text="Add"
+      icon={<IconPlus size={16} />}
+      size="compact-md"
     />
   );
 }
