@@ -1,6 +1,6 @@
 /** Several actions behind one button. Those that ask, ask when they are chosen. */
-import { ActionIcon, Button, type ButtonProps, Menu } from "@mantine/core";
-import { IconChevronDown, IconDots } from "@tabler/icons-react";
+import { ActionIcon, Button, type ButtonProps, Menu, Modal, Stack, Title } from "@mantine/core";
+import { IconChevronDown, IconCode, IconDots } from "@tabler/icons-react";
 import { type ReactNode, useState } from "react";
 import { type Done, tellFailure, useAct } from "../hooks/actions";
 import { type Action, asked } from "../logic/actions";
