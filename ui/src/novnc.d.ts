@@ -8,7 +8,7 @@ declare module "@novnc/novnc" {
   }
 
   export default class RFB {
-    constructor(target: HTMLElement, url: string, options?: { shared?: boolean; wsProtocols?: string[] });
+    constructor(target: HTMLElement, channel: WebSocket, options?: { shared?: boolean });
     scaleViewport: boolean;
     clipViewport: boolean;
     dragViewport: boolean;

@@ -45,7 +45,12 @@ export function useRfb(place: RefObject<HTMLDivElement | null>, { node, vmid }: 
     }
 
     function attach(element: HTMLElement, url: string): void {
-      const screen = new RFB(element, url, { shared: true, wsProtocols: ["binary"] });
+      const socket = new WebSocket(url, "binary");
+      let ending = 0; // noVNC calls every end of an open connection clean
+      socket.addEventListener("close", ({ code }) => {
+        ending = code;
+      });
+      const screen = new RFB(element, socket, { shared: true });
       made = screen;
       screen.scaleViewport = true;
       let refused = "";
@@ -59,9 +64,9 @@ export function useRfb(place: RefObject<HTMLDivElement | null>, { node, vmid }: 
       screen.addEventListener("securityfailure", ({ detail }) => {
         refused = detail.reason ?? "refused";
       });
-      screen.addEventListener("disconnect", ({ detail }) => {
+      screen.addEventListener("disconnect", () => {
         if (!over) {
-          closed(detail.clean || refused !== "", refused);
+          closed(ending === 1000 || refused !== "", refused);
         }
       });
     }
