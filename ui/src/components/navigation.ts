@@ -7,6 +7,8 @@ import {
   IconListCheck,
   IconPhoto,
   IconServer,
+  IconStack2,
+  IconUsers,
 } from "@tabler/icons-react";
 import type { ComponentType } from "react";
 

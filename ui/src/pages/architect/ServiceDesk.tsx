@@ -6,7 +6,7 @@ import { useEffect, useRef, useState } from "react";
 import { ApiError } from "../../api/errors";
 import { Refusal } from "../../components/Asked";
 import { SchemaFields } from "../../components/form/SchemaFields";
-import { messageOf } from "../../components/SchemaForm";
+import { messageOf } from "../../components/form/useSchemaForm";
 import { useAdvice, useEntry } from "../../hooks/architect";
 import { useRequestSchema } from "../../hooks/schema";
 import {

@@ -1,0 +1,33 @@
+/** A button that opens a form, which closes when it is done. */
+import { Button, type ButtonProps, Modal } from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
+import { SchemaForm, type SchemaFormProps } from "./SchemaForm";
+
+interface Props extends Omit<SchemaFormProps, "onCancel"> {
+  /** What the button says. */
+  label: string;
+  /** What the dialog is called, and who hears the button: `Change web@pve`. */
+  title: string;
+  look?: ButtonProps;
+}
+
+export function FormDialog({ label, title, look = { variant: "default" }, onDone, ...form }: Props) {
+  const [opened, { open, close }] = useDisclosure();
+  return (
+    <>
+      <Button {...look} onClick={open} {...(label !== title && { "aria-label": title })}>
+        {label}
+      </Button>
+      <Modal opened={opened} onClose={close} title={title} size="lg">
+        <SchemaForm
+          {...form}
+          onCancel={close}
+          onDone={(done, values) => {
+            close();
+            onDone?.(done, values);
+          }}
+        />
+      </Modal>
+    </>
+  );
+}
