@@ -5,6 +5,7 @@ import { Outlet, useRouterState } from "@tanstack/react-router";
 import { useEffect } from "react";
 import { useConnected, useEvents } from "../hooks/events";
 import { Header } from "./Header";
+import { Notices } from "./Notices";
 import { Places } from "./Places";
 import { Search } from "./Search";
 import classes from "./Shell.module.css";
@@ -49,6 +50,7 @@ export function Shell() {
         <TaskDrawer opened={tasksOpened} onToggle={tasks.toggle} />
       </AppShell.Footer>
       <Search />
+      <Notices />
     </AppShell>
   );
 }

@@ -1,5 +1,4 @@
 /** Doing what an action says, and following the task that it starts. */
-import { notifications } from "@mantine/notifications";
 import { call } from "../api/client";
 import { told } from "../api/errors";
 import { type Action, isUpid, pairs, touched } from "../logic/actions";
@@ -13,42 +12,62 @@ export interface Done {
   readonly task?: { readonly upid: string; readonly ended: Promise<TaskStatus> };
 }
 
+/** What there is to tell of an action; one with an id that was told before takes its place. */
+export interface Notice {
+  readonly id: string;
+  readonly kind: "running" | "done" | "warned" | "failed";
+  readonly title: string;
+  readonly message: string;
+  /** The task whose log says more. */
+  readonly upid?: string;
+}
+
+const readers = new Set<(notice: Notice) => void>();
+
+/** Read what there is to tell until the returned function is called. */
+export function onNotice(reader: (notice: Notice) => void): () => void {
+  readers.add(reader);
+  return () => readers.delete(reader);
+}
+
+function tell(notice: Notice): void {
+  for (const reader of readers) {
+    reader(notice);
+  }
+}
+
+let failures = 0;
+
+/** Tell of a failure that has no better place. */
+export function tellFailure(title: string, error: unknown): void {
+  failures += 1;
+  tell({ id: `failure-${failures}`, kind: "failed", title: `${title}: failed`, message: told(error) });
+}
+
 function makeStale(action: Action): void {
   for (const subject of touched(action.path)) {
     void queries.invalidateQueries({ queryKey: [subject] });
   }
 }
 
-function tellEnd(id: string, title: string, exitstatus: string): void {
-  const warned = exitstatus.startsWith("WARNINGS");
-  const fine = exitstatus === "OK";
-  notifications.update({
-    id,
-    title: fine ? `${title}: done` : warned ? `${title}: done, with warnings` : `${title}: failed`,
-    message: fine ? "" : exitstatus,
-    color: fine ? "green" : warned ? "yellow" : "red",
-    role: fine ? "status" : "alert",
-    loading: false,
-    withCloseButton: true,
-    autoClose: fine ? 3_000 : false,
-  });
+function tellEnd(upid: string, title: string, exitstatus: string): void {
+  if (exitstatus === "OK") {
+    tell({ id: upid, upid, kind: "done", title: `${title}: done`, message: "" });
+  } else if (exitstatus.startsWith("WARNINGS")) {
+    tell({ id: upid, upid, kind: "warned", title: `${title}: done, with warnings`, message: exitstatus });
+  } else {
+    tell({ id: upid, upid, kind: "failed", title: `${title}: failed`, message: exitstatus });
+  }
 }
 
 async function follow(action: Action, upid: string): Promise<TaskStatus> {
-  const id = notifications.show({
-    title: action.title,
-    message: "Running",
-    role: "status",
-    loading: true,
-    autoClose: false,
-    withCloseButton: true,
-  });
+  tell({ id: upid, upid, kind: "running", title: action.title, message: "" });
   try {
     const task = await followTask(upid);
-    tellEnd(id, action.title, task.exitstatus ?? "");
+    tellEnd(upid, action.title, task.exitstatus ?? "");
     return task;
   } catch (error) {
-    tellEnd(id, action.title, told(error));
+    tellEnd(upid, action.title, told(error));
     throw error;
   } finally {
     makeStale(action);
@@ -74,15 +93,4 @@ export function followAs(action: Action, answer: unknown): Done {
 /** Does an action: kept when the API has answered. Raises ApiError when it refuses, which the caller shows. */
 export function useAct(): (action: Action) => Promise<Done> {
   return act;
-}
-
-/** Tell of a failure that has no better place. */
-export function tellFailure(title: string, error: unknown): void {
-  notifications.show({
-    title: `${title}: failed`,
-    message: told(error),
-    color: "red",
-    role: "alert",
-    autoClose: false,
-  });
 }
