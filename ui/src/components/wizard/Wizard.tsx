@@ -3,8 +3,8 @@ import { Alert, Button, Group, NativeSelect, Stack, Stepper, Title } from "@mant
 import { IconAlertTriangle } from "@tabler/icons-react";
 import { type FormEvent, type ReactNode, useEffect, useRef } from "react";
 import type { StepPlan } from "../../logic/creating";
+import { focusFault } from "../form/useSchemaForm";
 import { PageFrame } from "../PageFrame";
-import { focusFault } from "../SchemaForm";
 import type { WizardState } from "./useWizard";
 
 export interface WizardProps {
