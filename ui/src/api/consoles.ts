@@ -24,7 +24,7 @@ async function offerTerminal({ node, type, vmid }: GuestPlace, serial?: SerialPo
     type === "lxc"
       ? api.POST("/api2/json/nodes/{node}/lxc/{vmid}/termproxy", { params })
       : api.POST("/api2/json/nodes/{node}/qemu/{vmid}/termproxy", { params, body: serial ? { serial } : {} });
-  return (await answer(call)) as Offer;
+  return (await answer<unknown>(call)) as Offer;
 }
 
 function socketUrl({ node, type, vmid }: GuestPlace, { port, ticket }: Offer): string {
@@ -37,7 +37,7 @@ function socketUrl({ node, type, vmid }: GuestPlace, { port, ticket }: Offer): s
 /** The address at which a VM's screen answers RFB, once and within half a minute. */
 export async function screenUrl(place: GuestPlace): Promise<string> {
   const { node, vmid } = place;
-  const offer = (await answer(
+  const offer = (await answer<unknown>(
     api.POST("/api2/json/nodes/{node}/qemu/{vmid}/vncproxy", {
       params: { path: { node, vmid } },
       body: { websocket: true },

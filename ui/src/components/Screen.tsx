@@ -47,7 +47,12 @@ export function Screen({ guest, label, clipboard }: Props) {
             }}
           />
           {clipboard && <Clipboard rfb={rfb} copied={copied} />}
-          <Switch label="Fit" size="sm" checked={fitted} onChange={(event) => setFitted(event.currentTarget.checked)} />
+          <Switch
+            label="Fit the window"
+            size="sm"
+            checked={fitted}
+            onChange={(event) => setFitted(event.currentTarget.checked)}
+          />
         </>
       }
     >

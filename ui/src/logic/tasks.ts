@@ -86,3 +86,25 @@ export function taskTitle({ type, id }: { readonly type: string; readonly id: st
   const does = TASK_TYPES[type] ?? type;
   return id === "" ? does : `${does} ${id}`;
 }
+
+/** Which tasks are looked at, as the page's address tells it. */
+export interface TaskSearch {
+  readonly node?: string;
+  readonly guest?: string;
+  readonly type?: string;
+  readonly state?: Outcome;
+  readonly user?: string;
+}
+
+const OUTCOMES: readonly string[] = ["running", "ok", "warning", "error"] satisfies Outcome[];
+
+/** What of an address's search is understood; the router makes numbers of what looks like one. */
+export function taskSearch(search: Readonly<Record<string, unknown>>): TaskSearch {
+  const text = (key: string) => {
+    const value = search[key];
+    return typeof value === "string" || typeof value === "number" ? String(value) : "";
+  };
+  const found = Object.fromEntries(["node", "guest", "type", "user"].map((key) => [key, text(key)]));
+  const given = Object.fromEntries(Object.entries(found).filter(([, value]) => value !== ""));
+  return OUTCOMES.includes(text("state")) ? { ...given, state: text("state") as Outcome } : given;
+}

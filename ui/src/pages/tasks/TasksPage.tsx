@@ -1,32 +1,26 @@
 /** Everything that was done and is being done. */
 import { Alert, Group, Loader, Select, Stack, Text, TextInput, Title } from "@mantine/core";
 import { useDebouncedValue } from "@mantine/hooks";
-import { useCallback, useState } from "react";
+import { useNavigate, useSearch } from "@tanstack/react-router";
+import { useCallback } from "react";
 import { told } from "../../api/errors";
 import { TaskTable } from "../../components/TaskTable";
 import { useNodeNames } from "../../hooks/nodes";
 import { useGuests } from "../../hooks/resources";
 import { useTaskList } from "../../hooks/taskList";
 import { nameOf } from "../../logic/guestActions";
-import { type Outcome, TASK_TYPES } from "../../logic/tasks";
-
-interface Filter {
-  node: string | null;
-  guest: string | null;
-  type: string | null;
-  outcome: string | null;
-  user: string;
-}
+import { TASK_TYPES, type TaskSearch, taskSearch } from "../../logic/tasks";
 
 export function TasksPage() {
   const nodes = useNodeNames() ?? [];
-  const [filter, setFilter] = useState<Filter>({ node: null, guest: null, type: null, outcome: null, user: "" });
-  const [user] = useDebouncedValue(filter.user.trim(), 250);
+  const filter = useSearch({ from: "/tasks" });
+  const navigate = useNavigate({ from: "/tasks" });
+  const [user] = useDebouncedValue(filter.user, 250);
   const list = useTaskList(filter.node ?? nodes[0], {
-    vmid: filter.guest === null ? undefined : Number(filter.guest),
-    type: filter.type ?? undefined,
-    outcome: (filter.outcome as Outcome | null) ?? undefined,
-    user: user === "" ? undefined : user,
+    vmid: filter.guest === undefined ? undefined : Number(filter.guest),
+    type: filter.type,
+    outcome: filter.state,
+    user,
   });
   const { hasNextPage, isFetchingNextPage, fetchNextPage } = list;
   const more = useCallback(() => {
@@ -37,7 +31,11 @@ export function TasksPage() {
   return (
     <Stack>
       <Title order={1}>Tasks</Title>
-      <Filters filter={filter} nodes={nodes} onChange={(part) => setFilter((before) => ({ ...before, ...part }))} />
+      <Filters
+        filter={filter}
+        nodes={nodes}
+        onChange={(key, value) => void navigate({ search: taskSearch({ ...filter, [key]: value }), replace: true })}
+      />
       {list.error !== null && (
         <Alert color="red" role="alert">
           {told(list.error)}
@@ -59,9 +57,9 @@ const TYPES = Object.entries(TASK_TYPES)
   .sort((a, b) => a.label.localeCompare(b.label));
 
 interface FiltersProps {
-  filter: Filter;
+  filter: TaskSearch;
   nodes: readonly string[];
-  onChange: (part: Partial<Filter>) => void;
+  onChange: (key: keyof TaskSearch, value: string | null) => void;
 }
 
 function Filters({ filter, nodes, onChange }: FiltersProps) {
@@ -74,7 +72,7 @@ function Filters({ filter, nodes, onChange }: FiltersProps) {
           label="Node"
           data={nodes}
           value={filter.node ?? nodes[0] ?? null}
-          onChange={(node) => onChange({ node })}
+          onChange={(node) => onChange("node", node)}
         />
       )}
       <Select
@@ -88,8 +86,8 @@ function Filters({ filter, nodes, onChange }: FiltersProps) {
           { value: "warning", label: "Warnings" },
           { value: "error", label: "Failed" },
         ]}
-        value={filter.outcome}
-        onChange={(outcome) => onChange({ outcome })}
+        value={filter.state ?? null}
+        onChange={(state) => onChange("state", state)}
       />
       <Select
         label="Guest"
@@ -99,8 +97,8 @@ function Filters({ filter, nodes, onChange }: FiltersProps) {
         limit={100}
         w={200}
         data={named}
-        value={filter.guest}
-        onChange={(guest) => onChange({ guest })}
+        value={filter.guest ?? null}
+        onChange={(guest) => onChange("guest", guest)}
       />
       <Select
         label="Type"
@@ -109,15 +107,15 @@ function Filters({ filter, nodes, onChange }: FiltersProps) {
         searchable
         w={240}
         data={TYPES}
-        value={filter.type}
-        onChange={(type) => onChange({ type })}
+        value={filter.type ?? null}
+        onChange={(type) => onChange("type", type)}
       />
       <TextInput
         label="User"
         placeholder="Any"
         w={160}
-        value={filter.user}
-        onChange={(event) => onChange({ user: event.currentTarget.value })}
+        value={filter.user ?? ""}
+        onChange={(event) => onChange("user", event.currentTarget.value)}
       />
     </Group>
   );
