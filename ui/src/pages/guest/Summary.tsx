@@ -23,7 +23,7 @@ export function Summary({ guest }: { guest: GuestRow }) {
           {status?.["running-machine"] !== undefined && <Fact label="Machine">{status["running-machine"]}</Fact>}
           {status?.["running-qemu"] !== undefined && <Fact label="QEMU">{status["running-qemu"]}</Fact>}
           {status?.pid !== undefined && <Fact label="PID on the host">{status.pid}</Fact>}
-          {!running && <Text size="sm">It does not run.</Text>}
+          {!running && <Fact label="Running">no</Fact>}
         </Facts>
         <Use status={status} kind={guest.type} />
       </SimpleGrid>
