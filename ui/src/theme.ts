@@ -9,4 +9,10 @@ export const theme = createTheme({
   defaultRadius: "sm",
   cursorType: "pointer",
   autoContrast: true,
+  components: {
+    // Mantine gives its crosses no names.
+    Drawer: { defaultProps: { closeButtonProps: { "aria-label": "Close" } } },
+    Modal: { defaultProps: { closeButtonProps: { "aria-label": "Close" } } },
+    Notification: { defaultProps: { closeButtonProps: { "aria-label": "Close" } } },
+  },
 });
