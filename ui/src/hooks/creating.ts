@@ -27,7 +27,7 @@ export interface CpuModelRow {
 export function useDaemon() {
   return useQuery({
     queryKey: ["nodes", "daemon"],
-    queryFn: async () => (await answer(api.GET("/api2/json/bastide/status"))) as unknown as DaemonStatus,
+    queryFn: async () => (await answer<unknown>(api.GET("/api2/json/bastide/status"))) as unknown as DaemonStatus,
     staleTime: 300_000,
   });
 }
@@ -36,7 +36,7 @@ export function useDaemon() {
 export function useNextId() {
   return useQuery({
     queryKey: ["nextid"],
-    queryFn: async () => String(await answer(api.GET("/api2/json/cluster/nextid"))),
+    queryFn: async () => String(await answer<unknown>(api.GET("/api2/json/cluster/nextid"))),
     staleTime: 0,
     gcTime: 0,
   });
@@ -47,7 +47,7 @@ export function useBridges(node: string | undefined) {
     queryKey: ["nodes", node, "bridges"],
     queryFn: async () => {
       const params = { path: { node: node ?? "" }, query: { type: "any_bridge" as const } };
-      return (await answer(api.GET("/api2/json/nodes/{node}/network", { params }))) as BridgeRow[];
+      return (await answer<unknown>(api.GET("/api2/json/nodes/{node}/network", { params }))) as BridgeRow[];
     },
     enabled: node !== undefined,
   });
@@ -58,7 +58,9 @@ export function useCpuModels(node: string | undefined) {
     queryKey: ["nodes", node, "cpus"],
     queryFn: async () => {
       const params = { path: { node: node ?? "" } };
-      return (await answer(api.GET("/api2/json/nodes/{node}/capabilities/qemu/cpu", { params }))) as CpuModelRow[];
+      return (await answer<unknown>(
+        api.GET("/api2/json/nodes/{node}/capabilities/qemu/cpu", { params }),
+      )) as CpuModelRow[];
     },
     enabled: node !== undefined,
     staleTime: Number.POSITIVE_INFINITY,
@@ -88,6 +90,6 @@ export interface PoolRow {
 export function usePools() {
   return useQuery({
     queryKey: ["pools"],
-    queryFn: async () => (await answer(api.GET("/api2/json/pools"))) as PoolRow[],
+    queryFn: async () => (await answer<unknown>(api.GET("/api2/json/pools"))) as PoolRow[],
   });
 }

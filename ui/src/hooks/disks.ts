@@ -39,7 +39,7 @@ export function useDisks(node: string | undefined) {
     queryKey: ["nodes", node, "disks"],
     queryFn: async () => {
       const params = { path: { node: node ?? "" }, query: { "include-partitions": true } };
-      return (await answer(api.GET("/api2/json/nodes/{node}/disks/list", { params }))) as DiskRow[];
+      return (await answer<unknown>(api.GET("/api2/json/nodes/{node}/disks/list", { params }))) as DiskRow[];
     },
     enabled: node !== undefined,
   });
@@ -85,12 +85,12 @@ interface Pool {
 
 async function made(node: string): Promise<MadeRow[]> {
   const params = { path: { node } };
-  const folders = answer(api.GET("/api2/json/nodes/{node}/disks/directory", { params })) as Promise<
+  const folders = answer<unknown>(api.GET("/api2/json/nodes/{node}/disks/directory", { params })) as Promise<
     { path: string; device: string }[]
   >;
   const groups = answer<unknown>(api.GET("/api2/json/nodes/{node}/disks/lvm", { params })) as Promise<Groups>;
-  const thin = answer(api.GET("/api2/json/nodes/{node}/disks/lvmthin", { params })) as Promise<ThinPool[]>;
-  const pools = answer(api.GET("/api2/json/nodes/{node}/disks/zfs", { params })) as Promise<Pool[]>;
+  const thin = answer<unknown>(api.GET("/api2/json/nodes/{node}/disks/lvmthin", { params })) as Promise<ThinPool[]>;
+  const pools = answer<unknown>(api.GET("/api2/json/nodes/{node}/disks/zfs", { params })) as Promise<Pool[]>;
   const all = await Promise.all([
     orNone(
       folders.then((rows) =>

@@ -45,14 +45,14 @@ export interface TemplateRow {
 export function useImages() {
   return useQuery({
     queryKey: ["storage", "images"],
-    queryFn: async () => (await answer(api.GET("/api2/json/bastide/images"))) as ImageRow[],
+    queryFn: async () => (await answer<unknown>(api.GET("/api2/json/bastide/images"))) as ImageRow[],
   });
 }
 
 export function useBuildable() {
   return useQuery({
     queryKey: ["storage", "buildable"],
-    queryFn: async () => (await answer(api.GET("/api2/json/bastide/images/buildable"))) as BuildableRow[],
+    queryFn: async () => (await answer<unknown>(api.GET("/api2/json/bastide/images/buildable"))) as BuildableRow[],
     staleTime: Number.POSITIVE_INFINITY,
   });
 }
@@ -60,7 +60,7 @@ export function useBuildable() {
 export function useImageServers() {
   return useQuery({
     queryKey: ["storage", "image-servers"],
-    queryFn: async () => (await answer(api.GET("/api2/json/bastide/image-servers"))) as ServerRow[],
+    queryFn: async () => (await answer<unknown>(api.GET("/api2/json/bastide/image-servers"))) as ServerRow[],
   });
 }
 
@@ -70,7 +70,7 @@ export function useTemplates(node: string | undefined, enabled = true) {
     queryKey: ["storage", "templates", node],
     queryFn: async () => {
       const params = { path: { node: node ?? "" } };
-      return (await answer(api.GET("/api2/json/nodes/{node}/aplinfo", { params }))) as TemplateRow[];
+      return (await answer<unknown>(api.GET("/api2/json/nodes/{node}/aplinfo", { params }))) as TemplateRow[];
     },
     enabled: enabled && node !== undefined,
     staleTime: 600_000,

@@ -63,7 +63,7 @@ const USE_EVERY = 20_000;
 export function useStorageConfigs() {
   return useQuery({
     queryKey: ["storage", "config"],
-    queryFn: async () => (await answer(api.GET("/api2/json/storage"))) as StorageConfig[],
+    queryFn: async () => (await answer<unknown>(api.GET("/api2/json/storage"))) as StorageConfig[],
   });
 }
 
@@ -73,7 +73,7 @@ export function useNodeStorages(node: string | undefined) {
     queryKey: ["storage", "node", node],
     queryFn: async () => {
       const params = { path: { node: node ?? "" }, query: { format: true } };
-      return (await answer(api.GET("/api2/json/nodes/{node}/storage", { params }))) as StorageStatus[];
+      return (await answer<unknown>(api.GET("/api2/json/nodes/{node}/storage", { params }))) as StorageStatus[];
     },
     enabled: node !== undefined,
     refetchInterval: USE_EVERY,
@@ -83,7 +83,7 @@ export function useNodeStorages(node: string | undefined) {
 export function useStorageTypes() {
   return useQuery({
     queryKey: ["storage", "types"],
-    queryFn: async () => (await answer(api.GET("/api2/json/bastide/storage-types"))) as StorageTypeRow[],
+    queryFn: async () => (await answer<unknown>(api.GET("/api2/json/bastide/storage-types"))) as StorageTypeRow[],
     staleTime: Number.POSITIVE_INFINITY,
   });
 }
@@ -91,7 +91,7 @@ export function useStorageTypes() {
 export function useStorageMeans() {
   return useQuery({
     queryKey: ["storage", "means"],
-    queryFn: async () => (await answer(api.GET("/api2/json/bastide/storage"))) as StorageMeans[],
+    queryFn: async () => (await answer<unknown>(api.GET("/api2/json/bastide/storage"))) as StorageMeans[],
   });
 }
 
@@ -102,14 +102,14 @@ export function useContent(node: string | undefined, storage: string) {
     queryFn: async () => {
       const params = { path: { node: node ?? "", storage } };
       const call = api.GET("/api2/json/nodes/{node}/storage/{storage}/content", { params });
-      return (await answer(call)) as VolumeRow[];
+      return (await answer<unknown>(call)) as VolumeRow[];
     },
     enabled: node !== undefined,
   });
 }
 
 async function isos(node: string): Promise<VolumeRow[]> {
-  const all = (await answer(
+  const all = (await answer<unknown>(
     api.GET("/api2/json/nodes/{node}/storage", {
       params: { path: { node }, query: { content: "iso", enabled: true } },
     }),
@@ -119,7 +119,9 @@ async function isos(node: string): Promise<VolumeRow[]> {
       .filter((one) => one.active)
       .map((one) => {
         const params = { path: { node, storage: one.storage }, query: { content: "iso" as const } };
-        return answer(api.GET("/api2/json/nodes/{node}/storage/{storage}/content", { params })) as Promise<VolumeRow[]>;
+        return answer<unknown>(api.GET("/api2/json/nodes/{node}/storage/{storage}/content", { params })) as Promise<
+          VolumeRow[]
+        >;
       }),
   );
   return lists.flat();
@@ -140,7 +142,7 @@ export function useStorageSeries(node: string | undefined, storage: string, time
     queryFn: async () => {
       const params = { path: { node: node ?? "", storage }, query: { timeframe } };
       const call = api.GET("/api2/json/nodes/{node}/storage/{storage}/rrddata", { params });
-      return (await answer(call)) as readonly SeriesRow[];
+      return (await answer<unknown>(call)) as readonly SeriesRow[];
     },
     enabled: node !== undefined,
     refetchInterval: 60_000,
@@ -157,5 +159,5 @@ export interface UrlMetadata {
 /** Name, type and size of a file elsewhere. Raises ApiError. */
 export async function askUrl(node: string, url: string, verify: boolean): Promise<UrlMetadata> {
   const params = { path: { node }, query: { url, "verify-certificates": verify } };
-  return (await answer(api.GET("/api2/json/nodes/{node}/query-url-metadata", { params }))) as UrlMetadata;
+  return (await answer<unknown>(api.GET("/api2/json/nodes/{node}/query-url-metadata", { params }))) as UrlMetadata;
 }

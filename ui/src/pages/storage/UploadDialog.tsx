@@ -3,32 +3,35 @@ import { Alert, Button, FileInput, Group, Modal, Progress, Select, Stack, Text, 
 import { IconFile } from "@tabler/icons-react";
 import { type FormEvent, useState } from "react";
 import { useUpload } from "../../hooks/upload";
+import type { Faults } from "../../logic/schema";
 import { bytes, percent, share } from "../../logic/units";
 import { contentLabel, contentOf } from "../../logic/volumes";
 import type { FileDialogProps } from "./DownloadDialog";
 
 const ALGORITHMS = ["sha256", "sha512", "sha384", "sha224", "sha1", "md5"];
 
+interface Chosen {
+  readonly file: File | null;
+  readonly name: string;
+  readonly content: string;
+  readonly algorithm: string;
+  readonly checksum: string;
+}
+
 export function UploadDialog({ node, storage, kinds, kind, onClose }: FileDialogProps) {
   const sending = useUpload(node, storage);
-  const [file, setFile] = useState<File | null>(null);
-  const [name, setName] = useState("");
-  const [content, setContent] = useState(kinds.includes(kind) ? kind : (kinds[0] ?? "iso"));
-  const [algorithm, setAlgorithm] = useState("sha256");
-  const [checksum, setChecksum] = useState("");
-
-  function choose(chosen: File | null): void {
-    const guess = chosen === null ? undefined : contentOf(chosen.name);
-    setFile(chosen);
-    setName(chosen?.name ?? "");
-    if (guess !== undefined && kinds.includes(guess)) {
-      setContent(guess);
-    }
-  }
+  const [chosen, setChosen] = useState<Chosen>({
+    file: null,
+    name: "",
+    content: kinds.includes(kind) ? kind : (kinds[0] ?? "iso"),
+    algorithm: "sha256",
+    checksum: "",
+  });
+  const { file, checksum } = chosen;
 
   async function submit(event: FormEvent): Promise<void> {
     event.preventDefault();
-    if (file !== null && (await sending.send({ file, name, content, checksum: checksum.trim(), algorithm }))) {
+    if (file !== null && (await sending.send({ ...chosen, file, checksum: checksum.trim() }))) {
       onClose();
     }
   }
@@ -37,7 +40,6 @@ export function UploadDialog({ node, storage, kinds, kind, onClose }: FileDialog
     sending.stop();
     onClose();
   };
-  const { errors } = sending;
   return (
     <Modal opened onClose={leave} title={`Upload to ${storage}`} size="lg" closeOnClickOutside={!sending.busy}>
       <form onSubmit={submit}>
@@ -47,46 +49,7 @@ export function UploadDialog({ node, storage, kinds, kind, onClose }: FileDialog
               {sending.failure}
             </Alert>
           )}
-          <FileInput
-            label="File"
-            required
-            clearable
-            placeholder="Choose a file"
-            leftSection={<IconFile size={16} aria-hidden />}
-            value={file}
-            onChange={choose}
-          />
-          <Select
-            label="What it is"
-            allowDeselect={false}
-            data={kinds.map((value) => ({ value, label: contentLabel(value) }))}
-            value={content}
-            error={errors.content ?? false}
-            onChange={(value) => setContent(value ?? content)}
-          />
-          <TextInput
-            label="File name"
-            required
-            value={name}
-            error={errors.filename ?? false}
-            onChange={(event) => setName(event.currentTarget.value)}
-          />
-          <Group grow align="flex-start">
-            <Select
-              label="Checksum by"
-              allowDeselect={false}
-              data={ALGORITHMS}
-              value={algorithm}
-              error={errors["checksum-algorithm"] ?? false}
-              onChange={(value) => setAlgorithm(value ?? algorithm)}
-            />
-            <TextInput
-              label="Checksum"
-              value={checksum}
-              error={errors.checksum ?? false}
-              onChange={(event) => setChecksum(event.currentTarget.value)}
-            />
-          </Group>
+          <Choice chosen={chosen} kinds={kinds} errors={sending.errors} onChange={setChosen} />
           {sending.busy && <Sent sent={sending.sent} total={sending.total} />}
           <Group justify="flex-end">
             <Button variant="default" onClick={sending.busy ? sending.stop : leave}>
@@ -99,6 +62,66 @@ export function UploadDialog({ node, storage, kinds, kind, onClose }: FileDialog
         </Stack>
       </form>
     </Modal>
+  );
+}
+
+interface ChoiceProps {
+  chosen: Chosen;
+  kinds: readonly string[];
+  errors: Faults;
+  onChange: (chosen: Chosen) => void;
+}
+
+function Choice({ chosen, kinds, errors, onChange }: ChoiceProps) {
+  const change = (part: Partial<Chosen>) => onChange({ ...chosen, ...part });
+  function choose(file: File | null): void {
+    const guess = file === null ? undefined : contentOf(file.name);
+    const content = guess !== undefined && kinds.includes(guess) ? guess : chosen.content;
+    change({ file, name: file?.name ?? "", content });
+  }
+  return (
+    <>
+      <FileInput
+        label="File"
+        required
+        clearable
+        placeholder="Choose a file"
+        leftSection={<IconFile size={16} aria-hidden />}
+        value={chosen.file}
+        onChange={choose}
+      />
+      <Select
+        label="What it is"
+        allowDeselect={false}
+        data={kinds.map((value) => ({ value, label: contentLabel(value) }))}
+        value={chosen.content}
+        error={errors.content ?? false}
+        onChange={(value) => value !== null && change({ content: value })}
+      />
+      <TextInput
+        label="File name"
+        required
+        value={chosen.name}
+        error={errors.filename ?? false}
+        onChange={(event) => change({ name: event.currentTarget.value })}
+      />
+      <Group grow align="flex-start">
+        <Select
+          label="Checksum by"
+          allowDeselect={false}
+          data={ALGORITHMS}
+          value={chosen.algorithm}
+          error={errors["checksum-algorithm"] ?? false}
+          onChange={(value) => value !== null && change({ algorithm: value })}
+        />
+        <TextInput
+          label="Checksum"
+          value={chosen.checksum}
+          error={errors.checksum ?? false}
+          onChange={(event) => change({ checksum: event.currentTarget.value })}
+        />
+      </Group>
+    </>
   );
 }
 
