@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { displaysOf, hasClipboard } from "../src/logic/displays";
+import { OutputGate } from "../src/logic/outputGate";
 import { inputFrames, sizeFrame, withControl } from "../src/logic/terminalFrames";
 import { keysFor } from "../src/logic/typing";
 
@@ -87,4 +88,27 @@ describe("displaysOf", () => {
 it("knows whether the clipboards are joined", () => {
   expect(hasClipboard({ vga: "std,clipboard=vnc" })).toBe(true);
   expect(hasClipboard({})).toBe(false);
+});
+
+describe("OutputGate", () => {
+  it("leaves out what comes while too much waits, and says so", () => {
+    const shown: (Uint8Array | string)[] = [];
+    const waiting: (() => void)[] = [];
+    const gate = new OutputGate(10, (data, done) => {
+      shown.push(data);
+      waiting.push(done);
+    });
+    const some = new Uint8Array(8);
+    for (let count = 0; count < 4; count += 1) {
+      gate.take(some);
+    }
+    expect(shown).toEqual([some, some]);
+    waiting.shift()?.();
+    expect(shown).toHaveLength(2);
+    waiting.shift()?.();
+    expect(shown).toHaveLength(3);
+    expect(shown[2]).toContain("left out");
+    gate.take(some);
+    expect(shown).toHaveLength(4);
+  });
 });

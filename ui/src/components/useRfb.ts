@@ -3,7 +3,7 @@ import RFB from "@novnc/novnc";
 import { type RefObject, useCallback, useEffect, useState } from "react";
 import { screenUrl } from "../api/consoles";
 import { ApiError, told } from "../api/errors";
-import type { LineState } from "./useTerminalLine";
+import { type LineState, mayTakeFocus } from "./useTerminalLine";
 
 const FIRST_PAUSE = 1_000;
 const LONGEST_PAUSE = 10_000;
@@ -34,6 +34,7 @@ export function useRfb(place: RefObject<HTMLDivElement | null>, { node, vmid }: 
     let made: RFB | undefined;
     let waiting: ReturnType<typeof setTimeout> | undefined;
     let pause = FIRST_PAUSE;
+    let first = true;
 
     function closed(clean: boolean, reason: string): void {
       setRfb(undefined);
@@ -58,7 +59,10 @@ export function useRfb(place: RefObject<HTMLDivElement | null>, { node, vmid }: 
         pause = FIRST_PAUSE;
         setRfb(screen);
         setState({ kind: "open" });
-        screen.focus({ preventScroll: true });
+        if (first && mayTakeFocus()) {
+          screen.focus({ preventScroll: true });
+        }
+        first = false;
       });
       screen.addEventListener("clipboard", ({ detail }) => setCopied(detail.text));
       screen.addEventListener("securityfailure", ({ detail }) => {

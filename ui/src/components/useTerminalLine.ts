@@ -3,6 +3,7 @@ import type { Terminal as Xterm } from "@xterm/xterm";
 import { useCallback, useEffect, useRef, useState } from "react";
 import { type GuestPlace, TerminalConnection } from "../api/consoles";
 import type { SerialPort } from "../logic/displays";
+import { OutputGate } from "../logic/outputGate";
 
 export type LineState =
   | { readonly kind: "connecting" }
@@ -12,6 +13,12 @@ export type LineState =
 
 const FIRST_PAUSE = 1_000;
 const LONGEST_PAUSE = 10_000;
+const MOST_WAITING = 8 * 1024 * 1024;
+
+/** Where keys are drawn on the screen, focus brings them up over half of it. */
+export function mayTakeFocus(): boolean {
+  return !matchMedia("(pointer: coarse)").matches;
+}
 
 export interface Line {
   readonly state: LineState;
@@ -43,6 +50,8 @@ export function useTerminalLine(
     let pause = FIRST_PAUSE;
     let waiting: ReturnType<typeof setTimeout> | undefined;
     let line: TerminalConnection;
+    let first = true;
+    const gate = new OutputGate(MOST_WAITING, (data, done) => terminal.write(data, done));
 
     function join(to: Xterm): void {
       setState({ kind: "connecting" });
@@ -51,9 +60,12 @@ export function useTerminalLine(
           opened: () => {
             pause = FIRST_PAUSE;
             setState({ kind: "open" });
-            to.focus();
+            if (first && mayTakeFocus()) {
+              to.focus();
+            }
+            first = false;
           },
-          shown: (data) => to.write(data),
+          shown: (data) => gate.take(data),
           closed: ({ clean, reason }) => {
             setState({ kind: "closed", reason, again: !clean });
             if (!clean) {
