@@ -8,6 +8,7 @@ from bastide.access.roles import BUILTIN_ROLES
 from bastide.access.users import REALMS
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call, NoParameters, NotBuilt
+from bastide.api.shapes_access import GrantRow, GroupInfo, GroupRow, RealmRow, RoleRow
 from bastide.base.errors import AuthenticationFailed, InvalidParameter, NotFound, PermissionDenied
 from bastide.model.access import ROOT, Identity
 from bastide.model.record import Multiline, Record
@@ -195,7 +196,7 @@ async def read_permissions(call: Call, p: PermissionsQuery) -> dict[str, dict[st
     }
 
 
-@branch.get("/acl", NoParameters, user="all")
+@branch.get("/acl", NoParameters, user="all", answer=list[GrantRow])
 async def list_acl(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """The grants on the paths that the caller may audit or change."""
     authority = await call.access.authority()
@@ -227,7 +228,7 @@ async def change_acl(call: Call, p: AclChange) -> None:
     )
 
 
-@branch.get("/roles", NoParameters, user="all")
+@branch.get("/roles", NoParameters, user="all", answer=list[RoleRow])
 async def list_roles(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """The roles with their privileges."""
     roles = await call.access.roles.list()
@@ -263,7 +264,7 @@ async def delete_role(call: Call, p: RoleName) -> None:
     await call.access.delete_role(p.roleid)
 
 
-@branch.get("/domains", NoParameters, user="world")
+@branch.get("/domains", NoParameters, user="world", answer=list[RealmRow])
 async def list_realms(_call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """The realms in which users may be; open to the world, for login pages."""
     return [{"realm": realm, "type": realm, "comment": comment} for realm, comment in REALMS.items()]
@@ -278,7 +279,7 @@ async def read_realm(_call: Call, p: RealmName) -> dict[str, Any]:
     return {"type": p.realm, "comment": REALMS[p.realm]}
 
 
-@branch.get("/groups", NoParameters, user="all")
+@branch.get("/groups", NoParameters, user="all", answer=list[GroupRow])
 async def list_groups(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """The groups that the caller may change or audit."""
     authority = await call.access.authority()
@@ -297,7 +298,7 @@ async def create_group(call: Call, p: GroupChange) -> None:
 
 
 @branch.get("/groups/{groupid}", GroupName,
-            check=("perm", "/access/groups", ("Sys.Audit", "Group.Allocate"), "any", 1))  # fmt: skip
+            check=("perm", "/access/groups", ("Sys.Audit", "Group.Allocate"), "any", 1), answer=GroupInfo)  # fmt: skip
 async def read_group(call: Call, p: GroupName) -> dict[str, Any]:
     """A group's members."""
     group = await call.access.groups.get(p.groupid)

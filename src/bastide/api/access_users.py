@@ -7,6 +7,7 @@ from pydantic import Field
 from bastide.access.users import realm_of
 from bastide.api.access import refuse_root
 from bastide.api.routing import Branch, Call
+from bastide.api.shapes_access import NewToken, TokenInfo, TokenRow, UserInfo, UserRow
 from bastide.base.errors import InvalidParameter
 from bastide.model.access import ROOT, Token, User
 from bastide.model.record import Multiline, Record
@@ -79,7 +80,7 @@ class TokenChange(TokenCreate):
     delete: ConfigKeys | None = None
 
 
-@branch.get("", UsersQuery, user="all")
+@branch.get("", UsersQuery, user="all", answer=list[UserRow])
 async def list_users(call: Call, p: UsersQuery) -> list[dict[str, Any]]:
     """The users that the caller may change or audit, and oneself."""
     authority = await call.access.authority()
@@ -106,7 +107,7 @@ async def create_user(call: Call, p: UserCreate) -> None:
     await call.access.users.create(User.parse(keys), p.password)
 
 
-@branch.get("/{userid}", UserName, check=("userid-group", ("User.Modify", "Sys.Audit")))
+@branch.get("/{userid}", UserName, check=("userid-group", ("User.Modify", "Sys.Audit")), answer=UserInfo)
 async def read_user(call: Call, p: UserName) -> dict[str, Any]:
     """A user with groups and tokens."""
     user = await call.access.users.get(p.userid)
@@ -139,20 +140,20 @@ async def delete_user(call: Call, p: UserName) -> None:
     await call.access.delete_user(p.userid)
 
 
-@branch.get("/{userid}/token", UserName, check=_OWN_OR_MODIFY)
+@branch.get("/{userid}/token", UserName, check=_OWN_OR_MODIFY, answer=list[TokenRow])
 async def list_tokens(call: Call, p: UserName) -> list[dict[str, Any]]:
     """A user's tokens."""
     await call.access.users.get(p.userid)
     return [_token(token) for token in await call.access.tokens.list(p.userid)]
 
 
-@branch.get("/{userid}/token/{tokenid}", TokenPath, check=_OWN_OR_MODIFY)
+@branch.get("/{userid}/token/{tokenid}", TokenPath, check=_OWN_OR_MODIFY, answer=TokenInfo)
 async def read_token(call: Call, p: TokenPath) -> dict[str, Any]:
     """A token; never its secret."""
     return _token(await call.access.tokens.get(p.userid, p.tokenid), named=False)
 
 
-@branch.post("/{userid}/token/{tokenid}", TokenCreate, check=_OWN_OR_MODIFY)
+@branch.post("/{userid}/token/{tokenid}", TokenCreate, check=_OWN_OR_MODIFY, answer=NewToken)
 async def create_token(call: Call, p: TokenCreate) -> dict[str, Any]:
     """Make a token; its secret is in the answer and never shown again."""
     await refuse_root(call, p.userid)
@@ -167,7 +168,7 @@ async def create_token(call: Call, p: TokenCreate) -> dict[str, Any]:
     }
 
 
-@branch.put("/{userid}/token/{tokenid}", TokenChange, check=_OWN_OR_MODIFY)
+@branch.put("/{userid}/token/{tokenid}", TokenChange, check=_OWN_OR_MODIFY, answer=TokenInfo)
 async def change_token(call: Call, p: TokenChange) -> dict[str, Any]:
     """Change a token's settings."""
     await refuse_root(call, p.userid)

@@ -8,6 +8,7 @@ from pydantic import Field
 from bastide.api.fields import volume_on
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call, NoParameters
+from bastide.api.shapes_storage import RestoreTestRow, TestJobRow, VerifyJobRow
 from bastide.model.backup_proof import JobId, RestoreTestJob, RestoreTestOptions, VerifyJob
 from bastide.model.record import Multiline, Record
 from bastide.model.types import ConfigKeys, StorageId, Vmid, VolumeIdText, split_list
@@ -96,7 +97,7 @@ async def start_verify(call: Call, p: Verify) -> str:
     return str(await verify.start_verify(call.rooms, call.identity, wanted))
 
 
-@branch.get("/tests", TestsQuery, check=_AUDIT)
+@branch.get("/tests", TestsQuery, check=_AUDIT, answer=list[RestoreTestRow])
 async def list_tests(call: Call, p: TestsQuery) -> list[dict[str, Any]]:
     """How restore tests went, newest first."""
     found = await proofs.restore_tests(call.rooms, p.storage)
@@ -110,7 +111,7 @@ async def start_tests(call: Call, p: RestoreTestOptions) -> str:
     return str(await trial.start_tests(call.rooms, call.identity, p))
 
 
-@branch.get("/verify-jobs", NoParameters, check=_AUDIT)
+@branch.get("/verify-jobs", NoParameters, check=_AUDIT, answer=list[VerifyJobRow])
 async def list_verify_jobs(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """The verifications that run by themselves."""
     known = proof_jobs.VERIFY
@@ -137,7 +138,7 @@ async def delete_verify_job(call: Call, p: JobPath) -> None:
     await proof_jobs.VERIFY.delete(call.rooms, p.id)
 
 
-@branch.get("/test-jobs", NoParameters, check=_AUDIT)
+@branch.get("/test-jobs", NoParameters, check=_AUDIT, answer=list[TestJobRow])
 async def list_test_jobs(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """The restore tests that run by themselves."""
     known = proof_jobs.RESTORE_TESTS

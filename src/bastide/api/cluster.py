@@ -6,6 +6,8 @@ from typing import Any, Literal
 from bastide.api import version
 from bastide.api.lists import guests_seen, index, storages_seen, task_rows
 from bastide.api.routing import Branch, Call, NoParameters
+from bastide.api.shapes_guests import ClusterResource
+from bastide.api.shapes_nodes import ClusterTaskRow
 from bastide.base.errors import InvalidParameter, NotFound
 from bastide.model.record import Record
 from bastide.model.types import Vmid
@@ -35,7 +37,7 @@ async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
     return index("name", "backup", "backup-info", "jobs", "resources", "nextid", "status", "tasks", "options")
 
 
-@branch.get("/resources", ResourcesQuery, user="all")
+@branch.get("/resources", ResourcesQuery, user="all", answer=list[ClusterResource])
 async def read_resources(call: Call, p: ResourcesQuery) -> list[dict[str, Any]]:
     """Guests, storages and nodes that the caller may see, with their latest figures."""
     rows: list[dict[str, Any]] = []
@@ -88,7 +90,7 @@ async def read_status(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     ]
 
 
-@branch.get("/tasks", NoParameters, user="all")
+@branch.get("/tasks", NoParameters, user="all", answer=list[ClusterTaskRow])
 async def read_tasks(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """Recent tasks, newest first: all with Sys.Audit on the node, else one's own."""
     audit = await call.may(f"/nodes/{call.rooms.node}", "Sys.Audit")

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from bastide.api.backup_permissions import check_options
 from bastide.api.lists import guests_seen, index
 from bastide.api.routing import Branch, Call, NoParameters
+from bastide.api.shapes_storage import BackupJobRow, NextRun, UnsavedGuest
 from bastide.backup.calendar import CalendarEvent, next_after
 from bastide.base.errors import InvalidParameter
 from bastide.host import facts
@@ -53,7 +54,7 @@ class AnalyzeQuery(Record):
     starttime: int | None = None
 
 
-@branch.get("/backup", NoParameters, check=_AUDIT)
+@branch.get("/backup", NoParameters, check=_AUDIT, answer=list[BackupJobRow])
 async def list_jobs(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """All backup jobs."""
     return [await _row(call, job) for job in await jobs.list_jobs(call.rooms)]
@@ -66,7 +67,7 @@ async def create_job(call: Call, p: BackupJob) -> None:
     await jobs.create_job(call.rooms, p)
 
 
-@branch.get("/backup/{id}", JobPath, check=_AUDIT)
+@branch.get("/backup/{id}", JobPath, check=_AUDIT, answer=BackupJobRow)
 async def read_job(call: Call, p: JobPath) -> dict[str, Any]:
     """A backup job."""
     return await _row(call, await jobs.get_job(call.rooms, p.id))
@@ -107,7 +108,7 @@ async def read_info_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]
     return index("subdir", "not-backed-up")
 
 
-@branch.get("/backup-info/not-backed-up", NoParameters, check=_AUDIT)
+@branch.get("/backup-info/not-backed-up", NoParameters, check=_AUDIT, answer=list[UnsavedGuest])
 async def read_not_backed_up(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """The guests that no enabled job saves."""
     seen = {guest.vmid for guest in await guests_seen(call)}
@@ -124,7 +125,7 @@ async def read_jobs_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]
     return index("subdir", "schedule-analyze")
 
 
-@branch.get("/jobs/schedule-analyze", AnalyzeQuery, user="all")
+@branch.get("/jobs/schedule-analyze", AnalyzeQuery, user="all", answer=list[NextRun])
 async def analyze_schedule(_call: Call, p: AnalyzeQuery) -> list[dict[str, Any]]:
     """The next moments of a calendar event."""
     event, zone = CalendarEvent.parse(p.schedule), facts.zone()

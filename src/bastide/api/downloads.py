@@ -6,6 +6,7 @@ from pydantic import Field
 
 from bastide.api.fields import ChecksumAlgorithm, DownloadContent, HttpUrl, NodePath, StoragePath
 from bastide.api.routing import Branch, Call
+from bastide.api.shapes_storage import UrlMetadata
 from bastide.host import download
 from bastide.model.types import FileName, StorageId
 from bastide.operations import content, images
@@ -41,7 +42,7 @@ class UrlDownload(StoragePath):
     compression: Literal["gz", "lzo", "zst", "bz2", "xz"] | None = None
 
 
-@branch.get("/query-url-metadata", UrlQuery, check=_NETWORK)
+@branch.get("/query-url-metadata", UrlQuery, check=_NETWORK, answer=UrlMetadata)
 async def read_url_metadata(call: Call, p: UrlQuery) -> dict[str, Any]:
     """Name, type and size of a file elsewhere, asked without fetching it."""
     guard = download.Guard(private=await call.may("/", "Sys.Modify"))

@@ -10,6 +10,8 @@ from bastide.api.graphs import picture
 from bastide.api.lists import index
 from bastide.api.new_guests import NewGuest, open_source, wish
 from bastide.api.routing import Branch, Call
+from bastide.api.shape import Options
+from bastide.api.shapes_guests import ContainerInterface, ContainerRow, Moment, PendingRow
 from bastide.base.errors import InvalidParameter
 from bastide.model.container import ContainerConfig, ContainerOptions
 from bastide.model.record import Multiline
@@ -65,7 +67,7 @@ class Resize(GuestPath, WithDigest):
     size: Annotated[str, Field(pattern=r"^\+?\d{1,15}(\.\d{1,6})?[KMGT]?$")]
 
 
-@branch.get("", NodePath, user="all")
+@branch.get("", NodePath, user="all", answer=list[ContainerRow])
 async def list_containers(call: Call, _p: NodePath) -> list[dict[str, Any]]:
     """The containers on which the caller has VM.Audit."""
     rows = await inspect.list_containers(call.rooms)
@@ -135,7 +137,7 @@ async def delete_container(call: Call, p: ContainerDelete) -> str:
     return str(upid)
 
 
-@branch.get("/{vmid}/config", ConfigQuery, check=_AUDIT)
+@branch.get("/{vmid}/config", ConfigQuery, check=_AUDIT, answer=Options)
 async def read_config(call: Call, p: ConfigQuery) -> dict[str, Any]:
     """The configuration with its pending changes, with `current` as it is in force, or a snapshot's."""
     if p.snapshot is not None:
@@ -165,7 +167,7 @@ async def change_config(call: Call, p: ConfigChange) -> None:
     )
 
 
-@branch.get("/{vmid}/pending", GuestPath, check=_AUDIT)
+@branch.get("/{vmid}/pending", GuestPath, check=_AUDIT, answer=list[PendingRow])
 async def read_pending(call: Call, p: GuestPath) -> list[dict[str, Any]]:
     """Each option with what it is, what waits for the next start, and what will be deleted."""
     return [dict(row) for row in pending_rows(await call.rooms.guests.get(p.vmid))]
@@ -181,13 +183,13 @@ async def resize_volume(call: Call, p: Resize) -> str:
     return str(await resize.resize_volume(call.rooms, call.identity, p.vmid, p.disk, p.size, digest=p.digest))
 
 
-@branch.get("/{vmid}/interfaces", GuestPath, check=_AUDIT)
+@branch.get("/{vmid}/interfaces", GuestPath, check=_AUDIT, answer=list[ContainerInterface])
 async def read_interfaces(call: Call, p: GuestPath) -> list[dict[str, Any]]:
     """The interfaces of a running container as its own kernel tells them."""
     return await inspect.interfaces(call.rooms, p.vmid)
 
 
-@branch.get("/{vmid}/rrddata", GuestSeries, check=_AUDIT)
+@branch.get("/{vmid}/rrddata", GuestSeries, check=_AUDIT, answer=list[Moment])
 async def read_series(call: Call, p: GuestSeries) -> list[dict[str, Any]]:
     """The container's time series."""
     await call.rooms.guests.get(p.vmid)

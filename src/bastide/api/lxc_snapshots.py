@@ -7,6 +7,8 @@ from pydantic import Field
 from bastide.api.fields import GuestPath
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call
+from bastide.api.shape import Options
+from bastide.api.shapes_guests import SnapshotRow
 from bastide.model.record import Multiline
 from bastide.operations import snapshots
 from bastide.operations.ct import snapshot
@@ -43,7 +45,7 @@ class Rollback(SnapshotPath):
     start: bool | None = None
 
 
-@branch.get("", GuestPath, check=("perm", "/vms/{vmid}", ("VM.Audit",)))
+@branch.get("", GuestPath, check=("perm", "/vms/{vmid}", ("VM.Audit",)), answer=list[SnapshotRow])
 async def list_snapshots(call: Call, p: GuestPath) -> list[dict[str, Any]]:
     """The container's snapshots; the last row is its present state."""
     return snapshots.rows(call.rooms, await call.rooms.guests.get(p.vmid, "lxc"))
@@ -69,7 +71,8 @@ async def delete_snapshot(call: Call, p: Delete) -> str:
 
 
 @branch.get("/{snapname}/config", SnapshotPath,
-            check=("perm", "/vms/{vmid}", ("VM.Snapshot", "VM.Snapshot.Rollback", "VM.Audit"), "any", 1))  # fmt: skip
+            check=("perm", "/vms/{vmid}", ("VM.Snapshot", "VM.Snapshot.Rollback", "VM.Audit"), "any", 1),
+            answer=Options)  # fmt: skip
 async def read_config(call: Call, p: SnapshotPath) -> dict[str, Any]:
     """The configuration that the snapshot keeps."""
     return dict(snapshots.shown_config(await call.rooms.guests.get(p.vmid, "lxc"), p.snapname))

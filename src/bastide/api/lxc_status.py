@@ -7,6 +7,7 @@ from pydantic import Field
 from bastide.api.fields import GuestPath
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call, NotBuilt
+from bastide.api.shapes_guests import ContainerStatus
 from bastide.api.shutdowns import end_shutdowns
 from bastide.operations import inspect
 from bastide.operations.ct import power
@@ -50,7 +51,7 @@ async def read_index(_call: Call, _p: GuestPath) -> list[dict[str, str]]:
     return index("subdir", "current", "start", "stop", "shutdown", "suspend", "resume", "reboot")
 
 
-@branch.get("/current", GuestPath, check=("perm", "/vms/{vmid}", ("VM.Audit",)))
+@branch.get("/current", GuestPath, check=("perm", "/vms/{vmid}", ("VM.Audit",)), answer=ContainerStatus)
 async def read_current(call: Call, p: GuestPath) -> dict[str, Any]:
     """What a container does now, asked of the kernel."""
     return await inspect.container_status(call.rooms, p.vmid)

@@ -9,6 +9,8 @@ from bastide.api.fields import Consolidation, GraphQuery, NodePath, StoragePath,
 from bastide.api.graphs import picture
 from bastide.api.lists import index, storages_seen
 from bastide.api.routing import Branch, Call
+from bastide.api.shapes_guests import Moment
+from bastide.api.shapes_storage import StorageRow, StorageStatus, VolumeInfo, VolumeRow
 from bastide.api.volume_permissions import check_removal, check_volume, may_see, most_protected
 from bastide.base.errors import MethodNotImplemented
 from bastide.model.record import Multiline
@@ -87,7 +89,7 @@ class StorageGraph(StoragePath, GraphQuery):
     """A picture of a storage's time series."""
 
 
-@branch.get("", StoragesQuery, user="all")
+@branch.get("", StoragesQuery, user="all", answer=list[StorageRow])
 async def list_storages(call: Call, p: StoragesQuery) -> list[dict[str, Any]]:
     """The storages that the caller may see, with their space."""
     wanted = set(split_list(p.content or ""))
@@ -114,13 +116,13 @@ async def read_index(call: Call, p: StoragePath) -> list[dict[str, str]]:
     return index("subdir", *_BELOW)
 
 
-@branch.get("/{storage}/status", StoragePath, check=_SEE)
+@branch.get("/{storage}/status", StoragePath, check=_SEE, answer=StorageStatus)
 async def read_status(call: Call, p: StoragePath) -> dict[str, Any]:
     """A storage's space and what it holds."""
     return await _status(call, await call.rooms.storages.get(p.storage))
 
 
-@branch.get("/{storage}/content", ContentQuery, check=_SEE)
+@branch.get("/{storage}/content", ContentQuery, check=_SEE, answer=list[VolumeRow])
 async def list_content(call: Call, p: ContentQuery) -> list[dict[str, Any]]:
     """The volumes that the caller may use."""
     rows = await content.list_content(call.rooms, p.storage, p.content, p.vmid)
@@ -134,7 +136,7 @@ async def create_volume(call: Call, p: NewVolume) -> str:
     return await content.create_volume(call.rooms, p.storage, p.vmid, p.filename, size=p.size, form=p.format)
 
 
-@branch.get("/{storage}/content/{volume}", VolumePath, user="all")
+@branch.get("/{storage}/content/{volume}", VolumePath, user="all", answer=VolumeInfo)
 async def read_volume(call: Call, p: VolumePath) -> dict[str, Any]:
     """A volume's attributes."""
     volid = volume_on(p.storage, p.volume)
@@ -176,7 +178,7 @@ async def copy_volume(call: Call, p: VolumeCopy) -> str:
     return str(await volume_copy.copy_volume(call.rooms, call.identity, volume_on(p.storage, p.volume), target))
 
 
-@branch.get("/{storage}/rrddata", StorageSeries, check=_SEE)
+@branch.get("/{storage}/rrddata", StorageSeries, check=_SEE, answer=list[Moment])
 async def read_series(call: Call, p: StorageSeries) -> list[dict[str, Any]]:
     """A storage's time series."""
     await call.rooms.storages.get(p.storage)

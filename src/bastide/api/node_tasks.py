@@ -10,6 +10,7 @@ from bastide.api.answers import Answer
 from bastide.api.fields import NodePath, TaskPath, UpidText
 from bastide.api.lists import index, task_row, task_rows
 from bastide.api.routing import Branch, Call
+from bastide.api.shapes_nodes import LogLine, TaskNews, TaskRow, TaskStatus
 from bastide.base.errors import InvalidParameter, PermissionDenied
 from bastide.model.record import Record
 from bastide.model.task import TaskRecord
@@ -56,7 +57,7 @@ class NewsQuery(Record):
     wait: Annotated[float, Field(ge=0, le=_LONGEST_WAIT)] = _LONGEST_WAIT
 
 
-@branch.get("", TasksQuery, user="all")
+@branch.get("", TasksQuery, user="all", answer=list[TaskRow])
 async def list_tasks(call: Call, p: TasksQuery) -> Answer:
     """Tasks, newest first: all with Sys.Audit on the node, else one's own."""
     wanted = frozenset(split_list(p.statusfilter or ""))
@@ -84,13 +85,13 @@ async def read_index(_call: Call, _p: TaskPath) -> list[dict[str, str]]:
     return index("name", "log", "status")
 
 
-@branch.get("/{upid}/status", TaskPath, user="all")
+@branch.get("/{upid}/status", TaskPath, user="all", answer=TaskStatus)
 async def read_status(call: Call, p: TaskPath) -> dict[str, Any]:
     """Whether a task runs, and how it ended."""
     return _status(await _seen(call, p.upid, "Sys.Audit"))
 
 
-@branch.get("/{upid}/log", LogQuery, user="all")
+@branch.get("/{upid}/log", LogQuery, user="all", answer=list[LogLine])
 async def read_log(call: Call, p: LogQuery) -> Any:
     """A task's log, line by line; with `limit=0` to its end."""
     await _seen(call, p.upid, "Sys.Audit")
@@ -101,7 +102,7 @@ async def read_log(call: Call, p: LogQuery) -> Any:
     return Answer([{"n": line.n, "t": line.t} for line in lines] or [{"n": 1, "t": "no content"}], {"total": total})
 
 
-@own.get("/{upid}", NewsQuery, user="all")
+@own.get("/{upid}", NewsQuery, user="all", answer=TaskNews)
 async def read_news(call: Call, p: NewsQuery) -> dict[str, Any]:
     """Wait for a task: how it stands, as `status` tells it, and with `start` its `log` from there on.
 

@@ -9,6 +9,8 @@ from bastide.api.fields import Consolidation, NodePath
 from bastide.api.graphs import picture
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call, NoParameters
+from bastide.api.shapes_guests import Moment, NodeResource
+from bastide.api.shapes_nodes import Clock, InterfaceRow, NodeStatus, Version
 from bastide.base.errors import MethodNotImplemented
 from bastide.host import facts
 from bastide.model.types import InterfaceName
@@ -63,7 +65,7 @@ class NodeGraph(NodeSeries):
     ds: Annotated[str, Field(pattern=r"^[A-Za-z0-9_,;\s-]+$", max_length=512)]
 
 
-@branch.get("", NoParameters, user="all")
+@branch.get("", NoParameters, user="all", answer=list[NodeResource])
 async def list_nodes(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """The nodes; figures only with Sys.Audit on the node."""
     row = resources.node_row(call.rooms, version.manager_version(call))
@@ -79,13 +81,13 @@ async def read_index(_call: Call, _p: NodePath) -> list[dict[str, str]]:
     return index("name", *first, "scan", "status", "storage", "tasks", "time", "version")
 
 
-@branch.get("/{node}/version", NodePath, user="all")
+@branch.get("/{node}/version", NodePath, user="all", answer=Version)
 async def read_version(call: Call, _p: NodePath) -> dict[str, Any]:
     """API version details."""
     return version.describe(call)
 
 
-@branch.get("/{node}/status", NodePath, check=("perm", "/nodes/{node}", ("Sys.Audit",)))
+@branch.get("/{node}/status", NodePath, check=("perm", "/nodes/{node}", ("Sys.Audit",)), answer=NodeStatus)
 async def read_status(call: Call, _p: NodePath) -> dict[str, Any]:
     """Processors, memory, disks and load of the machine."""
     return call.services.sampler.node_status(version.manager_version(call))
@@ -97,7 +99,7 @@ async def command_node(_call: Call, p: NodeCommand) -> None:
     raise MethodNotImplemented(f"Method 'POST /nodes/{p.node}/status' not implemented")
 
 
-@branch.get("/{node}/time", NodePath, check=("perm", "/nodes/{node}", ("Sys.Audit",)))
+@branch.get("/{node}/time", NodePath, check=("perm", "/nodes/{node}", ("Sys.Audit",)), answer=Clock)
 async def read_time(_call: Call, _p: NodePath) -> dict[str, Any]:
     """The machine's time and time zone."""
     return facts.clock()
@@ -109,7 +111,7 @@ async def set_time_zone(_call: Call, p: TimeZone) -> None:
     facts.set_timezone(p.timezone)
 
 
-@branch.get("/{node}/network", NetworkQuery, user="all")
+@branch.get("/{node}/network", NetworkQuery, user="all", answer=list[InterfaceRow])
 async def list_interfaces(call: Call, p: NetworkQuery) -> list[dict[str, Any]]:
     """The machine's interfaces; a bridge only for who may use or see it."""
     rows = await interfaces.interfaces(p.type)
@@ -117,13 +119,15 @@ async def list_interfaces(call: Call, p: NetworkQuery) -> list[dict[str, Any]]:
     return [row for row in rows if audit or await _may_see(call, row)]
 
 
-@branch.get("/{node}/network/{iface}", InterfacePath, check=("perm", "/nodes/{node}", ("Sys.Audit",)))
+@branch.get(
+    "/{node}/network/{iface}", InterfacePath, check=("perm", "/nodes/{node}", ("Sys.Audit",)), answer=InterfaceRow
+)
 async def read_interface(_call: Call, p: InterfacePath) -> dict[str, Any]:
     """One interface of the machine."""
     return await interfaces.interface(p.iface)
 
 
-@branch.get("/{node}/rrddata", NodeSeries, check=("perm", "/nodes/{node}", ("Sys.Audit",)))
+@branch.get("/{node}/rrddata", NodeSeries, check=("perm", "/nodes/{node}", ("Sys.Audit",)), answer=list[Moment])
 async def read_series(call: Call, p: NodeSeries) -> list[dict[str, Any]]:
     """The node's time series."""
     return await call.services.sampler.rrddata(f"node/{call.rooms.node}", p.timeframe, p.cf or "AVERAGE")

@@ -10,11 +10,13 @@ import importlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args, get_origin
+from typing import Any, get_args, get_type_hints
 
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
+from starlette.responses import Response
 
 from bastide import __version__
+from bastide.api.answers import Answer
 from bastide.api.routing import NoParameters, NotBuilt, Route
 from bastide.model.record import Record, indexed_fields
 
@@ -33,10 +35,6 @@ _ERROR = {
             }
         }
     },
-}
-_SUCCESS = {
-    "description": "the result",
-    "content": {"application/json": {"schema": {"type": "object", "properties": {"data": {}}, "required": ["data"]}}},
 }
 _BODY_TYPES = ("application/x-www-form-urlencoded", "application/json")
 
@@ -83,31 +81,36 @@ def operation_id(route: Route) -> str:
     return "_".join([route.method.lower(), *words]).replace("-", "_")
 
 
-def _answers(routes: Iterable[Route]) -> tuple[dict[type[Record], Any], dict[str, Any]]:
-    """A reference to the schema of each record that routes answer with, and those schemas by name."""
-    kinds = dict.fromkeys(_answered(route)[0] for route in routes if route.answer is not None)
-    found, schemas = models_json_schema(
-        [(kind, "serialization") for kind in kinds], ref_template="#/components/schemas/{model}"
-    )
-    return {kind: found[kind, "serialization"] for kind in kinds}, schemas.get("$defs", {})
+def _answers(routes: Iterable[Route]) -> tuple[dict[int, Any], dict[str, Any]]:
+    """The schemas of what routes answer with, by the id of the route, and what they refer to by name.
+
+    A route whose answer is not declared tells it by its handler's return type, where that says all.
+    """
+    found = {id(route): answered(route) for route in routes}
+    adapters = [(key, "serialization", TypeAdapter(kind)) for key, kind in found.items() if kind is not None]
+    schemas, shared = TypeAdapter.json_schemas(adapters, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    return {int(key): schema for (key, _), schema in schemas.items()}, shared.get("$defs", {})
 
 
-def _answered(route: Route) -> tuple[type[Record], bool]:
-    """The record that a route answers with, and whether it answers with a list of them."""
-    many = get_origin(route.answer) is list
-    return (get_args(route.answer)[0] if many else route.answer), many
+def answered(route: Route) -> Any:
+    """The type of a route's `data`; None when it is not known."""
+    kind = get_type_hints(route.handler).get("return") if route.answer is None else route.answer
+    if kind is Answer or (isinstance(kind, type) and issubclass(kind, Response)):
+        return None
+    return None if _vague(kind) else kind
 
 
-def _success(route: Route, answers: Mapping[type[Record], Any]) -> dict[str, Any]:
-    if route.answer is None:
-        return _SUCCESS
-    kind, many = _answered(route)
-    data = {"type": "array", "items": answers[kind]} if many else answers[kind]
+def _vague(kind: Any) -> bool:
+    return kind is Any or any(_vague(part) for part in get_args(kind))
+
+
+def _success(route: Route, answers: Mapping[int, Any]) -> dict[str, Any]:
+    data = answers.get(id(route), {})
     schema = {"type": "object", "properties": {"data": data}, "required": ["data"]}
     return {"description": "the result", "content": {"application/json": {"schema": schema}}}
 
 
-def _operation(route: Route, answers: Mapping[type[Record], Any]) -> dict[str, Any]:
+def _operation(route: Route, answers: Mapping[int, Any]) -> dict[str, Any]:
     summary, _, description = (route.handler.__doc__ or "").strip().partition("\n\n")
     properties, patterns, required = record_schema(route.body or route.parameters)
     in_path = set(re.findall(r"\{([^}]+)\}", route.path))

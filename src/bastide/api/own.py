@@ -11,6 +11,9 @@ from bastide.api.execute import GuestName
 from bastide.api.fields import ChecksumAlgorithm
 from bastide.api.lists import guests_seen, index, storages_seen
 from bastide.api.routing import Branch, Call, NoParameters
+from bastide.api.shapes_guests import GuestAddresses, NamedGuest
+from bastide.api.shapes_nodes import DaemonStatus
+from bastide.api.shapes_storage import BuildableRow, ImageRow, StorageMeans
 from bastide.base.errors import InvalidParameter, PermissionDenied
 from bastide.host import programs
 from bastide.model.guest import Guest, GuestState, Kind
@@ -92,7 +95,7 @@ async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
     )
 
 
-@branch.get("/status", NoParameters, user="all")
+@branch.get("/status", NoParameters, user="all", answer=DaemonStatus)
 async def read_status(call: Call, _p: NoParameters) -> dict[str, Any]:
     """The daemon: its version, where it answers, and how many guests the caller may see.
 
@@ -116,7 +119,7 @@ async def read_status(call: Call, _p: NoParameters) -> dict[str, Any]:
     }
 
 
-@branch.get("/storage", NoParameters, user="all")
+@branch.get("/storage", NoParameters, user="all", answer=list[StorageMeans])
 async def list_storages(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """What each storage that the caller may see can do for guests.
 
@@ -174,7 +177,7 @@ async def rescan_volumes(call: Call, p: Rescan) -> list[dict[str, Any]]:
     return [{key: value for key, value in asdict(row).items() if value is not None} for row in found]
 
 
-@branch.get("/guests", NoParameters, user="all")
+@branch.get("/guests", NoParameters, user="all", answer=list[GuestAddresses])
 async def list_guests(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """The guests that the caller may see, whether they start with the host, and the addresses of those that run."""
     guests = await guests_seen(call)
@@ -185,7 +188,7 @@ async def list_guests(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     ]
 
 
-@branch.get("/guests/{guest}", GuestQuery, user="all")
+@branch.get("/guests/{guest}", GuestQuery, user="all", answer=NamedGuest)
 async def read_guest(call: Call, p: GuestQuery) -> dict[str, Any]:
     """A guest by its vmid or its name."""
     guest = await call.rooms.guests.find(p.guest)
@@ -201,7 +204,7 @@ async def read_addresses(call: Call, p: GuestQuery) -> list[str]:
     return await addresses(call.rooms, guest)
 
 
-@branch.get("/images", ImagesQuery, user="all")
+@branch.get("/images", ImagesQuery, user="all", answer=list[ImageRow])
 async def list_images(call: Call, p: ImagesQuery) -> list[dict[str, Any]]:
     """The images on the storages that the caller may look into, newest first.
 
@@ -220,7 +223,7 @@ async def list_images(call: Call, p: ImagesQuery) -> list[dict[str, Any]]:
     return rows
 
 
-@branch.get("/images/buildable", BuildableQuery, user="all")
+@branch.get("/images/buildable", BuildableQuery, user="all", answer=list[BuildableRow])
 async def list_buildable(_call: Call, p: BuildableQuery) -> list[dict[str, Any]]:
     """The images that a host can build where its package sources have them, by the kind of guest they are for."""
     kinds: tuple[Kind, ...] = ("lxc", "qemu")

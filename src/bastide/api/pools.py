@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bastide.api.routing import Branch, Call
+from bastide.api.shapes_access import PoolInfo, PoolRow
 from bastide.base.errors import InvalidParameter, NotFound
 from bastide.model.record import Multiline, Record
 from bastide.model.types import PoolId, split_list
@@ -54,7 +55,7 @@ class PoolChange(PoolPath):
     vms: Annotated[str | None, Field(pattern=r"^[0-9,;\s]*$", max_length=65536)] = None
 
 
-@branch.get("", PoolsQuery, user="all")
+@branch.get("", PoolsQuery, user="all", answer=list[PoolRow])
 async def list_pools(call: Call, p: PoolsQuery) -> list[dict[str, Any]]:
     """The pools that the caller may see, or one with its members."""
     if p.type is not None and p.poolid is None:
@@ -88,7 +89,7 @@ async def delete_pool(call: Call, p: PoolPath) -> None:
     await pools.delete_pool(call.rooms, p.poolid)
 
 
-@branch.get("/{poolid}", PoolQuery, check=("perm", "/pool/{poolid}", ("Pool.Audit",)))
+@branch.get("/{poolid}", PoolQuery, check=("perm", "/pool/{poolid}", ("Pool.Audit",)), answer=PoolInfo)
 async def read_pool(call: Call, p: PoolQuery) -> dict[str, Any]:
     """A pool's comment and members. Deprecated: `GET /pools/?poolid=`."""
     pool = await pools.get_pool(call.rooms, p.poolid)

@@ -13,6 +13,8 @@ from bastide.api.guest_permissions import Place
 from bastide.api.lists import index
 from bastide.api.new_guests import NewGuest, open_source, wish
 from bastide.api.routing import Branch, Call, NotBuilt
+from bastide.api.shape import Options
+from bastide.api.shapes_guests import Moment, PendingRow, VmRow
 from bastide.base.errors import InvalidParameter, MethodNotImplemented
 from bastide.base.ids import Upid
 from bastide.model.guest import Guest
@@ -107,7 +109,7 @@ class _Change:
     revert: list[str]
 
 
-@branch.get("", VmQuery, user="all")
+@branch.get("", VmQuery, user="all", answer=list[VmRow])
 async def list_vms(call: Call, p: VmQuery) -> list[dict[str, Any]]:
     """The VMs on which the caller has VM.Audit; with `full` also what QEMU says of those that run."""
     rows = await inspect.list_vms(call.rooms, full=bool(p.full))
@@ -178,7 +180,7 @@ async def delete_vm(call: Call, p: VmDelete) -> str:
     )
 
 
-@branch.get("/{vmid}/config", ConfigQuery, check=_AUDIT)
+@branch.get("/{vmid}/config", ConfigQuery, check=_AUDIT, answer=Options)
 async def read_config(call: Call, p: ConfigQuery) -> dict[str, Any]:
     """The configuration with its pending changes, with `current` as it is in force, or a snapshot's."""
     if p.snapshot is not None:
@@ -220,7 +222,7 @@ async def change_config_task(call: Call, p: ConfigTask) -> str | None:
     return None if ended_well else str(upid)
 
 
-@branch.get("/{vmid}/pending", GuestPath, check=_AUDIT)
+@branch.get("/{vmid}/pending", GuestPath, check=_AUDIT, answer=list[PendingRow])
 async def read_pending(call: Call, p: GuestPath) -> list[dict[str, Any]]:
     """Each option with what it is, what waits for the next start, and what will be deleted."""
     return [dict(row) for row in pending_rows(await call.rooms.guests.get(p.vmid))]
@@ -232,7 +234,7 @@ async def change_dbus_vmstate(_call: Call, p: DbusVmstate) -> None:
     raise MethodNotImplemented(f"Method 'POST /nodes/{p.node}/qemu/{p.vmid}/dbus-vmstate' not implemented")
 
 
-@branch.get("/{vmid}/rrddata", GuestSeries, check=_AUDIT)
+@branch.get("/{vmid}/rrddata", GuestSeries, check=_AUDIT, answer=list[Moment])
 async def read_series(call: Call, p: GuestSeries) -> list[dict[str, Any]]:
     """The VM's time series."""
     return await call.services.sampler.rrddata(f"guest/{p.vmid}", p.timeframe, p.cf or "AVERAGE")

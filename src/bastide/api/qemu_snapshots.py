@@ -7,6 +7,8 @@ from pydantic import Field
 from bastide.api.fields import GuestPath
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call
+from bastide.api.shape import Options
+from bastide.api.shapes_guests import SnapshotRow
 from bastide.model.record import Multiline
 from bastide.operations import snapshots
 from bastide.operations.vm import snapshot
@@ -54,7 +56,7 @@ class Describe(SnapshotPath):
     description: _Description = None
 
 
-@branch.get("", GuestPath, check=_AUDIT)
+@branch.get("", GuestPath, check=_AUDIT, answer=list[SnapshotRow])
 async def list_snapshots(call: Call, p: GuestPath) -> list[dict[str, Any]]:
     """The VM's snapshots; the last row is its present state."""
     return snapshots.rows(call.rooms, await call.rooms.guests.get(p.vmid, "qemu"))
@@ -82,7 +84,7 @@ async def delete_snapshot(call: Call, p: Delete) -> str:
     return str(upid)
 
 
-@branch.get("/{snapname}/config", SnapshotPath, check=_READ)
+@branch.get("/{snapname}/config", SnapshotPath, check=_READ, answer=Options)
 async def read_config(call: Call, p: SnapshotPath) -> dict[str, Any]:
     """The configuration that the snapshot keeps."""
     return dict(snapshots.shown_config(await call.rooms.guests.get(p.vmid, "qemu"), p.snapname))

@@ -8,6 +8,7 @@ from bastide.api.fields import GuestPath
 from bastide.api.lists import index
 from bastide.api.qemu import SkipLock
 from bastide.api.routing import Branch, Call, NotBuilt
+from bastide.api.shapes_guests import VmStatus
 from bastide.api.shutdowns import end_shutdowns
 from bastide.base.errors import InvalidParameter
 from bastide.model.types import NodeName, StorageId
@@ -96,7 +97,7 @@ async def read_index(_call: Call, _p: GuestPath) -> list[dict[str, str]]:
     return index("subdir", "current", "start", "stop", "reset", "shutdown", "suspend", "resume", "reboot")
 
 
-@branch.get("/current", GuestPath, check=("perm", "/vms/{vmid}", ("VM.Audit",)))
+@branch.get("/current", GuestPath, check=("perm", "/vms/{vmid}", ("VM.Audit",)), answer=VmStatus)
 async def read_current(call: Call, p: GuestPath) -> dict[str, Any]:
     """What a VM does now, as QEMU says within 2 seconds."""
     return await inspect.vm_status(call.rooms, p.vmid)

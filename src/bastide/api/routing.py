@@ -108,8 +108,8 @@ class Route:
 
     `raw` routes read their body themselves and may return a Response; `websocket` ones take over the connection.
     `allow_token` is false for the few methods that an API token may not call. `body` describes what a raw route reads
-    itself, for the document. A `nested` route's JSON body may hold mappings and lists of them. `answer` is the record
-    that is in `data`, or `list[...]` of one, for the document.
+    itself, for the document. A `nested` route's JSON body may hold mappings and lists of them. `answer` is the type of
+    `data`, for the document; without one the handler's return type says it.
     """
 
     method: str

@@ -10,6 +10,7 @@ from pydantic import Field, create_model
 
 from bastide.api.lists import storages_seen
 from bastide.api.routing import Branch, Call, NotBuilt
+from bastide.api.shape import Options
 from bastide.base.errors import MethodNotImplemented
 from bastide.model.record import Multiline, Record
 from bastide.model.storage import TYPES, StorageConfig
@@ -109,7 +110,7 @@ class StoragesQuery(Record):
     type: StorageType | None = None
 
 
-@branch.get("", StoragesQuery, user="all")
+@branch.get("", StoragesQuery, user="all", answer=list[Options])
 async def list_storages(call: Call, p: StoragesQuery) -> list[dict[str, Any]]:
     """The storages that the caller may see."""
     return [
@@ -128,7 +129,7 @@ async def create_storage(call: Call, p: StorageCreate) -> dict[str, Any]:
     return {"storage": config.storage, "type": config.type, **({"config": shown} if shown else {})}
 
 
-@branch.get("/{storage}", StorageName, check=("perm", "/storage/{storage}", ("Datastore.Allocate",)))
+@branch.get("/{storage}", StorageName, check=("perm", "/storage/{storage}", ("Datastore.Allocate",)), answer=Options)
 async def read_storage(call: Call, p: StorageName) -> dict[str, Any]:
     """A storage's configuration."""
     return await _shown(call, (await call.rooms.storages.get(p.storage)).config)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from bastide.api.routing import Branch, Call, NoParameters
+from bastide.api.shapes_nodes import Version
 
 PVE_VERSION = "9.1.1"
 PVE_RELEASE = "9.1"
@@ -20,7 +21,7 @@ def describe(call: Call) -> dict[str, Any]:
     return {"version": PVE_VERSION, "release": PVE_RELEASE, "repoid": "bastide", "bastide": call.services.version}
 
 
-@branch.get("", NoParameters, user="all")
+@branch.get("", NoParameters, user="all", answer=Version)
 async def read_version(call: Call, _p: NoParameters) -> dict[str, Any]:
     """API version details, including some parts of the global datacenter config."""
     return describe(call)
