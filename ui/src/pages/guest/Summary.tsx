@@ -3,6 +3,7 @@ import { Group, SimpleGrid, Stack, Text, Title } from "@mantine/core";
 import { useAddresses, useStatus } from "../../hooks/guest";
 import type { GuestRow } from "../../hooks/resources";
 import { duration } from "../../logic/units";
+import { AgentFacts } from "./AgentFacts";
 import { Fact, Facts } from "./Facts";
 import { GuestCharts } from "./GuestCharts";
 import { Pressures } from "./Pressures";
@@ -26,6 +27,7 @@ export function Summary({ guest }: { guest: GuestRow }) {
           {!running && <Fact label="Running">no</Fact>}
         </Facts>
         <Use status={status} kind={guest.type} />
+        {running && guest.type === "qemu" && status?.agent === 1 && <AgentFacts guest={guest} />}
       </SimpleGrid>
       {running && <Pressures status={status} />}
       <section aria-labelledby="over-time">
