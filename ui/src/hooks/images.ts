@@ -51,7 +51,7 @@ export function useImages() {
 
 export function useBuildable() {
   return useQuery({
-    queryKey: ["storage", "buildable"],
+    queryKey: ["document", "buildable"],
     queryFn: async () => (await answer<unknown>(api.GET("/api2/json/bastide/images/buildable"))) as BuildableRow[],
     staleTime: Number.POSITIVE_INFINITY,
   });
@@ -67,7 +67,7 @@ export function useImageServers() {
 /** The templates that can be had, image servers asked anew: slow where one is far. */
 export function useTemplates(node: string | undefined, enabled = true) {
   return useQuery({
-    queryKey: ["storage", "templates", node],
+    queryKey: ["templates", node],
     queryFn: async () => {
       const params = { path: { node: node ?? "" } };
       return (await answer<unknown>(api.GET("/api2/json/nodes/{node}/aplinfo", { params }))) as TemplateRow[];

@@ -82,7 +82,7 @@ export function useNodeStorages(node: string | undefined) {
 
 export function useStorageTypes() {
   return useQuery({
-    queryKey: ["storage", "types"],
+    queryKey: ["document", "storage-types"],
     queryFn: async () => (await answer<unknown>(api.GET("/api2/json/bastide/storage-types"))) as StorageTypeRow[],
     staleTime: Number.POSITIVE_INFINITY,
   });

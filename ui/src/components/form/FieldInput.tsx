@@ -40,8 +40,10 @@ function placeholderOf({ field, schema }: FieldInputProps): { placeholder?: stri
   return text === undefined ? {} : { placeholder: text };
 }
 
-function choices(options: readonly Choice[]): ComboboxData {
-  return options.map((one) => (typeof one === "string" ? { value: one, label: one } : { ...one }));
+/** What can be chosen; a value that is there and not among it can be seen, too. */
+function choices(options: readonly Choice[], value: string): ComboboxData {
+  const known = options.map((one) => (typeof one === "string" ? { value: one, label: one } : { ...one }));
+  return value === "" || known.some((one) => one.value === value) ? known : [{ value, label: value }, ...known];
 }
 
 export function isOn(value: string, schema: FieldSchema | undefined, otherwise = schema?.default === true): boolean {
@@ -61,7 +63,11 @@ function SwitchField(props: FieldInputProps) {
 
 function ChoiceField(props: FieldInputProps & { options: readonly Choice[] }) {
   const { field, value, onChange, options, required } = props;
-  const shown = { ...common(props), ...placeholderOf(props), data: choices(options) };
+  const shown = {
+    ...common(props),
+    ...placeholderOf(props),
+    data: choices(options, field.many || field.open ? "" : value),
+  };
   if (field.many) {
     const several = value === "" ? [] : value.split(/[,; ]+/);
     const change = (now: string[]) => onChange(now.join(","));

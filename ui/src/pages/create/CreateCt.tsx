@@ -2,6 +2,7 @@
 import { useNavigate } from "@tanstack/react-router";
 import { useMemo } from "react";
 import { Confirm } from "../../components/wizard/Confirm";
+import { creationFailure } from "../../components/wizard/CreationFailure";
 import { CreationLog } from "../../components/wizard/CreationLog";
 import { Interfaces, type StepForm } from "../../components/wizard/Interfaces";
 import { Loading } from "../../components/wizard/Loading";
@@ -84,7 +85,7 @@ function Form({ host, schema }: { host: Host; schema: RequestSchema }) {
       wizard={wizard}
       submit="Create"
       busy={creation.busy}
-      failure={creation.failure}
+      failure={creationFailure(creation, values.vmid)}
       onSubmit={() => void create()}
     >
       {wizard.step === "general" && <CtGeneral {...form} />}

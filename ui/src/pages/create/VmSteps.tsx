@@ -5,6 +5,7 @@ import { SchemaFields } from "../../components/form/SchemaFields";
 import { DiskForm } from "../../components/properties/DiskForm";
 import type { StepForm } from "../../components/wizard/Interfaces";
 import { useCpuModels, usePools } from "../../hooks/creating";
+import { useHost } from "../../hooks/host";
 import { indexed, systemDisk } from "../../logic/creating";
 import { fieldSchema } from "../../logic/schema";
 
@@ -83,11 +84,12 @@ export function VmDisks({ node, schema, values, errors, onChange, storage }: Ste
 
 export function VmResources(form: StepForm) {
   const models = useCpuModels(form.node).data ?? [];
+  const host = useHost().data;
   return (
     <Stack>
-      {models.length > 0 && !models.some((row) => row.name === "host") && (
+      {host?.accelerator === "tcg" && (
         <Alert color="yellow" role="status">
-          This host has no KVM: the VM will be emulated, which is many times slower.
+          The VM will be emulated, which is many times slower: {host.emulation ?? "this host has no KVM"}.
         </Alert>
       )}
       <SchemaFields

@@ -74,17 +74,18 @@ function DiskTable({ node, rows, onSmart }: TableProps) {
 
 function Row({ node, row, onSmart }: { node: string; row: DiskRow; onSmart: TableProps["onSmart"] }) {
   const whole = row.parent === undefined;
-  const used = [row.used, row.mounted ? "mounted" : undefined].filter(Boolean).join(", ");
+  const used = row.used ?? (row.mounted ? "mounted" : "nothing");
+  const named = [row.vendor, row.model, row.serial].filter((one) => one !== undefined && one !== "unknown");
   const left = typeof row.wearout === "number" ? `${row.wearout} % left` : "";
   return (
     <Table.Tr>
       <Table.Td pl={whole ? "xs" : "lg"}>{row.devpath}</Table.Td>
       <Table.Td>{whole ? row.type : "partition"}</Table.Td>
       <Table.Td className="figures">{bytes(row.size)}</Table.Td>
-      <Table.Td>{used || "nothing"}</Table.Td>
+      <Table.Td>{used}</Table.Td>
       <Table.Td>{whole && <Health health={row.health} />}</Table.Td>
       <Table.Td>{left}</Table.Td>
-      <Table.Td>{[row.vendor, row.model, row.serial].filter(Boolean).join(" ")}</Table.Td>
+      <Table.Td>{named.join(" ")}</Table.Td>
       <Table.Td>
         <Group justify="flex-end">
           <ActionMenu
