@@ -23,7 +23,10 @@ export function GroupsPage() {
           title="Add group"
           look={{}}
           operation={{ method: "POST", path: "/access/groups" }}
-          fields={[{ name: "groupid", label: "Name" }, "comment"]}
+          fields={[
+            { name: "groupid", label: "Name" },
+            { name: "comment", lines: 1 },
+          ]}
           action={(values) => ({
             title: "Add group",
             method: "POST",
@@ -69,7 +72,7 @@ function Changes({ row }: { row: GroupRow }) {
         title={`Change ${row.groupid}`}
         look={{ variant: "default", size: "compact-sm" }}
         operation={{ method: "PUT", path: "/access/groups/{groupid}" }}
-        fields={["comment"]}
+        fields={[{ name: "comment", lines: 1 }]}
         initial={before}
         action={(values) => ({
           title: `Change ${row.groupid}`,

@@ -25,7 +25,10 @@ export function PoolsPage() {
           title="Add pool"
           look={{}}
           operation={{ method: "POST", path: "/pools" }}
-          fields={[{ name: "poolid", label: "Name", help: "A pool in another one is named PARENT/NAME" }, "comment"]}
+          fields={[
+            { name: "poolid", label: "Name", help: "A pool in another one is named PARENT/NAME" },
+            { name: "comment", lines: 1 },
+          ]}
           action={(values) => ({ title: "Add pool", method: "POST", path: "/pools", parameters: given(values) })}
         />
       }
@@ -69,7 +72,7 @@ function Pool({ pool }: { pool: PoolRow }) {
               title={`Change ${pool.poolid}`}
               look={small}
               operation={{ method: "PUT", path: "/pools" }}
-              fields={["comment"]}
+              fields={[{ name: "comment", lines: 1 }]}
               initial={before}
               action={(values) => ({
                 title: `Change ${pool.poolid}`,
