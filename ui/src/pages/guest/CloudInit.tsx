@@ -1,9 +1,9 @@
 /** What cloud-init in a guest is told: a VM's options and drive, and texts in full for both kinds. */
-import { Alert, Anchor, Group, Loader, Stack, Text, Title } from "@mantine/core";
+import { Alert, Anchor, Group, Stack, Text, Title } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
-import { told } from "../../api/errors";
 import { ActionButton } from "../../components/ActionButton";
+import { Asked } from "../../components/Asked";
 import { type PendingRow, usePending } from "../../hooks/guest";
 import type { GuestRow } from "../../hooks/resources";
 import type { Action } from "../../logic/actions";
@@ -35,18 +35,11 @@ export function CloudInit({ guest }: { guest: GuestRow }) {
 }
 
 function OfMachine({ guest }: { guest: GuestRow }) {
-  const { data: rows, error } = usePending(guest);
+  return <Asked query={usePending(guest)}>{(rows) => <OptionsOfMachine guest={guest} rows={rows} />}</Asked>;
+}
+
+function OptionsOfMachine({ guest, rows }: { guest: GuestRow; rows: readonly PendingRow[] }) {
   const [editing, setEditing] = useState<string>();
-  if (error !== null) {
-    return (
-      <Alert color="red" role="alert">
-        {told(error)}
-      </Alert>
-    );
-  }
-  if (rows === undefined) {
-    return <Loader aria-label="Loading" />;
-  }
   const groups = cloudInitGroups(rows.map((row) => row.key));
   const group = groups.find((one) => one.id === editing);
   return (

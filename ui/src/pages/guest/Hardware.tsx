@@ -1,10 +1,10 @@
 /** A VM's hardware or a CT's resources: what it has, and how to add, change, move and remove it. */
-import { Alert, Group, Loader, Stack, Title } from "@mantine/core";
+import { Group, Stack, Title } from "@mantine/core";
 import { IconPlus } from "@tabler/icons-react";
 import { useState } from "react";
-import { told } from "../../api/errors";
 import { ActionMenu } from "../../components/ActionMenu";
-import { usePending } from "../../hooks/guest";
+import { Asked } from "../../components/Asked";
+import { type PendingRow, usePending } from "../../hooks/guest";
 import type { GuestRow } from "../../hooks/resources";
 import { devices, newDevices } from "../../logic/devices";
 import { nameOf } from "../../logic/guestActions";
@@ -17,50 +17,40 @@ import { EditOptions } from "./EditOptions";
 import { OptionTable } from "./OptionTable";
 
 export function Hardware({ guest }: { guest: GuestRow }) {
-  const { data: rows, error } = usePending(guest);
+  return (
+    <Asked query={usePending(guest)}>
+      {(rows) => (
+        <Stack gap="lg">
+          <MemoryAndCpu guest={guest} rows={rows} />
+          <Devices guest={guest} rows={rows} />
+        </Stack>
+      )}
+    </Asked>
+  );
+}
+
+interface Props {
+  guest: GuestRow;
+  rows: readonly PendingRow[];
+}
+
+function keysOf(rows: readonly PendingRow[]): ReadonlySet<string> {
+  return new Set(waiting(rows).map((row) => row.key));
+}
+
+function MemoryAndCpu({ guest, rows }: Props) {
   const [editing, setEditing] = useState<string>();
-  const [dialog, setDialog] = useState<Dialog>();
-  if (error !== null) {
-    return (
-      <Alert color="red" role="alert">
-        {told(error)}
-      </Alert>
-    );
-  }
-  if (rows === undefined) {
-    return <Loader aria-label="Loading" />;
-  }
   const groups = hardwareOf(guest.type);
   const group = groups.find((one) => one.id === editing);
-  const known = devices(guest.type, rows);
-  const waitingKeys = new Set(waiting(rows).map((row) => row.key));
   return (
-    <Stack gap="lg">
+    <>
       <OptionTable
         guest={guest}
         label="Memory and CPU"
         rows={groups.map((one) => shown(one, rows))}
-        waitingKeys={waitingKeys}
+        waitingKeys={keysOf(rows)}
         onEdit={setEditing}
       />
-      <section aria-labelledby="devices">
-        <Group justify="space-between" mb="xs">
-          <Title order={2} size="h4" id="devices">
-            Volumes and devices
-          </Title>
-          <AddMenu guest={guest} onOpen={setDialog} />
-        </Group>
-        <OptionTable
-          guest={guest}
-          label="Volumes and devices"
-          rows={known}
-          waitingKeys={waitingKeys}
-          offered={(row) => {
-            const device = known.find((one) => one.id === row.id);
-            return device && <DeviceMenu guest={guest} device={device} onOpen={setDialog} />;
-          }}
-        />
-      </section>
       {group !== undefined && (
         <EditOptions
           guest={guest}
@@ -70,10 +60,35 @@ export function Hardware({ guest }: { guest: GuestRow }) {
           onClose={() => setEditing(undefined)}
         />
       )}
+    </>
+  );
+}
+
+function Devices({ guest, rows }: Props) {
+  const [dialog, setDialog] = useState<Dialog>();
+  const known = devices(guest.type, rows);
+  return (
+    <section aria-labelledby="devices">
+      <Group justify="space-between" mb="xs">
+        <Title order={2} size="h4" id="devices">
+          Volumes and devices
+        </Title>
+        <AddMenu guest={guest} onOpen={setDialog} />
+      </Group>
+      <OptionTable
+        guest={guest}
+        label="Volumes and devices"
+        rows={known}
+        waitingKeys={keysOf(rows)}
+        offered={(row) => {
+          const device = known.find((one) => one.id === row.id);
+          return device && <DeviceMenu guest={guest} device={device} onOpen={setDialog} />;
+        }}
+      />
       {dialog !== undefined && (
         <DeviceDialog guest={guest} dialog={dialog} rows={rows} onClose={() => setDialog(undefined)} />
       )}
-    </Stack>
+    </section>
   );
 }
 

@@ -1,9 +1,9 @@
 /** A guest's network: what it is given, and what it sees of it. */
-import { Alert, Button, Group, Loader, Stack, Text, Title } from "@mantine/core";
+import { Button, Group, Stack, Text, Title } from "@mantine/core";
 import { IconPlus } from "@tabler/icons-react";
 import { useState } from "react";
-import { told } from "../../api/errors";
-import { usePending } from "../../hooks/guest";
+import { Asked } from "../../components/Asked";
+import { type PendingRow, usePending } from "../../hooks/guest";
 import type { GuestRow } from "../../hooks/resources";
 import { devices, newDevices } from "../../logic/devices";
 import { waiting } from "../../logic/guestConfig";
@@ -16,25 +16,14 @@ import { SeenInterfaces } from "./SeenInterfaces";
 export function Network({ guest }: { guest: GuestRow }) {
   return (
     <Stack gap="lg">
-      <Given guest={guest} />
+      <Asked query={usePending(guest)}>{(rows) => <Given guest={guest} rows={rows} />}</Asked>
       <SeenInterfaces guest={guest} />
     </Stack>
   );
 }
 
-function Given({ guest }: { guest: GuestRow }) {
-  const { data: rows, error } = usePending(guest);
+function Given({ guest, rows }: { guest: GuestRow; rows: readonly PendingRow[] }) {
   const [dialog, setDialog] = useState<Dialog>();
-  if (error !== null) {
-    return (
-      <Alert color="red" role="alert">
-        {told(error)}
-      </Alert>
-    );
-  }
-  if (rows === undefined) {
-    return <Loader aria-label="Loading" />;
-  }
   const cards = devices(guest.type, rows).filter((one) => one.sort === "net");
   const fresh = newDevices(guest.type).find((one) => one.stem === "net");
   return (

@@ -1,7 +1,7 @@
 /** A guest's options beside its hardware. */
-import { Alert, Loader, Stack, Table, Title } from "@mantine/core";
+import { Stack, Table, Title } from "@mantine/core";
 import { useState } from "react";
-import { told } from "../../api/errors";
+import { Asked } from "../../components/Asked";
 import { type PendingRow, usePending } from "../../hooks/guest";
 import type { GuestRow } from "../../hooks/resources";
 import { elsewhere } from "../../logic/devices";
@@ -12,20 +12,13 @@ import { EditOptions } from "./EditOptions";
 import { OptionTable } from "./OptionTable";
 
 export function Options({ guest }: { guest: GuestRow }) {
-  const { data: rows, error } = usePending(guest);
+  return <Asked query={usePending(guest)}>{(rows) => <Shown guest={guest} rows={rows} />}</Asked>;
+}
+
+function Shown({ guest, rows }: { guest: GuestRow; rows: readonly PendingRow[] }) {
   const [editing, setEditing] = useState<string>();
   const groups = optionsOf(guest.type);
   const group = groups.find((one) => one.id === editing);
-  if (error !== null) {
-    return (
-      <Alert color="red" role="alert">
-        {told(error)}
-      </Alert>
-    );
-  }
-  if (rows === undefined) {
-    return <Loader aria-label="Loading" />;
-  }
   return (
     <Stack gap="lg">
       <OptionTable
