@@ -15,7 +15,6 @@ from starlette.responses import Response
 from bastide.api.auth import STOPPING, check_same_origin, identify
 from bastide.api.routing import Branch, Call, NoParameters
 from bastide.base.errors import AuthenticationFailed
-from bastide.model.record import Record
 from bastide.operations.changes import TICK, Changes, Listener
 
 HEARTBEAT = 15.0
@@ -31,14 +30,6 @@ _GREETING = b"retry: 1000\n\n: bastide\n\n"
 _BEAT = b":\n\n"
 
 branch = Branch("/bastide/events")
-
-
-class Event(Record):
-    """The data of one event: guests, tasks (UPIDs) and topics that may have changed; what is empty is left out."""
-
-    guests: tuple[int, ...] = ()
-    tasks: tuple[str, ...] = ()
-    topics: tuple[str, ...] = ()
 
 
 @branch.get("", NoParameters, user="all")

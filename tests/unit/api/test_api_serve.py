@@ -242,3 +242,18 @@ async def test_a_port_that_stays_taken_is_told(api: Api, tmp_path: Path, monkeyp
     with socket.create_server(("127.0.0.1", 0)) as holder, pytest.raises(OSError, match="already in use"):
         async with serving(api, tmp_path, holder.getsockname()[1]):
             pass
+
+
+async def test_an_open_stream_of_events_does_not_hold_up_the_end(api: Api, tmp_path: Path) -> None:
+    async with serving(api, tmp_path, free_port()) as host:
+        reader, writer = await host.local()
+        writer.write(b"GET /api2/json/bastide/events HTTP/1.1\r\nHost: pve:8006\r\n\r\n")
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert b"text/event-stream" in head
+        await asyncio.wait_for(reader.readuntil(b": bastide\n\n"), 5)
+        await api.services.rooms.store.put("guest/100", "{}")
+        await asyncio.wait_for(reader.readuntil(b'data: {"guests":[100]}\n\n'), 5)
+        begun = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - begun < 3, "it ends at once, not when its time is over"
+    assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"0\r\n\r\n")
+    writer.close()
