@@ -2,8 +2,9 @@
 import { Paper, Stack, Title } from "@mantine/core";
 import { told } from "../../api/errors";
 import { UseBar } from "../../components/UseBar";
-import { type FileSystem, useAgent } from "../../hooks/agent";
+import { useAgent } from "../../hooks/agent";
 import type { GuestRow } from "../../hooks/resources";
+import type { FileSystem } from "../../logic/agentAnswers";
 import { bytes, share } from "../../logic/units";
 import { Fact, Facts } from "./Facts";
 
@@ -19,15 +20,14 @@ export function AgentFacts({ guest }: { guest: GuestRow }) {
   if (data === undefined) {
     return null;
   }
-  const sized = data.filesystems.filter((one) => one["total-bytes"] !== undefined);
   return (
     <>
       <Facts title="As its agent tells">
-        <Fact label="System">{data.os["pretty-name"] ?? data.os.name ?? "not told"}</Fact>
-        <Fact label="Host name">{data.hostname}</Fact>
-        {data.os["kernel-release"] !== undefined && <Fact label="Kernel">{data.os["kernel-release"]}</Fact>}
+        <Fact label="System">{data.system ?? "not told"}</Fact>
+        <Fact label="Host name">{data.hostname ?? "not told"}</Fact>
+        {data.kernel !== undefined && <Fact label="Kernel">{data.kernel}</Fact>}
       </Facts>
-      {sized.length > 0 && <FileSystems rows={sized} />}
+      {data.filesystems.length > 0 && <FileSystems rows={data.filesystems} />}
     </>
   );
 }
@@ -39,12 +39,12 @@ function FileSystems({ rows }: { rows: readonly FileSystem[] }) {
         File systems
       </Title>
       <Stack gap="sm">
-        {rows.map((row) => (
+        {rows.map(({ mountpoint, used, total }) => (
           <UseBar
-            key={row.mountpoint}
-            label={row.mountpoint}
-            part={share(row["used-bytes"], row["total-bytes"])}
-            words={`${bytes(row["used-bytes"])} of ${bytes(row["total-bytes"])}`}
+            key={mountpoint}
+            label={mountpoint}
+            part={share(used, total)}
+            words={`${bytes(used)} of ${bytes(total)}`}
           />
         ))}
       </Stack>

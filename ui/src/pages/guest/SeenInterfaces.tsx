@@ -2,8 +2,9 @@
 import { Alert, Stack, Table, Text, Title } from "@mantine/core";
 import { told } from "../../api/errors";
 import { WideTable } from "../../components/WideTable";
-import { type SeenInterface, useInterfaces } from "../../hooks/interfaces";
+import { useInterfaces } from "../../hooks/interfaces";
 import type { GuestRow } from "../../hooks/resources";
+import type { SeenInterface } from "../../logic/agentAnswers";
 import { bytes } from "../../logic/units";
 
 export function SeenInterfaces({ guest }: { guest: GuestRow }) {
