@@ -10,6 +10,7 @@ describe("a service", () => {
     expect(wish(values)).toEqual({ service: "jellyfin", devices: ["gpu:shared", "tun"] });
     const action = launchAction(values, "jellyfin", "bastide launch jellyfin");
     expect(action.parameters).toMatchObject({ name: "jellyfin", storage: "fast", keep: "1", service: "jellyfin" });
+    expect(action.command).toBe("bastide launch jellyfin --storage fast --keep");
   });
 
   it("gets a name that is free", () => {

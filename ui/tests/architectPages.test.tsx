@@ -3,6 +3,7 @@ import { MantineProvider } from "@mantine/core";
 import { QueryClientProvider } from "@tanstack/react-query";
 import { RouterProvider } from "@tanstack/react-router";
 import { act, cleanup, configure, fireEvent, render, screen, waitFor } from "@testing-library/react";
+import axe from "axe-core";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { resume } from "../src/api/session";
 import { queries } from "../src/hooks/queries";
@@ -148,13 +149,25 @@ it("shows a token's secret once", async () => {
 });
 
 it.each([
+  ["/architect", "What do you want to run?"],
+  ["/architect?service=nginx", "What do you want to run?"],
+  ["/architect/catalog/nginx", "nginx"],
+  ["/architect/plan?name=web&service=nginx", "Plan"],
+  ["/architect/capacity", "Capacity"],
+  ["/architect/review", "Review"],
+  ["/architect/compare", "Compare"],
   ["/access", "Users"],
+  ["/access/tokens", "API tokens"],
   ["/access/groups", "Groups"],
   ["/access/roles", "Roles"],
   ["/access/permissions", "Permissions"],
   ["/access/realms", "Realms"],
   ["/pools", "Pools"],
-])("shows %s", async (address, title) => {
+])("has nothing that axe finds at %s", async (address, title) => {
   await open(address);
   expect(await screen.findByRole("heading", { level: 1, name: title })).toBeTruthy();
+  await waitFor(() => expect(screen.queryByLabelText(/^(Loading|Asking)/)).toBeNull());
+  const main = document.querySelector("main");
+  const { violations } = await axe.run(main ?? document.body, { rules: { "color-contrast": { enabled: false } } });
+  expect(violations.map(({ id, nodes }) => `${id}: ${nodes[0]?.html}`)).toEqual([]);
 });

@@ -1,5 +1,5 @@
 /** A service as somebody describes it, what is asked of the architect about it, and where it answers once it runs. */
-import type { Action, Parameters } from "./actions";
+import { type Action, type Parameters, shellCommand } from "./actions";
 import { given, type Values } from "./schema";
 
 /** Keys of the form that say how it is launched, and of which the architect knows nothing. */
@@ -33,6 +33,18 @@ export function freeName(wanted: string, taken: ReadonlySet<string>): string {
   return name;
 }
 
+/** What the advised command needs beside for what is asked of the launch alone. */
+function launchOptions({ storage, tags, ssh_keys: keys, onboot, keep }: Values): string {
+  const words = [
+    ...(storage ? ["--storage", storage] : []),
+    ...(tags ?? "").split(/[;, ]+/).flatMap((tag) => (tag === "" ? [] : ["--tag", tag])),
+    ...(keys ?? "").split("\n").flatMap((key) => (key.trim() === "" ? [] : ["--ssh-key", "KEY.pub"])),
+    ...(onboot === "true" ? ["--onboot"] : []),
+    ...(keep === "1" ? ["--keep"] : []),
+  ];
+  return words.length > 0 ? ` ${shellCommand(...words)}` : "";
+}
+
 /** Makes the guest, starts it and installs the service. */
 export function launchAction(values: Values, name: string, command: string): Action {
   return {
@@ -40,7 +52,7 @@ export function launchAction(values: Values, name: string, command: string): Act
     method: "POST",
     path: "/architect/launch",
     parameters: { ...lists(values), name, instances: undefined },
-    command,
+    command: command + launchOptions(values),
   };
 }
 

@@ -13,7 +13,7 @@ interface Props {
 
 function Section({ title, children }: { title: string; children: ReactNode }) {
   return (
-    <Paper withBorder p="md" component="section" aria-label={title}>
+    <Paper withBorder p="md">
       <Title order={3} size="h4" mb="xs">
         {title}
       </Title>
@@ -118,7 +118,7 @@ function Sizes({ advice: { sizing } }: { advice: Advice }) {
     ["Disk", bytes(sizing.disk), sizing.because.disk],
   ] as const;
   return (
-    <WideTable label="Size" head={["", "Gets", "Because"]} minWidth={320}>
+    <WideTable label="Size" head={["Of", "Gets", "Because"]} minWidth={320}>
       {rows.map(([title, amount, because]) => (
         <Table.Tr key={title}>
           <Table.Th scope="row">{title}</Table.Th>

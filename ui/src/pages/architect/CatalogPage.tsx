@@ -46,7 +46,7 @@ function told(value: unknown): string {
 
 function Block({ title, children }: { title: string; children: ReactNode }) {
   return (
-    <Paper withBorder p="md" component="section" aria-label={title}>
+    <Paper withBorder p="md">
       <Title order={2} size="h4" mb="xs">
         {title}
       </Title>
@@ -117,7 +117,7 @@ function Sizes({ entry }: { entry: CatalogEntry }) {
     ["Usual", entry.size.usual],
   ];
   return (
-    <WideTable label="Size" head={["", "Processors", "Memory", "Disk"]} minWidth={300}>
+    <WideTable label="Size" head={["Which", "Processors", "Memory", "Disk"]} minWidth={300}>
       {rows.map(([title, size]) => (
         <Table.Tr key={title}>
           <Table.Th scope="row">{title}</Table.Th>

@@ -62,7 +62,7 @@ function Facts({ title, sides, of }: Props) {
       </Title>
       <WideTable
         label={title}
-        head={["", ...sides.map((side) => (side.kind === "ct" ? "Container" : "VM"))]}
+        head={["Of", ...sides.map((side) => (side.kind === "ct" ? "Container" : "VM"))]}
         minWidth={560}
       >
         {names.map((name) => (

@@ -3,9 +3,9 @@ import { Alert, Anchor, Badge, Code, Group, Paper, Stack, Text, Title } from "@m
 import { Link } from "@tanstack/react-router";
 import { ActionButton } from "../../components/ActionButton";
 import { RowLink } from "../../components/RowLink";
-import { type Advice, useAddressed } from "../../hooks/architect";
+import type { Advice } from "../../hooks/architect";
 import type { Values } from "../../logic/schema";
-import { freeName, imageToLaunch, launchAction, webAddress } from "../../logic/service";
+import { imageToLaunch, launchAction, webAddress } from "../../logic/service";
 
 const KINDS = { ct: "Container", vm: "VM" } as const;
 
@@ -19,11 +19,8 @@ interface Props {
 }
 
 export function LaunchBar({ advice, values, upstream, stale, onLaunched }: Props) {
-  const guests = useAddressed();
-  const taken = new Set(guests.data?.map((guest) => guest.name));
-  const name = values.name || freeName(advice.name, taken);
   const image = imageToLaunch(advice.request.parameters, advice.warnings);
-  const action = launchAction({ ...values, ...(image ? { image } : {}) }, name, advice.command);
+  const action = launchAction({ ...values, ...(image ? { image } : {}) }, advice.name, advice.command);
   const many = Number(values.instances ?? 1) > 1;
   return (
     <Paper withBorder p="md" component="section" aria-labelledby="verdict">
@@ -40,7 +37,7 @@ export function LaunchBar({ advice, values, upstream, stale, onLaunched }: Props
           </Badge>
         </Group>
         <Code block className="wrapped">
-          {advice.command}
+          {action.command}
         </Code>
         {many ? (
           <Several advice={advice} values={values} />
@@ -99,7 +96,7 @@ function Bring({ upstream, title }: { upstream: string | undefined; title: strin
 
 function Several({ advice, values }: { advice: Advice; values: Values }) {
   const { instances } = advice.sizing;
-  const plan = { name: values.name ?? advice.name, service: values.service ?? "", instances: String(instances) };
+  const plan = { name: advice.name, service: values.service ?? "", instances: String(instances) };
   return (
     <Alert color="blue" title={`${instances} guests are a plan's`}>
       <Anchor component={RowLink} to={`/architect/plan?${new URLSearchParams(plan)}`}>

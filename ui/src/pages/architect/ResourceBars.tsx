@@ -42,7 +42,7 @@ export function ResourceBars({ capacity }: { capacity: Capacity }) {
         <Legend />
         <WideTable
           label="Where the room goes, in figures"
-          head={["", "Total", "In use now", "Promised", "The host", "Headroom", "Free"]}
+          head={["Of", "Total", "In use now", "Promised", "The host", "Headroom", "Free"]}
           minWidth={620}
         >
           {rows.map(({ title, resource, amount }) => (

@@ -7,7 +7,7 @@ import { ApiError } from "../../api/errors";
 import { Refusal } from "../../components/Asked";
 import { SchemaFields } from "../../components/form/SchemaFields";
 import { messageOf } from "../../components/form/useSchemaForm";
-import { useAdvice, useEntry } from "../../hooks/architect";
+import { useAddressed, useAdvice, useEntry } from "../../hooks/architect";
 import { useRequestSchema } from "../../hooks/schema";
 import {
   asField,
@@ -18,7 +18,7 @@ import {
   type RequestSchema,
   type Values,
 } from "../../logic/schema";
-import { wish } from "../../logic/service";
+import { freeName, wish } from "../../logic/service";
 import { AdviceView } from "./AdviceView";
 import { LaunchBar } from "./LaunchBar";
 import { groups, main } from "./serviceFields";
@@ -45,8 +45,11 @@ function Desk({ initial, onValues, onBack, onLaunched, schema }: Props & { schem
   const [values, setValues] = useState<Values>(initial);
   const [asked] = useDebouncedValue(values, 250);
   const faults = faultsOf({ ...schema, required: [] }, FIELDS, asked);
-  const advice = useAdvice(Object.keys(faults).length === 0 ? wish(asked) : undefined);
+  const taken = new Set(useAddressed().data?.map((guest) => guest.name));
+  const name = asked.name || freeName(asked.service ?? "guest", taken);
+  const advice = useAdvice(Object.keys(faults).length === 0 ? wish({ ...asked, name }) : undefined);
   const entry = useEntry(values.service);
+  const first = main.map((field) => (field.name === "name" ? { ...field, placeholder: name } : field));
   const refused = advice.error instanceof ApiError ? advice.error.errors : {};
   const errors: Faults = { ...refused, ...faults };
   const message = advice.error === null ? undefined : messageOf(refused, FIELDS, advice.error.message);
@@ -69,7 +72,7 @@ function Desk({ initial, onValues, onBack, onLaunched, schema }: Props & { schem
                 Choose another
               </Button>
             </Group>
-            <SchemaFields {...list} fields={main} />
+            <SchemaFields {...list} fields={first} />
             <Groups list={list} opened={values.service === undefined} />
           </Stack>
         </Paper>

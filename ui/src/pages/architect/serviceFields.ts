@@ -1,12 +1,12 @@
 /** What is asked of a service, in the architect's own keys. */
-import type { FieldGroup, FieldSpec } from "../../logic/schema";
+import type { Field, FieldGroup, FieldSpec } from "../../logic/schema";
 
 const yesNo = [
   { value: "true", label: "yes" },
   { value: "false", label: "no" },
 ];
 
-export const main: readonly FieldSpec[] = [
+export const main: readonly Field[] = [
   { name: "name", label: "Name of the guest", help: "A host name" },
   { name: "exposure", label: "Who can reach it", placeholder: "lan" },
   { name: "cores", label: "Processors" },
