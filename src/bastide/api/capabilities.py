@@ -5,6 +5,7 @@ from typing import Any, Literal
 from bastide.api.fields import NodePath
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call
+from bastide.api.shapes_hardware import CpuFlagRow, CpuModelRow, MachineRow
 from bastide.host import qemu_facts
 
 branch = Branch("/nodes/{node}/capabilities")
@@ -46,7 +47,7 @@ async def read_qemu_index(_call: Call, _p: NodePath) -> list[dict[str, str]]:
     return index("name", "cpu", "cpu-flags", "machines", "migration")
 
 
-@branch.get("/qemu/cpu", ArchQuery, user="all")
+@branch.get("/qemu/cpu", ArchQuery, user="all", answer=list[CpuModelRow])
 async def list_cpu_models(_call: Call, p: ArchQuery) -> list[dict[str, Any]]:
     """The CPU types that a VM can have."""
     if p.arch not in (None, _HERE):
@@ -62,7 +63,7 @@ async def list_cpu_models(_call: Call, p: ArchQuery) -> list[dict[str, Any]]:
     return [{"name": name, "vendor": vendor, "custom": False} for name, vendor in sorted(rows.items())]
 
 
-@branch.get("/qemu/cpu-flags", ArchQuery, user="all")
+@branch.get("/qemu/cpu-flags", ArchQuery, user="all", answer=list[CpuFlagRow])
 async def list_cpu_flags(_call: Call, p: ArchQuery) -> list[dict[str, Any]]:
     """The CPU flags that every user may set or clear, as far as this QEMU knows them."""
     if p.arch not in (None, _HERE):
@@ -71,7 +72,7 @@ async def list_cpu_flags(_call: Call, p: ArchQuery) -> list[dict[str, Any]]:
     return [{"name": name, "description": text} for name, text in _FLAGS.items() if name in known]
 
 
-@branch.get("/qemu/machines", ArchQuery, user="all")
+@branch.get("/qemu/machines", ArchQuery, user="all", answer=list[MachineRow])
 async def list_machines(_call: Call, p: ArchQuery) -> list[dict[str, Any]]:
     """The versioned machine types."""
     if p.arch not in (None, _HERE):

@@ -9,6 +9,7 @@ from pydantic import Field
 from bastide.api.execute import Columns, GuestName, guest_for_console
 from bastide.api.fields import GuestPath
 from bastide.api.routing import Branch, Call
+from bastide.api.shapes_guests import ScreenOffer, TerminalOffer
 from bastide.api.websocket import SocketChannel, while_allowed
 from bastide.base.errors import MethodNotImplemented
 from bastide.model.record import Record
@@ -82,13 +83,13 @@ async def attach(call: Call, p: Console) -> None:
     await channel.close()
 
 
-@branch.post("/nodes/{node}/lxc/{vmid}/termproxy", GuestPath, check=_CHECK)
+@branch.post("/nodes/{node}/lxc/{vmid}/termproxy", GuestPath, check=_CHECK, answer=TerminalOffer)
 async def offer_terminal(call: Call, p: GuestPath) -> dict[str, Any]:
     """Offer a terminal of the container; the ticket is good for one use within 30 seconds."""
     return await _offer(call, p.vmid, None)
 
 
-@branch.post("/nodes/{node}/qemu/{vmid}/termproxy", TermProxy, check=_CHECK)
+@branch.post("/nodes/{node}/qemu/{vmid}/termproxy", TermProxy, check=_CHECK, answer=TerminalOffer)
 async def offer_serial_port(call: Call, p: TermProxy) -> dict[str, Any]:
     """Offer a serial port of the VM as a terminal; the ticket is good for one use within 30 seconds."""
     return await _offer(call, p.vmid, None if p.serial is None else int(p.serial.removeprefix("serial")))
@@ -102,7 +103,7 @@ async def offer_picture(_call: Call, p: ContainerVncProxy) -> None:
     )
 
 
-@branch.post("/nodes/{node}/qemu/{vmid}/vncproxy", VncProxy, check=_CHECK)
+@branch.post("/nodes/{node}/qemu/{vmid}/vncproxy", VncProxy, check=_CHECK, answer=ScreenOffer)
 async def offer_screen(call: Call, p: VncProxy) -> dict[str, Any]:
     """Offer the VM's screen to a VNC client; the ticket is good for one use within 30 seconds.
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from bastide.api.fields import ChecksumAlgorithm, DownloadContent, HttpUrl, NodePath, StoragePath
 from bastide.api.routing import Branch, Call
-from bastide.api.shapes_storage import UrlMetadata
+from bastide.api.shapes_storage import TemplateRow, UrlMetadata
 from bastide.host import download
 from bastide.model.types import FileName, StorageId
 from bastide.operations import content, images
@@ -51,7 +51,7 @@ async def read_url_metadata(call: Call, p: UrlQuery) -> dict[str, Any]:
     return {key: value for key, value in answer.items() if value is not None}
 
 
-@branch.get("/aplinfo", NodePath, user="all")
+@branch.get("/aplinfo", NodePath, user="all", answer=list[TemplateRow])
 async def list_templates(call: Call, _p: NodePath) -> list[dict[str, Any]]:
     """The container templates that can be had."""
     return list(await images.available(call.rooms))

@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 from bastide.api.backup_permissions import open_backup
 from bastide.api.fields import StoragePath, volume_on
 from bastide.api.routing import Branch, Call
+from bastide.api.shapes_storage import FileRow
 from bastide.base.errors import InvalidParameter, NotFound
 from bastide.operations.backup import files
 from bastide.operations.backup.archives import Archive
@@ -32,7 +33,7 @@ class FromBackup(InBackup):
     tar: bool = False
 
 
-@branch.get("/{storage}/file-restore/list", InBackup, user="all")
+@branch.get("/{storage}/file-restore/list", InBackup, user="all", answer=list[FileRow])
 async def list_in_backup(call: Call, p: InBackup) -> list[dict[str, Any]]:
     """A folder of a backup; of a VM the first level is the file systems of its disks."""
     archive = await _archive(call, p)

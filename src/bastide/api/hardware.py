@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from bastide.api.fields import NodePath
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call
+from bastide.api.shapes_hardware import MdevRow, PciRow, UsbRow
 from bastide.base.errors import NotFound
 from bastide.host import pci, usb
 from bastide.model.types import split_list
@@ -54,7 +55,7 @@ async def read_index(_call: Call, _p: NodePath) -> list[dict[str, str]]:
     return index("type", "pci", "usb")
 
 
-@branch.get("/pci", PciQuery, check=("perm", "/", ("Sys.Audit", "Sys.Modify"), "any", 1))
+@branch.get("/pci", PciQuery, check=("perm", "/", ("Sys.Audit", "Sys.Modify"), "any", 1), answer=list[PciRow])
 async def list_pci(_call: Call, p: PciQuery) -> list[dict[str, Any]]:
     """The PCI devices of the machine."""
     hidden = tuple(part.lower() for part in split_list(p.pci_class_blacklist))
@@ -72,7 +73,12 @@ async def read_pci_index(_call: Call, _p: PciPath) -> list[dict[str, str]]:
     return index("method", "mdev")
 
 
-@branch.get("/pci/{pci-id-or-mapping}/mdev", PciPath, check=("perm", "/", ("Sys.Audit", "Sys.Modify"), "any", 1))
+@branch.get(
+    "/pci/{pci-id-or-mapping}/mdev",
+    PciPath,
+    check=("perm", "/", ("Sys.Audit", "Sys.Modify"), "any", 1),
+    answer=list[MdevRow],
+)
 async def list_mdev(_call: Call, p: PciPath) -> list[dict[str, Any]]:
     """The kinds of mediated devices that a PCI device offers."""
     if ":" not in p.pci_id_or_mapping:
@@ -84,7 +90,7 @@ async def list_mdev(_call: Call, p: PciPath) -> list[dict[str, Any]]:
     return rows
 
 
-@branch.get("/usb", NodePath, check=("perm", "/", ("Sys.Modify",)))
+@branch.get("/usb", NodePath, check=("perm", "/", ("Sys.Modify",)), answer=list[UsbRow])
 async def list_usb(_call: Call, _p: NodePath) -> list[dict[str, Any]]:
     """The USB devices of the machine, root hubs included."""
     return [_usb_row(known) for known in await asyncio.to_thread(usb.devices)]

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from bastide.api.routing import Branch, Call, NoParameters
+from bastide.api.shapes_storage import ImageServerRow
 from bastide.model.record import Record
 from bastide.operations import image_servers
 
@@ -25,7 +26,7 @@ class ServerChange(ServerPath):
     url: Annotated[str, Field(pattern=r"^https?://[!-~]+$", max_length=2048)]
 
 
-@branch.get("", NoParameters, user="all")
+@branch.get("", NoParameters, user="all", answer=list[ImageServerRow])
 async def list_servers(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """The configured image servers."""
     servers = await image_servers.image_servers(call.rooms)

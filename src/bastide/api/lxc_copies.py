@@ -7,6 +7,7 @@ from pydantic import Field
 from bastide.api.fields import FeatureQuery, GuestPath, WithDigest
 from bastide.api.lxc_permissions import check_copied
 from bastide.api.routing import Branch, Call
+from bastide.api.shapes_guests import Feature
 from bastide.base.errors import MethodNotImplemented
 from bastide.base.ids import VolumeId
 from bastide.model.container import ContainerConfig
@@ -50,7 +51,7 @@ class Move(GuestPath, WithDigest):
     bwlimit: _Rate = None
 
 
-@branch.get("/feature", FeatureQuery, check=("perm", "/vms/{vmid}", ("VM.Audit",)))
+@branch.get("/feature", FeatureQuery, check=("perm", "/vms/{vmid}", ("VM.Audit",)), answer=Feature)
 async def read_feature(call: Call, p: FeatureQuery) -> dict[str, Any]:
     """Whether a snapshot, a linked clone or a full copy of the container can be made now."""
     guest = await call.rooms.guests.get(p.vmid, "lxc")

@@ -9,6 +9,7 @@ from bastide.api.guest_permissions import Place
 from bastide.api.qemu_disks import DiskKey
 from bastide.api.qemu_permissions import check_copied
 from bastide.api.routing import Branch, Call
+from bastide.api.shapes_guests import Feature
 from bastide.base.errors import MethodNotImplemented
 from bastide.base.ids import VolumeId
 from bastide.model.guest import Guest
@@ -43,7 +44,7 @@ class MakeTemplate(GuestPath):
     disk: DiskKey | None = None
 
 
-@branch.get("/feature", FeatureQuery, check=("perm", "/vms/{vmid}", ("VM.Audit",)))
+@branch.get("/feature", FeatureQuery, check=("perm", "/vms/{vmid}", ("VM.Audit",)), answer=Feature)
 async def read_feature(call: Call, p: FeatureQuery) -> dict[str, Any]:
     """Whether a snapshot, a linked clone or a full copy of the VM can be made now."""
     guest = await call.rooms.guests.get(p.vmid, "qemu")

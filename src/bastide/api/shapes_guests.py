@@ -270,3 +270,31 @@ class Moment(TypedDict):
     rootused: NotRequired[float]
     total: NotRequired[float]
     used: NotRequired[float]
+
+
+_HasFeature = TypedDict("_HasFeature", {"hasFeature": Flag})
+
+
+@shape
+class Feature(_HasFeature):
+    """Whether something can be made of a guest now, and of a VM on which nodes."""
+
+    nodes: NotRequired[list[str]]
+
+
+@shape
+class TerminalOffer(TypedDict):
+    """Where a console waits for its user, for half a minute."""
+
+    user: str
+    ticket: str
+    port: int
+    upid: str
+
+
+@shape
+class ScreenOffer(TerminalOffer):
+    """Where a screen waits, with the certificate of who offers it."""
+
+    cert: str
+    password: NotRequired[str]

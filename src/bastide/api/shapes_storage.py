@@ -268,3 +268,53 @@ class TestJobRow(_ProofJob, _TestNames):
     vmid: NotRequired[str]
     exclude: NotRequired[str]
     command: NotRequired[str]
+
+
+@shape
+class PruneRow(TypedDict):
+    """What pruning would do with a backup, and by which rule."""
+
+    volid: str
+    ctime: int
+    mark: Literal["keep", "remove", "protected", "renamed"]
+    type: Literal["lxc", "qemu", "unknown"]
+    vmid: NotRequired[int]
+    rule: NotRequired[str]
+
+
+@shape
+class FileRow(TypedDict):
+    """A file in a backup: `filepath` is its path in base64, `mtime` in seconds since the epoch."""
+
+    filepath: str
+    text: str
+    type: str
+    leaf: bool
+    size: NotRequired[int]
+    mtime: NotRequired[float]
+
+
+@shape
+class TemplateRow(TypedDict):
+    """A container template that can be had."""
+
+    template: str
+    package: str
+    version: str
+    os: str
+    section: str
+    type: Literal["lxc", "qemu"]
+    architecture: str
+    headline: str
+    description: str
+    source: str
+    location: str
+    sha256: NotRequired[str]
+
+
+@shape
+class ImageServerRow(TypedDict):
+    """An image server."""
+
+    server: str
+    url: str

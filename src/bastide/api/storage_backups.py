@@ -6,6 +6,7 @@ from pydantic import Field
 
 from bastide.api.fields import StoragePath
 from bastide.api.routing import Branch, Call
+from bastide.api.shapes_storage import PruneRow
 from bastide.api.volume_permissions import check_backups
 from bastide.base.errors import MethodNotImplemented
 from bastide.model.storage import PruneBackups
@@ -47,7 +48,7 @@ def _unbuilt(method: str, p: StoragePath, what: str) -> MethodNotImplemented:
     return MethodNotImplemented(f"Method '{method} /nodes/{p.node}/storage/{p.storage}/{what}' not implemented")
 
 
-@branch.get("/{storage}/prunebackups", Prune, check=_SEE)
+@branch.get("/{storage}/prunebackups", Prune, check=_SEE, answer=list[PruneRow])
 async def preview_prune(call: Call, p: Prune) -> list[dict[str, Any]]:
     """Tell what pruning would do with each backup: `mark` is keep, remove, protected or renamed.
 
