@@ -10,8 +10,8 @@ import { queries } from "../src/hooks/queries";
 import { router } from "../src/router";
 import { ADVICE, CAPACITY, COMPARISON, ENTRY, OUTLOOK, REVIEW, TAKEN } from "./architectAnswers";
 
-configure({ asyncUtilTimeout: 8_000 });
-vi.setConfig({ testTimeout: 60_000 });
+configure({ asyncUtilTimeout: 30_000 });
+vi.setConfig({ testTimeout: 120_000 });
 vi.mock("../src/components/YamlEditor", () => ({ default: () => <div /> }));
 
 const UPID = "UPID:pve:00000001:00000002:00000003:launch:100:root@pam:";
