@@ -7,6 +7,7 @@ import { nameOf } from "../../logic/guestActions";
 import { edited } from "../../logic/guestConfig";
 import type { Texts } from "../../logic/guestOptions";
 import type { FieldSpec } from "../../logic/schema";
+import { useChoices } from "./useChoices";
 
 interface Props {
   guest: GuestRow;
@@ -25,11 +26,12 @@ export function configOperation(type: GuestRow["type"]) {
 
 export function EditOptions({ guest, label, fields, initial, sent = (texts) => texts, onClose }: Props) {
   const digest = useConfig(guest).data?.digest;
+  const known = useChoices(guest, fields);
   return (
     <Modal opened onClose={onClose} title={`${label} of ${nameOf(guest)}`} size="lg">
       <SchemaForm
         operation={configOperation(guest.type)}
-        fields={fields}
+        fields={known}
         initial={initial}
         columns={2}
         submit="Save"
