@@ -75,8 +75,8 @@ export function Search() {
         shortcut={["mod + K"]}
         tagsToIgnore={TYPED_IN}
         scrollable
-        maxHeight="min(480px, 60vh)"
-        aria-label="Search"
+        maxHeight={420}
+        attributes={{ content: { "aria-label": "Search" } }}
       >
         <Spotlight.Search placeholder="Guest, storage, page, or: start web" aria-label="Search" />
         <Spotlight.ActionsList>
