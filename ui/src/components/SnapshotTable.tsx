@@ -12,7 +12,7 @@ interface Props {
 
 export function SnapshotTable({ tree, entries }: Props) {
   return (
-    <Table.ScrollContainer minWidth={620} type="native" scrollAreaProps={{ tabIndex: 0 }}>
+    <Table.ScrollContainer minWidth={620} type="native" tabIndex={0} role="region" aria-label="Snapshots">
       <Table aria-label="Snapshots" verticalSpacing="xs">
         <Table.Thead>
           <Table.Tr>

@@ -100,7 +100,7 @@ function Folder({ node, volid, rows, onOpen }: FolderProps) {
           onChange={(event) => setSearch(event.currentTarget.value)}
         />
       )}
-      <Table.ScrollContainer minWidth={620} type="native" scrollAreaProps={{ tabIndex: 0 }}>
+      <Table.ScrollContainer minWidth={620} type="native" tabIndex={0} role="region" aria-label="Files">
         <Table aria-label="Files">
           <Table.Thead>
             <Table.Tr>

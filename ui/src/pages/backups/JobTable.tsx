@@ -44,7 +44,7 @@ export function JobTable({ node, rows, onEdit, dialog }: Props) {
     ];
   }
   return (
-    <Table.ScrollContainer minWidth={820} type="native" scrollAreaProps={{ tabIndex: 0 }}>
+    <Table.ScrollContainer minWidth={820} type="native" tabIndex={0} role="region" aria-label="Jobs">
       <Table aria-label="Jobs">
         <Table.Thead>
           <Table.Tr>

@@ -116,7 +116,7 @@ function Results() {
     return <Text role="status">No restore was tried yet.</Text>;
   }
   return (
-    <Table.ScrollContainer minWidth={820} type="native" scrollAreaProps={{ tabIndex: 0 }}>
+    <Table.ScrollContainer minWidth={820} type="native" tabIndex={0} role="region" aria-label="Restore tests">
       <Table aria-label="Restore tests">
         <Table.Thead>
           <Table.Tr>

@@ -128,7 +128,14 @@ function Preview({ pruning }: { pruning: Pruned }) {
 
 function PruneTable({ rows, sizes }: { rows: readonly PruneRow[]; sizes: ReadonlyMap<string, number> }) {
   return (
-    <Table.ScrollContainer minWidth={760} mah="60vh" type="native" scrollAreaProps={{ tabIndex: 0 }}>
+    <Table.ScrollContainer
+      minWidth={760}
+      maxHeight="60vh"
+      type="native"
+      tabIndex={0}
+      role="region"
+      aria-label="What pruning would do"
+    >
       <Table aria-label="What pruning would do" stickyHeader>
         <Table.Thead>
           <Table.Tr>

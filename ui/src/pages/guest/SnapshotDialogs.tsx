@@ -96,7 +96,7 @@ export function SnapshotConfig({ guest, row }: { guest: GuestRow; row: SnapshotR
   }
   const keys = Object.keys(then.data).filter((key) => !OF_ITSELF.has(key));
   return (
-    <Table.ScrollContainer minWidth={480} type="native" scrollAreaProps={{ tabIndex: 0 }}>
+    <Table.ScrollContainer minWidth={480} type="native" tabIndex={0} role="region" aria-label="Options that it keeps">
       <Table aria-label={`Options that ${row.name} keeps`}>
         <Table.Thead>
           <Table.Tr>
