@@ -10,7 +10,7 @@ import {
 } from "@tanstack/react-router";
 import { cleanup, configure, render } from "@testing-library/react";
 import axe from "axe-core";
-import type { ComponentType } from "react";
+import type { ReactNode } from "react";
 import { afterEach, beforeEach, expect, vi } from "vitest";
 import { queries } from "../src/hooks/queries";
 import { theme } from "../src/theme";
@@ -111,7 +111,7 @@ export function answering(): Hosted {
   return hosted;
 }
 
-export function openPage(page: ComponentType, path: string, address = path): void {
+export function openPage(page: () => ReactNode, path: string, address = path): void {
   const root = createRootRoute();
   const shown = createRoute({ getParentRoute: () => root, path, component: page });
   const guest = createRoute({ getParentRoute: () => root, path: "/guests/$vmid/$tab", component: () => <p>made</p> });

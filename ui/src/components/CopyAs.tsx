@@ -3,7 +3,8 @@ import { ActionIcon, Button, Code, CopyButton, Group, Popover, Stack, Text } fro
 import { IconCheck, IconCode, IconCopy } from "@tabler/icons-react";
 import { type Action, commandOf, curlOf } from "../logic/actions";
 
-function Copied({ label, text }: { label: string; text: string }) {
+/** A text with a button that copies it. */
+export function Copied({ label, text }: { label: string; text: string }) {
   return (
     <div>
       <Group justify="space-between" mb={4} wrap="nowrap">

@@ -1,6 +1,6 @@
 /** Storages: how they are configured, how full they are, and what is on them. */
 import { useQuery } from "@tanstack/react-query";
-import { answer, api } from "../api/client";
+import { answer, api, call } from "../api/client";
 import type { SeriesRow, Timeframe } from "./guest";
 
 /** A storage as it is configured; its type says which other keys it has. */
@@ -160,4 +160,18 @@ export interface UrlMetadata {
 export async function askUrl(node: string, url: string, verify: boolean): Promise<UrlMetadata> {
   const params = { path: { node }, query: { url, "verify-certificates": verify } };
   return (await answer<unknown>(api.GET("/api2/json/nodes/{node}/query-url-metadata", { params }))) as UrlMetadata;
+}
+
+/** What a server or this host has that could be a storage. Raises ApiError. */
+export async function askScan(node: string, scan: string, query: Readonly<Record<string, string>>) {
+  return (await call("GET", `/nodes/${node}/scan/${scan}`, Object.entries(query))) as Record<string, string>[];
+}
+
+/** The key of a storage's backups, asked for when it is wanted; root alone may. Raises ApiError. */
+export async function askKey(storage: string): Promise<string> {
+  const params = { path: { storage } };
+  const told = (await answer<unknown>(api.GET("/api2/json/bastide/storage/{storage}/key", { params }))) as Readonly<
+    Record<string, string>
+  >;
+  return told["encryption-key"] ?? "";
 }

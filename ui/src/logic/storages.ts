@@ -186,3 +186,54 @@ export function stateOf(row: { readonly enabled: number; readonly active: number
   }
   return row.active ? "ok" : "away";
 }
+
+/** The call that uploads a file, for a shell with curl: the fields come before the file. */
+export function uploadCurl(origin: string, where: string, content: string, name: string): string {
+  const words = ["-F", `content=${content}`, "-F", `filename=@${name}`, `${origin}/api2/json${where}`];
+  return `curl -k -H "Authorization: PVEAPIToken=$TOKEN" ${shellCommand(...words)}`;
+}
+
+/** What a scan is asked with and what it tells, by type: options of `field`, in rows of `key`. */
+export interface ScanPlan {
+  readonly scan: "nfs" | "cifs" | "iscsi" | "lvm" | "lvmthin" | "zfs";
+  readonly needs: readonly string[];
+  readonly field: string;
+  readonly key: string;
+}
+
+const SCANS: Readonly<Record<string, ScanPlan>> = {
+  nfs: { scan: "nfs", needs: ["server"], field: "export", key: "path" },
+  cifs: { scan: "cifs", needs: ["server", "username", "password", "domain"], field: "share", key: "share" },
+  iscsi: { scan: "iscsi", needs: ["portal"], field: "target", key: "target" },
+  lvm: { scan: "lvm", needs: [], field: "vgname", key: "vg" },
+  lvmthin: { scan: "lvmthin", needs: ["vgname"], field: "thinpool", key: "lv" },
+  zfspool: { scan: "zfs", needs: [], field: "pool", key: "pool" },
+};
+
+export function scanOf(type: string): ScanPlan | undefined {
+  return SCANS[type];
+}
+
+/** What the scan is asked with; undefined while what it needs first is not there. */
+export function scanQuery(plan: ScanPlan, values: Values): Values | undefined {
+  const [first] = plan.needs;
+  if (first !== undefined && !values[first]) {
+    return undefined;
+  }
+  const found = plan.needs
+    .filter((name) => values[name])
+    .map((name) => [name === "vgname" ? "vg" : name, values[name] ?? ""]);
+  return Object.fromEntries(found);
+}
+
+/** Fields with what a scan found for one of them. */
+export function withOptions(
+  fields: readonly (FieldSpec | FieldGroup)[],
+  name: string,
+  options: readonly string[],
+): (FieldSpec | FieldGroup)[] {
+  return fields.map((one) => {
+    const field = typeof one === "string" ? { name: one } : one;
+    return "name" in field && field.name === name ? { ...field, options, open: true } : one;
+  });
+}

@@ -1,9 +1,12 @@
 /** Add a storage: its type, and then what that type needs. */
-import { Alert, Button, Code, CopyButton, Group, Modal, Select, Stack, Text } from "@mantine/core";
+import { Alert, Button, Group, Modal, Select, Stack } from "@mantine/core";
 import { useState } from "react";
+import { Copied } from "../../components/CopyAs";
 import { SchemaForm } from "../../components/SchemaForm";
 import { useStorageTypes } from "../../hooks/storage";
-import { addStorage, storageFields, TYPE_LABELS } from "../../logic/storages";
+import type { Values } from "../../logic/schema";
+import { addStorage, scanOf, storageFields, TYPE_LABELS, withOptions } from "../../logic/storages";
+import { Scan } from "./Scan";
 
 interface Props {
   opened: boolean;
@@ -47,7 +50,16 @@ function shownOnce(answer: unknown): Secrets | undefined {
 function Form({ onAdded, onClose }: { onAdded: (shown: Secrets | undefined) => void; onClose: () => void }) {
   const types = useStorageTypes().data ?? [];
   const [type, setType] = useState("dir");
+  const [values, setValues] = useState<Values>({});
+  const [found, setFound] = useState<readonly string[]>([]);
   const facts = types.find((one) => one.type === type);
+  const plan = scanOf(type);
+  const fields = facts === undefined ? [] : storageFields(facts, false);
+  function choose(next: string | null): void {
+    setType(next ?? "dir");
+    setValues({});
+    setFound([]);
+  }
   return (
     <Stack>
       <Select
@@ -55,17 +67,19 @@ function Form({ onAdded, onClose }: { onAdded: (shown: Secrets | undefined) => v
         allowDeselect={false}
         data={types.map((one) => ({ value: one.type, label: TYPE_LABELS[one.type] ?? one.type }))}
         value={type}
-        onChange={(value) => setType(value ?? "dir")}
+        onChange={choose}
       />
+      {plan !== undefined && <Scan key={type} plan={plan} values={values} onFound={setFound} />}
       {facts !== undefined && (
         <SchemaForm
           key={type}
           operation={{ method: "POST", path: "/storage" }}
-          fields={storageFields(facts, false)}
+          fields={plan !== undefined && found.length > 0 ? withOptions(fields, plan.field, found) : fields}
           initial={{ content: facts.default.join(",") }}
-          action={(values) => addStorage(type, values)}
+          action={(typed) => addStorage(type, typed)}
           submit="Add"
           onCancel={onClose}
+          onValues={setValues}
           onDone={({ answer }) => onAdded(shownOnce(answer))}
         />
       )}
@@ -81,21 +95,7 @@ function Kept({ secrets, onClose }: { secrets: Secrets; onClose: () => void }) {
         both where this host is not, on paper or in a password manager.
       </Alert>
       {Object.entries(secrets).map(([name, value]) => (
-        <div key={name}>
-          <Group justify="space-between" mb={4}>
-            <Text fw={600}>{name}</Text>
-            <CopyButton value={value}>
-              {({ copied, copy }) => (
-                <Button variant="default" size="compact-sm" onClick={copy} aria-label={`Copy ${name}`}>
-                  <span role="status">{copied ? "Copied" : "Copy"}</span>
-                </Button>
-              )}
-            </CopyButton>
-          </Group>
-          <Code block className="wrapped">
-            {value}
-          </Code>
-        </div>
+        <Copied key={name} label={name} text={value} />
       ))}
       <Group justify="flex-end">
         <Button onClick={onClose}>I have kept it</Button>

@@ -22,6 +22,7 @@ import { bytes, percent } from "../../logic/units";
 import { Contents } from "./Contents";
 import { Space } from "./Space";
 import { StorageChart } from "./StorageChart";
+import { StorageKey } from "./StorageKey";
 import { StorageState } from "./StoragesPage";
 
 export function StoragePage() {
@@ -57,6 +58,7 @@ function Actions({ config }: { config: StorageConfig }) {
   const { storage, type } = config;
   return (
     <Group gap="xs">
+      {type === "borg" && <StorageKey storage={storage} />}
       <Button variant="default" onClick={open}>
         Edit
       </Button>

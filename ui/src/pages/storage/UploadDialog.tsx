@@ -2,8 +2,11 @@
 import { Alert, Button, FileInput, Group, Modal, Progress, Select, Stack, Text, TextInput } from "@mantine/core";
 import { IconFile } from "@tabler/icons-react";
 import { type FormEvent, useState } from "react";
+import { Copied } from "../../components/CopyAs";
 import { useUpload } from "../../hooks/upload";
+import { path } from "../../logic/actions";
 import type { Faults } from "../../logic/schema";
+import { uploadCurl } from "../../logic/storages";
 import { bytes, percent, share } from "../../logic/units";
 import { contentLabel, contentOf } from "../../logic/volumes";
 import type { FileDialogProps } from "./DownloadDialog";
@@ -50,6 +53,15 @@ export function UploadDialog({ node, storage, kinds, kind, onClose }: FileDialog
             </Alert>
           )}
           <Choice chosen={chosen} kinds={kinds} errors={sending.errors} onChange={setChosen} />
+          <Copied
+            label="API call"
+            text={uploadCurl(
+              location.origin,
+              path`/nodes/${node}/storage/${storage}/upload`,
+              chosen.content,
+              chosen.name || "FILE",
+            )}
+          />
           {sending.busy && <Sent sent={sending.sent} total={sending.total} />}
           <Group justify="flex-end">
             <Button variant="default" onClick={sending.busy ? sending.stop : leave}>

@@ -51,7 +51,18 @@ export function VolumeTable({ node, rows, onCopy }: Props) {
           {above > 0 && <Table.Tr aria-hidden h={above} />}
           {items.map((item) => {
             const row = rows[item.index];
-            return row && <Row key={row.volid} node={node} row={row} index={item.index} onCopy={onCopy} />;
+            return (
+              row && (
+                <Row
+                  key={row.volid}
+                  node={node}
+                  row={row}
+                  index={item.index}
+                  measure={seen.measureElement}
+                  onCopy={onCopy}
+                />
+              )
+            );
           })}
           {below > 0 && <Table.Tr aria-hidden h={below} />}
         </Table.Tbody>
@@ -60,10 +71,16 @@ export function VolumeTable({ node, rows, onCopy }: Props) {
   );
 }
 
-function Row({ node, row, index, onCopy }: { node: string; row: VolumeRow; index: number; onCopy: Props["onCopy"] }) {
+interface RowProps extends Pick<Props, "node" | "onCopy"> {
+  row: VolumeRow;
+  index: number;
+  measure: (element: HTMLTableRowElement | null) => void;
+}
+
+function Row({ node, row, index, measure, onCopy }: RowProps) {
   const { name } = splitVolume(row.volid);
   return (
-    <Table.Tr h={ROW_HEIGHT} aria-rowindex={index + 1}>
+    <Table.Tr ref={measure} h={ROW_HEIGHT} data-index={index} aria-rowindex={index + 1}>
       <Table.Td>
         <Group gap="xs" wrap="nowrap">
           <Text size="sm" style={{ overflowWrap: "anywhere" }}>
