@@ -4,8 +4,11 @@ import { useEffect } from "react";
 
 const NAME = "Bastide";
 
-/** Tabs of one guest are one place: `/guests/100`. */
+/** Tabs of one guest are one place: `/guests/100`; so are those of `/backups`. */
 function placeOf(path: string): string {
+  if (path.startsWith("/backups/") && !path.startsWith("/backups/files/")) {
+    return "/backups";
+  }
   return path.startsWith("/guests/") ? path.split("/").slice(0, 3).join("/") : path;
 }
 
