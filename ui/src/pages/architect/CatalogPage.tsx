@@ -1,13 +1,16 @@
 /** A service of the catalog: what it needs, how large it is, where it listens, where all that is from. */
 import { Anchor, Button, List, Paper, Stack, Table, Text, Title } from "@mantine/core";
 import { useParams } from "@tanstack/react-router";
-import type { ReactNode } from "react";
+import { type ReactNode, useState } from "react";
 import { Asked } from "../../components/Asked";
+import { FormDialog } from "../../components/FormDialog";
 import { RowLink } from "../../components/RowLink";
 import { WideTable } from "../../components/WideTable";
 import { type CatalogEntry, type Extent, useEntry } from "../../hooks/architect";
+import { useGuests } from "../../hooks/resources";
 import { webAddress } from "../../logic/service";
 import { ArchitectFrame } from "./ArchitectFrame";
+import { FollowedTask } from "./FollowedTask";
 
 export function CatalogPage() {
   const { name } = useParams({ from: "/architect/catalog/$name" });
@@ -82,7 +85,7 @@ function Entry({ entry }: { entry: CatalogEntry }) {
         />
         <Upstream address={entry.upstream} />
       </Block>
-      {entry.recipe && <Recipe recipe={entry.recipe} />}
+      {entry.recipe && <Recipe entry={entry} recipe={entry.recipe} />}
       {entry.notes.length > 0 && (
         <Block title="Worth knowing">
           <List size="sm">
@@ -130,7 +133,12 @@ function Sizes({ entry }: { entry: CatalogEntry }) {
   );
 }
 
-function Recipe({ recipe }: { recipe: NonNullable<CatalogEntry["recipe"]> }) {
+interface RecipeProps {
+  entry: CatalogEntry;
+  recipe: NonNullable<CatalogEntry["recipe"]>;
+}
+
+function Recipe({ entry, recipe }: RecipeProps) {
   const { probe } = recipe;
   return (
     <Block title="How it is installed">
@@ -142,7 +150,39 @@ function Recipe({ recipe }: { recipe: NonNullable<CatalogEntry["recipe"]> }) {
           ["Works when it answers", probe.port === undefined ? probe.type : `${probe.type}, port ${probe.port}`],
         ]}
       />
+      <Install entry={entry} />
     </Block>
+  );
+}
+
+/** In a guest that is there already. */
+function Install({ entry }: { entry: CatalogEntry }) {
+  const running = (useGuests().data ?? []).filter((row) => row.status === "running");
+  const [task, setTask] = useState<string>();
+  const title = `Install ${entry.title} in a guest`;
+  return (
+    <Stack align="flex-start" mt="sm">
+      <FormDialog
+        label="Install in a guest that runs"
+        title={title}
+        operation={{ method: "POST", path: "/architect/install" }}
+        fields={[
+          {
+            name: "guest",
+            options: running.map(({ vmid, name = "" }) => ({ value: `${vmid}`, label: `${vmid} ${name}` })),
+          },
+        ]}
+        action={({ guest = "" }) => ({
+          title,
+          method: "POST",
+          path: "/architect/install",
+          parameters: { guest, service: entry.name },
+        })}
+        submit="Install"
+        onDone={(done) => setTask(done.task?.upid)}
+      />
+      {task !== undefined && <FollowedTask upid={task} title={`Installing ${entry.title}`} />}
+    </Stack>
   );
 }
 

@@ -30,7 +30,7 @@ export function LaunchBar({ advice, values, upstream, stale, onLaunched }: Props
             <Title order={2} id="verdict">
               {KINDS[advice.kind]}
             </Title>
-            <Text>{advice.summary}</Text>
+            <Text role="status">{advice.summary}</Text>
           </div>
           <Badge variant="default" tt="none" size="lg">
             {advice.confidence} confidence

@@ -34,7 +34,7 @@ export function OutlookView({ looks, text, copies, stale }: Props) {
           <Title order={2} size="h3">
             {look.name}
           </Title>
-          <Text size="sm" c="dimmed">
+          <Text size="sm" c="dimmed" role="status">
             {summary(look.steps)}
           </Text>
           <Steps steps={look.steps} />

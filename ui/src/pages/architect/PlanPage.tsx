@@ -60,7 +60,7 @@ export function PlanPage() {
           </Stack>
         </Grid.Col>
         <Grid.Col span={{ base: 12, lg: 6 }}>
-          <Stack aria-live="polite">
+          <Stack>
             {text.trim() === "" && <Beginning onBegin={setText} />}
             {outlook.error !== null && <Refused message={outlook.error.message} lines={refused} />}
             {outlook.data !== undefined && outlook.error === null && asked.trim() !== "" && (

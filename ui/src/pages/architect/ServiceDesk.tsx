@@ -8,6 +8,7 @@ import { Refusal } from "../../components/Asked";
 import { SchemaFields } from "../../components/form/SchemaFields";
 import { messageOf } from "../../components/form/useSchemaForm";
 import { useAddressed, useAdvice, useEntry } from "../../hooks/architect";
+import { useStorages } from "../../hooks/resources";
 import { useRequestSchema } from "../../hooks/schema";
 import {
   asField,
@@ -24,7 +25,7 @@ import { LaunchBar } from "./LaunchBar";
 import { groups, main } from "./serviceFields";
 
 const OPERATION = { method: "POST", path: "/architect/launch" } as const;
-const FIELDS = [...main, ...groups.flatMap((group) => group.fields)];
+const FIELDS = [...main, ...groups([]).flatMap((group) => group.fields)];
 
 interface Props {
   initial: Values;
@@ -78,7 +79,7 @@ function Desk({ initial, onValues, onBack, onLaunched, schema }: Props & { schem
         </Paper>
       </Grid.Col>
       <Grid.Col span={{ base: 12, lg: 7 }}>
-        <Stack aria-live="polite" aria-busy={advice.isFetching}>
+        <Stack aria-busy={advice.isFetching}>
           {message !== undefined && <Refusal error={new Error(message)} />}
           {advice.error === null && Object.keys(errors).length > 0 && (
             <Refusal error={new Error("Mend what is marked in the form to get advice.")} />
@@ -105,13 +106,15 @@ function Desk({ initial, onValues, onBack, onLaunched, schema }: Props & { schem
 type FieldList = Omit<Parameters<typeof SchemaFields>[0], "fields">;
 
 function Groups({ list, opened }: { list: FieldList; opened: boolean }) {
+  const rows = useStorages().data?.filter((row) => /\b(rootdir|images)\b/.test(row.content));
+  const all = groups([...new Set(rows?.map((row) => row.storage))]);
   const faulty = (group: FieldGroup) =>
     group.fields.map(asField).some((field) => list.errors?.[field.name] !== undefined);
-  const [shown, setShown] = useState<string[]>(opened ? [groups[0]?.title ?? ""] : []);
-  const open = [...new Set([...shown, ...groups.filter(faulty).map((group) => group.title)])];
+  const [shown, setShown] = useState<string[]>(opened ? [all[0]?.title ?? ""] : []);
+  const open = [...new Set([...shown, ...all.filter(faulty).map((group) => group.title)])];
   return (
     <Accordion multiple variant="contained" value={open} onChange={setShown} order={3}>
-      {groups.map((group) => (
+      {all.map((group) => (
         <Accordion.Item key={group.title} value={group.title}>
           <Accordion.Control>{group.title}</Accordion.Control>
           <Accordion.Panel>

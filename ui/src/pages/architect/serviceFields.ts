@@ -76,22 +76,19 @@ const use: readonly FieldSpec[] = [
   { name: "instances", label: "How many of it there are" },
 ];
 
-const launch: readonly FieldSpec[] = [
-  { name: "storage", label: "Storage", help: "Where its volumes go" },
+const launch = (storages: readonly string[]): readonly FieldSpec[] => [
+  { name: "storage", label: "Storage", help: "Where its volumes go", options: storages },
   { name: "tags", label: "Tags" },
   { name: "ssh_keys", label: "Public SSH keys", lines: 2, help: "One a line" },
   { name: "onboot", label: "Starts with the host", options: yesNo },
   { name: "keep", label: "Keep the guest when its service cannot be installed" },
 ];
 
-export const groups: readonly FieldGroup[] = [
-  { title: "What it needs", fields: needs },
-  { title: "How it is used", fields: use },
-  { title: "How it is launched", fields: launch },
-];
-
-/** All names, of which the address keeps what was typed. */
-export const names: readonly string[] = [
-  "service",
-  ...[...main, ...groups.flatMap((group) => group.fields)].map((one) => (typeof one === "string" ? one : one.name)),
-];
+/** The further fields; `storages` are those that take guests. */
+export function groups(storages: readonly string[]): readonly FieldGroup[] {
+  return [
+    { title: "What it needs", fields: needs },
+    { title: "How it is used", fields: use },
+    { title: "How it is launched", fields: launch(storages) },
+  ];
+}

@@ -157,7 +157,7 @@ function Members({ poolid, rows }: { poolid: string; rows: readonly PoolMember[]
           <Table.Td>{{ lxc: "CT", qemu: "VM", storage: "storage" }[row.type]}</Table.Td>
           <Table.Td>{row.status}</Table.Td>
           <Table.Td>
-            <ActionButton action={leavePool(poolid, row)} size="compact-sm" plain>
+            <ActionButton action={leavePool(poolid, row)} size="compact-sm">
               Take out
             </ActionButton>
           </Table.Td>
