@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { attention, failures, type Known } from "../src/logic/attention";
 import { described, summary } from "../src/logic/chart";
 import { filtered, NO_FILTER, type Row, sorted, startMany, stopMany } from "../src/logic/guestRows";
+import { keepRows } from "../src/logic/rows";
 import { find, rank } from "../src/logic/search";
 
 const web: Row = { vmid: 100, node: "pve", type: "lxc", name: "web", status: "running", cpu: 0.5, tags: "prod" };
@@ -104,3 +105,32 @@ describe("a chart in words", () => {
     expect(described([{ label: "CPU", values: [null] }], String)).toBe("CPU: nothing measured");
   });
 });
+
+describe("rows that are asked for again", () => {
+  const before = [
+    { vmid: 100, name: "web", addresses: ["10.0.0.7"] },
+    { vmid: 101, name: "db", addresses: [] as string[] },
+  ];
+  it("stay the same objects where they say the same", () => {
+    expect(keepRows(before, structuredClone(before))).toBe(before);
+    const after = keepRows(before, [structuredClone(before[0] ?? fail()), { vmid: 101, name: "sql", addresses: [] }]);
+    expect(after[0]).toBe(before[0]);
+    expect(after[1]).toEqual({ vmid: 101, name: "sql", addresses: [] });
+  });
+  it("are found again when others came or went", () => {
+    const [web = fail(), db = fail()] = before;
+    expect(keepRows(before, [structuredClone(db)])[0]).toBe(db);
+    expect(keepRows([db], structuredClone(before))[1]).toBe(db);
+    expect(keepRows([web], [{ ...web, addresses: ["10.0.0.8"] }])[0]).not.toBe(web);
+    expect(keepRows(undefined, before)).toBe(before);
+  });
+  it("lose what they no longer say", () => {
+    const rows: { vmid: number; lock?: string }[] = [{ vmid: 100, lock: "backup" }];
+    expect(keepRows(rows, [{ vmid: 100 }])).toEqual([{ vmid: 100 }]);
+    expect(keepRows([{ vmid: 100 }], rows)).toEqual(rows);
+  });
+});
+
+function fail(): never {
+  throw new Error("no row");
+}

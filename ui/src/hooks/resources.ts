@@ -1,6 +1,7 @@
 /** What there is: nodes, guests and storages, as `/cluster/resources` lists them. */
 import { useQuery } from "@tanstack/react-query";
 import { answer, api } from "../api/client";
+import { keepRows } from "../logic/rows";
 import { queries } from "./queries";
 
 export interface GuestRow {
@@ -69,6 +70,7 @@ export function useGuests() {
   return useQuery({
     queryKey: ["guests"],
     queryFn: () => rows<GuestRow>("vm"),
+    structuralSharing: (before, after) => keepRows(before as GuestRow[] | undefined, after as GuestRow[]),
     refetchInterval: (query) => ((query.state.data?.length ?? 0) > MANY ? 6 * USE_EVERY : USE_EVERY),
   });
 }
@@ -78,6 +80,7 @@ export function useGuestExtras() {
   return useQuery({
     queryKey: ["guests", "extras"],
     queryFn: async () => (await answer(api.GET("/api2/json/bastide/guests"))) as unknown as readonly GuestExtra[],
+    structuralSharing: (before, after) => keepRows(before as GuestExtra[] | undefined, after as GuestExtra[]),
     refetchInterval: (query) => ((query.state.data?.length ?? 0) > MANY ? 12 * USE_EVERY : 3 * USE_EVERY),
   });
 }
