@@ -49,8 +49,6 @@ export interface Field {
   readonly label?: string;
   readonly help?: string;
   readonly placeholder?: string;
-  /** What holds while nothing is said, where the schema does not tell. */
-  readonly default?: string;
   /** What can be chosen; with `open` any other text, too; with `many` several, joined by commas. */
   readonly options?: readonly Choice[];
   readonly open?: boolean;

@@ -36,8 +36,7 @@ function common({ field, schema, error, required = false }: FieldInputProps) {
 }
 
 function placeholderOf({ field, schema }: FieldInputProps): { placeholder?: string } {
-  const text =
-    field.placeholder ?? field.default ?? (schema?.default === undefined ? undefined : String(schema.default));
+  const text = field.placeholder ?? (schema?.default === undefined ? undefined : String(schema.default));
   return text === undefined ? {} : { placeholder: text };
 }
 
