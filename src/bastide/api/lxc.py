@@ -111,14 +111,14 @@ async def create_container(call: Call, p: ContainerCreate) -> str:
 
 async def _restore(call: Call, p: ContainerCreate, options: ContainerOptions) -> str:
     """Passwords and keys are those of the backup, as in Proxmox VE."""
-    place, archive = await open_source(call, p, "ostemplate", p.ostemplate)
-    await lxc_permissions.check_restore(place, options, storage=p.storage or "local")
+    source = await open_source(call, p, "ostemplate", p.ostemplate)
+    await lxc_permissions.check_restore(source.place, options, storage=p.storage or "local")
 
     async def permit(found: ContainerOptions) -> None:
         await lxc_permissions.check_restored(call, found)
 
-    asked = await wish(call, p, permit, p.bwlimit, ignore_errors=bool(p.ignore_unpack_errors))
-    return str(await restore.restore_container(call.rooms, call.identity, p.vmid, archive, options, wish=asked))
+    asked = await wish(call, p, source, permit, p.bwlimit, ignore_errors=bool(p.ignore_unpack_errors))
+    return str(await restore.restore_container(call.rooms, call.identity, p.vmid, source.archive, options, wish=asked))
 
 
 @branch.get("/{vmid}", GuestPath, user="all")

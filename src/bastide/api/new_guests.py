@@ -1,6 +1,7 @@
 """What a guest that is made and one that is restored have in common, of either kind."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -27,8 +28,17 @@ class NewGuest(GuestPath):
     unique: bool | None = None
 
 
-async def open_source(call: Call, p: NewGuest, key: str, volid: str) -> tuple[Place, Archive]:
-    """The place of a guest that is restored, and the backup that the parameter `key` names.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The place of a guest that is restored, the backup that it is restored from, and whether it replaces one."""
+
+    place: Place
+    archive: Archive
+    replaces: bool
+
+
+async def open_source(call: Call, p: NewGuest, key: str, volid: str) -> Source:
+    """What a guest is restored from, which the parameter `key` names.
 
     VM.Backup on a guest is enough to replace it. What allows to make guests in a pool allows to replace none. Raises
     PermissionDenied, InvalidParameter naming `key`.
@@ -39,11 +49,12 @@ async def open_source(call: Call, p: NewGuest, key: str, volid: str) -> tuple[Pl
         await place.require("VM.Allocate")
     if there and p.pool is not None:
         await call.require(f"/pool/{p.pool}", "VM.Allocate")
-    return place, await open_backup(call, key, volid, p.vmid)
+    # One that comes meanwhile is not replaced: nobody has asked whether the caller may.
+    return Source(place, await open_backup(call, key, volid, p.vmid), there and bool(p.force))
 
 
 async def wish(
-    call: Call, p: NewGuest, permit: Callable[[Any], Awaitable[None]], limit: float | None, **own: bool
+    call: Call, p: NewGuest, source: Source, permit: Callable[[Any], Awaitable[None]], limit: float | None, **own: bool
 ) -> Restore:
     """How a backup is to be restored; see Restore for what is a kind's `own`.
 
@@ -57,7 +68,7 @@ async def wish(
             await call.rooms.storages.get(p.storage)
     return Restore(
         storage=p.storage,
-        force=bool(p.force),
+        force=source.replaces,
         unique=bool(p.unique),
         limit=limit,
         pool=p.pool,

@@ -146,14 +146,14 @@ async def create_vm(call: Call, p: VmCreate) -> str:
 
 
 async def _restore(call: Call, p: VmCreate, archive: str, options: VmOptions) -> str:
-    place, opened = await open_source(call, p, "archive", archive)
-    await qemu_permissions.check_restore(place, options, storage=p.storage)
+    source = await open_source(call, p, "archive", archive)
+    await qemu_permissions.check_restore(source.place, options, storage=p.storage)
 
     async def permit(found: VmOptions) -> None:
-        await qemu_permissions.check_restored(place, found)
+        await qemu_permissions.check_restored(source.place, found)
 
-    asked = await wish(call, p, permit, p.bwlimit, live=bool(p.live_restore))
-    return str(await restore.restore_vm(call.rooms, call.identity, p.vmid, opened, options, asked))
+    asked = await wish(call, p, source, permit, p.bwlimit, live=bool(p.live_restore))
+    return str(await restore.restore_vm(call.rooms, call.identity, p.vmid, source.archive, options, asked))
 
 
 def _refuse_without_archive(p: VmCreate) -> None:

@@ -513,7 +513,7 @@ def _meaning(kinds: Sequence[str], words: str, name: str) -> BastideError | None
     if "Repository.InsufficientFreeSpaceError" in kinds or "No space left" in words or "quota exceeded" in words:
         return NoSpace("the storage of the backups is full")
     texts = {
-        "PassphraseWrong": "the passphrase is not that of the repository",
+        "PassphraseWrong": "the passphrase is not that of the repository: give the one that it was made with",
         "Cache.CacheInitAbortedError": "the repository is not encrypted, and it was: another one lies in its place",
         "NoPassphraseFailure": "the repository has a passphrase, which is not known here",
         "LockTimeout": "the repository is in use by another program: try again when that has ended",

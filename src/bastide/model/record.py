@@ -191,8 +191,9 @@ def explain(error: ValidationError, stems: Mapping[str, str] = MappingProxyType(
             name, _, reason = reason.partition(": ")
         else:
             name = str(names[0]) if names else "value"
-            if len(names) > 1 and name in written:
-                name = f"{written[name]}{names[1]}"
+            # A list of plain values is one parameter, one of records is written as indexed keys are.
+            if len(names) > 1 and isinstance(names[1], int) and (name in written or len(names) > 2):
+                name = written.get(name, name) + str(names[1])
                 names = names[1:]
             inner = ".".join(str(part) for part in names[1:])
             reason = f"{inner}: {reason}" if inner else reason

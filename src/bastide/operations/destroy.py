@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import cast
 
-from bastide.base.errors import Locked, WrongState
+from bastide.base.errors import BastideError, Locked, WrongState
 from bastide.base.ids import Upid, VolumeId
 from bastide.model.access import Identity
 from bastide.model.guest import TASK_PREFIX, Guest, GuestState
@@ -77,7 +77,11 @@ async def _delete_unreferenced(rooms: Rooms, vmid: int, task: Task) -> None:
             continue
         for content in ("images", "rootdir"):
             if content in storage.capabilities.contents:
-                volumes = [VolumeId.parse(volume.volid) for volume in await storage.list(content, vmid)]
+                try:
+                    volumes = [VolumeId.parse(volume.volid) for volume in await storage.list(content, vmid)]
+                except BastideError as error:  # one that is away keeps what it has
+                    task.warn(str(error))
+                    continue
                 for problem in await delete_volumes(rooms, volumes):
                     task.warn(problem)
 

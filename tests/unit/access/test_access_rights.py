@@ -115,10 +115,10 @@ def test_root_only_methods_are_not_for_its_tokens() -> None:
 
 def test_ten_thousand_guests_are_filtered_fast() -> None:
     rights = authority(*(grant(f"/vms/{vmid}", "ada@pve", USER) for vmid in range(100, 10_100)))
-    begun = time.perf_counter()
+    begun = time.process_time()
     seen = [vmid for vmid in range(100, 10_200) if rights.allows(ADA, f"/vms/{vmid}", ("VM.Audit",))]
     assert len(seen) == 10_000
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
 
 
 @pytest.fixture

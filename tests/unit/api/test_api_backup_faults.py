@@ -117,12 +117,14 @@ TEXTS = st.one_of(
         [VOLID, GONE, "nowhere:backup/x", "../..", "/", "*:*/0", "keep-last=0", "1,storage=", "{{", "L3g="]
     ),
 )
+# What would act outside the rooms (scripts, folders, messages) comes without a guest to back up, and new guests with a
+# vmid that is taken.
 CALLS = [
-    ("POST", "/nodes/pve/vzdump", {"stop": "0"}, "vmid exclude pool storage fleecing performance prune-backups mailto"),
-    ("POST", "/nodes/pve/vzdump", {"stop": "0"}, "exclude-path notes-template webhook script dumpdir tmpdir mode"),
+    ("POST", "/nodes/pve/vzdump", {"stop": "0"}, "vmid exclude pool storage fleecing performance prune-backups"),
+    ("POST", "/nodes/pve/vzdump", {"stop": "0"}, "exclude-path notes-template mailto webhook script dumpdir tmpdir"),
     ("GET", "/nodes/pve/vzdump/extractconfig", {}, "volume"),
-    ("POST", "/nodes/pve/lxc", {"vmid": "x", "restore": "1"}, "ostemplate storage pool bwlimit rootfs mp0"),
-    ("POST", "/nodes/pve/qemu", {"vmid": "x"}, "archive storage pool bwlimit scsi0"),
+    ("POST", "/nodes/pve/lxc", {"vmid": "100", "restore": "1"}, "ostemplate storage pool bwlimit rootfs mp0"),
+    ("POST", "/nodes/pve/qemu", {"vmid": "100"}, "archive storage pool bwlimit scsi0"),
     ("PUT", "/cluster/backup/nightly", {}, "schedule starttime dow node pool storage delete comment fleecing"),
     ("GET", "/cluster/jobs/schedule-analyze", {}, "schedule starttime iterations"),
     ("GET", f"{STORAGE}/prunebackups", {}, "prune-backups vmid type"),

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from bastide.api import new_guests
+from bastide.model.guest import Guest
 from framework.api import Api, call
 from framework.ct_archives import CONFIG, backup_tar
 
@@ -104,3 +106,24 @@ async def test_a_pool_gives_no_right_over_what_is_there(api: Api, backup: Path) 
     member = await api.token("member@pve", grants={**SPACE, **NET, "/pool/team": "PVEAdmin"})
     values = {"ostemplate": VOLID, "restore": "1", "pool": "team"}
     assert (await call(member, "POST", LXC, **values, vmid="100", force="1")).status_code == 403
+
+
+async def test_a_container_that_comes_meanwhile_is_not_replaced(
+    api: Api, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert backup.exists()
+    await api.data("POST", "/pools", poolid="team")
+    grants = {**SPACE, **NET, "/pool/team": "PVEAdmin", "/vms/100": "PVEVMUser"}
+    member = await api.token("member@pve", grants=grants)
+    guests = api.services.rooms.guests
+    really = new_guests.open_backup
+
+    async def slowly(*asked: Any) -> Any:
+        await guests.create(Guest(101, "lxc", "pve", {"hostname": "theirs"}))
+        return await really(*asked)
+
+    monkeypatch.setattr(new_guests, "open_backup", slowly)
+    values = {"vmid": "101", "ostemplate": VOLID, "restore": "1", "force": "1", "pool": "team"}
+    answer = await call(member, "POST", LXC, **values)
+    assert "already exists" in answer.json()["message"]
+    assert (await guests.get(101)).config == {"hostname": "theirs"}

@@ -42,6 +42,7 @@ def host(daemon):
     daemon.on("GET", "/bastide/storage", [{"storage": "local"}])
     daemon.on("GET", "/nodes/pve1/storage/x/status", {"enabled": 1, "active": 1})
     daemon.on("GET", "/nodes/pve1/scan/nfs", [{"path": "/x", "options": "*"}])
+    daemon.on("GET", "/storage/x", {"storage": "x", "type": "dir"})
     daemon.on("DELETE", "/storage/x", None)
     daemon.on("GET", "/access/users", [{"userid": "root@pam", "enable": 1}])
     daemon.on("GET", "/access/users/root@pam/token", [{"tokenid": "ci", "privsep": 0}])

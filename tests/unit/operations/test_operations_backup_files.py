@@ -15,10 +15,10 @@ import pytest
 
 from bastide.backup import vma_stages
 from bastide.base.errors import HostFailure, InvalidParameter, NoSpace, NotFound
-from bastide.host import filesystems, qemu_nbd
+from bastide.host import qemu_nbd
 from bastide.host.pipeline import Stage, run_pipeline
 from bastide.model.backup import BackupName, DiskExport
-from bastide.operations.backup import files
+from bastide.operations.backup import disks, files
 from bastide.operations.backup.archives import Archive, FileArchive, open_archive
 from bastide.operations.rooms import Rooms
 from framework.rooms import fake_rooms
@@ -233,10 +233,16 @@ async def test_two_backups_of_one_name_are_unpacked_apart(rooms: Rooms, tmp_path
     await rooms.views.close()
 
 
-async def test_unpacking_leaves_the_host_room(rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_has_no_room_to_be_unpacked_says_so(
+    rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "vzdump-qemu-101-2026_11_23-01_02_03.vma"
     target.write_bytes(vma({"qemu-server.conf": b"memory: 16\n"}, {"drive-scsi0": os.urandom(1 << 20)}))
-    monkeypatch.setattr(filesystems, "space", lambda _folder: (100 << 30, 0, 1 << 20))
+
+    async def full(*_arguments: object, **_options: object) -> None:
+        raise NoSpace("the volume is full")
+
+    monkeypatch.setattr(disks, "run_pipeline", full)
     with pytest.raises(NoSpace, match="no room"):
         await files.list_folder(rooms, await open_archive(rooms, str(target)), "/")
     assert not [*(rooms.layout.state / "backup-views").rglob("*.raw")]

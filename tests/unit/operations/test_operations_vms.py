@@ -109,6 +109,17 @@ async def test_volumes_that_nobody_names_go_when_asked(rooms: Rooms) -> None:
     assert await volumes(rooms) == {"local:100/vm-100-disk-7.raw"}
 
 
+async def test_a_storage_that_is_away_keeps_what_nobody_names(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    await create(rooms)
+
+    async def away(*_args: object) -> None:
+        raise HostFailure("storage 'local' is not there")
+
+    monkeypatch.setattr(await rooms.storages.disks("local"), "list", away)
+    assert (await end(rooms, await destroy_guest(rooms, ROOT, 100, unreferenced=True))).startswith("WARNINGS")
+    assert await rooms.guests.list() == []
+
+
 async def test_a_vmid_is_one_guest_of_one_kind(rooms: Rooms) -> None:
     await create(rooms)
     with pytest.raises(AlreadyExists, match="VM 100 already exists"):

@@ -336,9 +336,9 @@ async def test_thousands_of_tasks_are_listed_fast(tmp_path: Path) -> None:
     tasks = Tasks(store, Layout(tmp_path), "node1")
     (first,) = await tasks.list(limit=1)
     assert first == TaskRecord(replace(upid, starttime=upid.starttime + 9_999), 1, "OK")
-    begun = time.perf_counter()
+    begun = time.process_time()
     await tasks.list(vmid=100, errors=True)
-    assert time.perf_counter() - begun < 0.25
+    assert time.process_time() - begun < 0.25
 
 
 @pytest.mark.anyio

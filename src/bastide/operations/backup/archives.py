@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import os
+import shutil
 import stat
 import struct
 import tarfile
@@ -20,6 +21,7 @@ from bastide.base.units import MIB
 from bastide.host import archive, filesystems
 from bastide.host.pipeline import Stage
 from bastide.host.run import kill_group, spawn
+from bastide.host.sandbox import Bounds, sandboxed
 from bastide.model.backup import BackupName, TreeEntry, config_file
 from bastide.operations.rooms import Rooms
 from bastide.storage.protocol import ArchiveStorage, FileStorage
@@ -30,6 +32,7 @@ CONFIG_LIMIT = MIB
 _BEGINNING = 2 * MIB
 _MEMBERS = 64
 _DEADLINE = 60
+_DAY = 24 * 3600
 _TAR_END = 1024
 """The zeros that a tar archive ends with (tar(5))."""
 _SUFFIXES = {".gz": "gz", ".tgz": "gz", ".lzo": "lzo", ".zst": "zst"}
@@ -193,7 +196,10 @@ class StoredArchive:
 
 
 def _unpacking(source: int, extension: str) -> Sequence[str]:
-    """The command that turns a file into its plain stream. Raises HostFailure when it is not what its name says."""
+    """The command that turns a file into its plain stream, in the sandbox: the file may be anybody's.
+
+    Raises HostFailure when it is not what its name says, NotSupported when the tool for it is not there.
+    """
     wanted = _SUFFIXES.get(f".{extension.rpartition('.')[2]}")
     try:
         found, argv = archive.identify(source)
@@ -202,7 +208,10 @@ def _unpacking(source: int, extension: str) -> Sequence[str]:
     if (wanted or "") != found:
         words = found or "not compressed"
         raise HostFailure(f"the archive cannot be read: its name ends with '{extension}', and its content is {words}")
-    return argv
+    tool = shutil.which(argv[0])
+    if tool is None:
+        raise NotSupported(f"{argv[0]} is not installed on this host; see `bastide doctor`")
+    return sandboxed([tool, *argv[1:]], (), Bounds(seconds=_DAY))
 
 
 def _check_end(source: int) -> None:

@@ -8,21 +8,19 @@ import secrets
 import shutil
 import time
 from asyncio.subprocess import DEVNULL
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from bastide.backup import vma_stages
 from bastide.backup.vma_stages import DiskTarget
 from bastide.base.errors import NoSpace
-from bastide.base.units import GIB, MIB
-from bastide.host import disk_files, disk_image, filesystems, qemu_img
+from bastide.host import disk_files, disk_image, qemu_img
 from bastide.host.pipeline import run_pipeline
 from bastide.operations.backup.archives import Archive
 from bastide.operations.backup.views import View
 from bastide.operations.rooms import Rooms
 
 _FOLDER = "backup-views"
-_LOOK_BYTES = 16 * MIB
 _PARTITION = re.compile(r"(?:gpt|msdos)(\d+)", re.ASCII)
 
 
@@ -93,24 +91,11 @@ async def _unpack(archive: Archive, folder: Path) -> Mapping[str, Path]:
             targets[key] = DiskTarget(stack.enter_context(disk_image.opened(made[key], os.O_RDWR)), zeroed=True)
         reading, source = await stack.enter_async_context(archive.stream())
         writing = stack.enter_context(vma_stages.unpack_stage(targets))
-        await run_pipeline([reading, writing], stdin=DEVNULL if source is None else source, progress=_room(folder))
-    return made
-
-
-def _room(folder: Path) -> Callable[[int], None]:
-    """Ends what would take the room that the host needs to work: a small stream may unpack to anything."""
-    next_look = 0
-
-    def progress(total: int) -> None:
-        nonlocal next_look
-        if total < next_look:
-            return
-        next_look = total + _LOOK_BYTES
-        size, _, free = filesystems.space(folder)
-        if free < min(GIB, size // 20):
+        try:
+            await run_pipeline([reading, writing], stdin=DEVNULL if source is None else source)
+        except NoSpace:
             raise NoSpace(
                 f"there is no room to unpack the backup's disks in {folder.parent}: restore the VM under another vmid,"
                 " or look into backups on a storage whose disks can be read at any place (type borg)"
-            )
-
-    return progress
+            ) from None
+    return made
