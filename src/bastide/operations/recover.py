@@ -65,8 +65,9 @@ async def recover(rooms: Rooms) -> None:
     await vm_backup.finish(rooms)
     await vm_move.finish_moves(rooms)
     waiting = await vm_live_restore.put_back(rooms)
+    replaced = {guest.vmid for guest in waiting}
     for guest in await rooms.guests.list():
-        if guest.vmid in {before.vmid for before in waiting}:
+        if guest.vmid in replaced:
             continue
         if guest.config.get("lock") in ("create", "destroyed"):
             await _remove(rooms, guest)
