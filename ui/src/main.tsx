@@ -5,6 +5,7 @@ import "./style.css";
 import { MantineProvider } from "@mantine/core";
 import { QueryClientProvider } from "@tanstack/react-query";
 import { RouterProvider } from "@tanstack/react-router";
+import { setNonce } from "get-nonce";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { resume } from "./api/session";
@@ -15,6 +16,7 @@ import { router } from "./router";
 import { theme } from "./theme";
 
 void resume();
+setNonce(nonce()); // of the style with which a dialog keeps the page under it from scrolling
 const root = document.getElementById("root");
 if (root === null) {
   throw new Error("index.html has no #root");

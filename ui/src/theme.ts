@@ -12,6 +12,8 @@ export const theme = createTheme({
   components: {
     // Mantine gives its crosses no names.
     Drawer: { defaultProps: { closeButtonProps: { "aria-label": "Close" } } },
+    // A span without a role may have no name.
+    Loader: { defaultProps: { role: "status" } },
     // Its placeholder is a child that a menu may not have, and the first entry can have the focus as well.
     Menu: { defaultProps: { withInitialFocusPlaceholder: false } },
     Modal: { defaultProps: { closeButtonProps: { "aria-label": "Close" } } },
