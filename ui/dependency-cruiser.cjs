@@ -21,5 +21,9 @@ module.exports = {
       to: { path: "node_modules/(react|react-dom|@mantine|@tanstack)/" },
     },
   ],
-  options: { doNotFollow: { path: "node_modules" }, tsConfig: { fileName: "tsconfig.json" }, tsPreCompilationDeps: true },
+  options: {
+    doNotFollow: { path: "node_modules" },
+    tsConfig: { fileName: "tsconfig.json" },
+    tsPreCompilationDeps: true,
+  },
 };

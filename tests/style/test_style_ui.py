@@ -16,18 +16,12 @@ UI = ROOT / "ui"
 PAGE = ROOT / "src/bastide/page"
 FIRST_LOAD = 350_000
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(
-        not (UI / "node_modules").is_dir() and os.environ.get("CI") != "true",
-        reason="what the page is made of is not installed: ./bastide test does it",
-    ),
-]
+pytestmark = pytest.mark.timeout(900)
 
 CHECKS = {
     "types": ["typescript/bin/tsc", "--noEmit"],
     "biome": ["@biomejs/biome/bin/biome", "check", "."],
-    "floors": ["dependency-cruiser/bin/dependency-cruise.mjs", "src", "--config", "dependency-cruiser.cjs"],
+    "floors": ["dependency-cruiser/bin/dependency-cruiser.mjs", "src", "--config", "dependency-cruiser.cjs"],
     "vitest": ["vitest/vitest.mjs", "run"],
 }
 
@@ -52,12 +46,21 @@ def node(*argv: str) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def schema() -> None:
     """The types of the API as it is now."""
+    if not (UI / "node_modules").is_dir():
+        pytest.fail("what the page is made of is not in ui/node_modules: ./bastide test brings it", pytrace=False)
     printed = subprocess.run(
         [sys.executable, "-m", "bastide.api.openapi"], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True, check=True,
     )  # fmt: skip
     (UI / "openapi.json").write_bytes(printed.stdout)
     node("openapi-typescript/bin/cli.js", "openapi.json", "-o", "src/api/schema.d.ts")
+
+
+@pytest.fixture
+def built() -> None:
+    """The page as a browser gets it."""
+    if not (PAGE / "index.html").exists():
+        pytest.fail("the page is not built: ./bastide build-page does it", pytrace=False)
 
 
 @pytest.mark.parametrize("argv", CHECKS.values(), ids=CHECKS.keys())
@@ -83,14 +86,14 @@ def first_load() -> dict[str, int]:
     return sizes
 
 
-@pytest.mark.skipif(not (PAGE / "index.html").exists(), reason="the page is not built")
+@pytest.mark.usefixtures("built")
 def test_a_first_visit_loads_little() -> None:
     sizes = first_load()
     assert 2 < len(sizes) < 40, "a browser fetches six at a time"
     assert sum(sizes.values()) < FIRST_LOAD, json.dumps(sizes, indent=1)
 
 
-@pytest.mark.skipif(not (PAGE / "index.html").exists(), reason="the page is not built")
+@pytest.mark.usefixtures("built")
 def test_what_is_built_asks_no_other_host_and_brings_no_inline_script() -> None:
     index = (PAGE / "index.html").read_text()
     assert re.findall(r"<script(?![^>]* src=)", index) == []

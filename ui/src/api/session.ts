@@ -98,9 +98,7 @@ export async function resume(): Promise<void> {
 /** Raises ApiError when the credentials are wrong. */
 export async function login(credentials: Credentials): Promise<LoginOutcome> {
   const { username, realm, password, answer } = credentials;
-  const secret = answer
-    ? { password: answer.factor, "tfa-challenge": answer.challenge }
-    : { password };
+  const secret = answer ? { password: answer.factor, "tfa-challenge": answer.challenge } : { password };
   const data = await ask("POST", { username, realm, ...secret });
   if (typeof data.challenge === "string") {
     return { challenge: data.challenge, factors: data.factors as string[] };
