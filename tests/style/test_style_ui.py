@@ -115,3 +115,13 @@ def test_nothing_sets_markup_or_runs_text() -> None:
         if words.search(line)
     ]
     assert found == []
+
+
+def test_no_call_that_may_be_left_out_does_the_work_in_its_arguments() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in [*UI.glob("src/**/*.ts"), *UI.glob("src/**/*.tsx")]
+        for line in path.read_text().splitlines()
+        if re.search(r"\?\.\(.*\bawait\b", line)
+    ]
+    assert found == [], "with nothing to call, JavaScript does not evaluate them"

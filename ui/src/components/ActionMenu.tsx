@@ -43,7 +43,8 @@ export function ActionMenu({ label, entries, text, icon, size = "sm" }: Props) {
       return;
     }
     try {
-      entry.onDone?.(await act(entry.action));
+      const done = await act(entry.action);
+      entry.onDone?.(done);
     } catch (error) {
       tellFailure(entry.action.title, error);
     }

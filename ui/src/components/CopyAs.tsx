@@ -3,8 +3,15 @@ import { ActionIcon, Button, Code, CopyButton, Group, Popover, Stack, Text } fro
 import { IconCheck, IconCode, IconCopy } from "@tabler/icons-react";
 import { type Action, commandOf, curlOf } from "../logic/actions";
 
+interface CopiedProps {
+  label: string;
+  text: string;
+  /** Escape closes what this stands in, and not the dialog around that with what was typed there. */
+  afloat?: boolean;
+}
+
 /** A text with a button that copies it. */
-export function Copied({ label, text }: { label: string; text: string }) {
+export function Copied({ label, text, afloat = false }: CopiedProps) {
   return (
     <div>
       <Group justify="space-between" mb={4} wrap="nowrap">
@@ -18,6 +25,7 @@ export function Copied({ label, text }: { label: string; text: string }) {
               size="compact-sm"
               onClick={copy}
               aria-label={`Copy ${label}`}
+              data-mantine-stop-propagation={afloat}
               leftSection={copied ? <IconCheck size={14} /> : <IconCopy size={14} />}
             >
               <span role="status">{copied ? "Copied" : "Copy"}</span>
@@ -33,11 +41,11 @@ export function Copied({ label, text }: { label: string; text: string }) {
 }
 
 /** The two texts themselves, for a place that shows them at once. */
-export function CopyTexts({ action }: { action: Action }) {
+export function CopyTexts({ action, afloat = false }: { action: Action; afloat?: boolean }) {
   return (
     <Stack gap="sm">
-      <Copied label="Command" text={commandOf(action)} />
-      <Copied label="API call" text={curlOf(action, location.origin)} />
+      <Copied label="Command" text={commandOf(action)} afloat={afloat} />
+      <Copied label="API call" text={curlOf(action, location.origin)} afloat={afloat} />
     </Stack>
   );
 }
@@ -52,7 +60,7 @@ export function CopyAs({ action, size = 36 }: { action: Action; size?: number })
         </ActionIcon>
       </Popover.Target>
       <Popover.Dropdown aria-label={`${action.title}, as a command and as an API call`}>
-        <CopyTexts action={action} />
+        <CopyTexts action={action} afloat />
       </Popover.Dropdown>
     </Popover>
   );

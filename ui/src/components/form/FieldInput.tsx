@@ -74,7 +74,7 @@ function ChoiceField(props: FieldInputProps & { options: readonly Choice[] }) {
     return field.open ? (
       <TagsInput {...shown} value={several} onChange={change} />
     ) : (
-      <MultiSelect {...shown} searchable={options.length > 8} value={several} onChange={change} />
+      <MultiSelect {...shown} searchable value={several} onChange={change} />
     );
   }
   if (field.open) {

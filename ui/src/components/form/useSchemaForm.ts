@@ -72,7 +72,8 @@ export function useSchemaForm({ schema, fields, initial, action, onDone, onValue
   async function send(): Promise<void> {
     setBusy(true);
     try {
-      onDone?.(await act(now), values);
+      const done = await act(now);
+      onDone?.(done, values);
     } catch (error) {
       refuse(error instanceof ApiError ? error.errors : {}, error instanceof ApiError ? error.message : told(error));
     } finally {
