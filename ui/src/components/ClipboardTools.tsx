@@ -15,19 +15,31 @@ interface PasteProps {
 export function PasteButton({ label, help, onText }: PasteProps) {
   const [opened, { open, close }] = useDisclosure();
   const [text, setText] = useState("");
+  // Who has sent something goes on in the console, who has not is where they were.
+  const [sent, setSent] = useState(false);
 
   async function begin(): Promise<void> {
     setText(await clipboardText());
+    setSent(false);
     open();
   }
   function submit(event: FormEvent): void {
     event.preventDefault();
+    setSent(true);
     close();
     onText(text);
   }
 
   return (
-    <Popover opened={opened} onDismiss={close} withinPortal={false} width={300} trapFocus returnFocus shadow="md">
+    <Popover
+      opened={opened}
+      onDismiss={close}
+      withinPortal={false}
+      width={300}
+      trapFocus
+      returnFocus={!sent}
+      shadow="md"
+    >
       <Popover.Target>
         <Button
           variant="default"

@@ -2,7 +2,7 @@
 import { Box, Button, Group, Text, VisuallyHidden } from "@mantine/core";
 import { useFullscreenElement } from "@mantine/hooks";
 import { IconMaximize, IconMinimize } from "@tabler/icons-react";
-import { type KeyboardEvent, type ReactNode, useId, useRef } from "react";
+import { type KeyboardEvent, type ReactNode, useId, useLayoutEffect, useRef } from "react";
 import classes from "./Console.module.css";
 import type { LineState } from "./useTerminalLine";
 
@@ -17,7 +17,14 @@ interface Props {
 export function ConsoleFrame({ label, state, onConnect, tools, children }: Props) {
   const { ref, toggle, fullscreen } = useFullscreenElement<HTMLDivElement>();
   const bar = useRef<HTMLDivElement>(null);
+  const place = useRef<HTMLDivElement>(null);
   const hint = useId();
+
+  // What stands above it differs by guest and width; it gets the rest of the window.
+  useLayoutEffect(() => {
+    const top = (place.current?.getBoundingClientRect().top ?? 0) + window.scrollY;
+    place.current?.style.setProperty("--console-top", `${top}px`);
+  });
 
   // A console takes every key, Tab too: this one leads out of it.
   function leave(event: KeyboardEvent): void {
@@ -46,7 +53,7 @@ export function ConsoleFrame({ label, state, onConnect, tools, children }: Props
           Ctrl+F6 leads out of the console.
         </Text>
       </Group>
-      <div className={classes.place} onKeyDownCapture={leave}>
+      <div ref={place} className={classes.place} onKeyDownCapture={leave}>
         {children}
         <Note state={state} onConnect={onConnect} />
       </div>

@@ -67,7 +67,10 @@ function Clipboard({ rfb, copied }: { rfb: RFB | undefined; copied: string }) {
       <PasteButton
         label="Fill its clipboard"
         help="Can be pasted in the guest then."
-        onText={(text) => rfb?.clipboardPasteFrom(text)}
+        onText={(text) => {
+          rfb?.clipboardPasteFrom(text);
+          rfb?.focus();
+        }}
       />
       <CopyTextButton label="Copy its clipboard" text={() => copied} nothing="It is empty" />
     </>
@@ -115,8 +118,14 @@ const CHORDS: readonly (readonly [string, readonly Press[]])[] = [
 ];
 
 function KeysMenu({ rfb }: { rfb: RFB | undefined }) {
+  const [sent, setSent] = useState(false);
+  function send(keys: readonly Press[]): void {
+    setSent(true);
+    chord(rfb, keys);
+    rfb?.focus();
+  }
   return (
-    <Menu withinPortal={false} position="bottom-start">
+    <Menu withinPortal={false} position="bottom-start" returnFocus={!sent} onOpen={() => setSent(false)}>
       <Menu.Target>
         <Button variant="default" size="xs" leftSection={<IconKeyboard size={14} />} disabled={rfb === undefined}>
           Send keys
@@ -124,7 +133,7 @@ function KeysMenu({ rfb }: { rfb: RFB | undefined }) {
       </Menu.Target>
       <Menu.Dropdown mah="60vh" style={{ overflow: "auto" }}>
         {CHORDS.map(([name, keys]) => (
-          <Menu.Item key={name} onClick={() => chord(rfb, keys)}>
+          <Menu.Item key={name} onClick={() => send(keys)}>
             {name}
           </Menu.Item>
         ))}

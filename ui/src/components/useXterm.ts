@@ -2,7 +2,9 @@
 import { FitAddon } from "@xterm/addon-fit";
 import { type ITheme, Terminal as Xterm } from "@xterm/xterm";
 import { type RefObject, useEffect, useState } from "react";
-import { withNonce, xtermDocument } from "./xtermDocument";
+import { allowStyles } from "./xtermStyles";
+
+allowStyles();
 
 const THEME: ITheme = {
   background: "#101113",
@@ -21,7 +23,6 @@ export function useXterm(place: RefObject<HTMLDivElement | null>, label: string)
       return;
     }
     const made = new Xterm({
-      documentOverride: xtermDocument,
       theme: THEME,
       fontFamily: "ui-monospace, 'Cascadia Mono', 'DejaVu Sans Mono', Menlo, monospace",
       fontSize: matchMedia("(max-width: 48em)").matches ? 12 : 14,
@@ -32,7 +33,7 @@ export function useXterm(place: RefObject<HTMLDivElement | null>, label: string)
     });
     const fit = new FitAddon();
     made.loadAddon(fit);
-    withNonce(() => made.open(element));
+    made.open(element);
     made.textarea?.setAttribute("aria-label", label);
     const watcher = new ResizeObserver(() => fit.fit());
     watcher.observe(element);
