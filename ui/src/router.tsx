@@ -125,6 +125,8 @@ const backupsTab = createRoute({
 const backupFiles = createRoute({
   getParentRoute: () => root,
   path: "/backups/files/$volid",
+  validateSearch: ({ folder }: Record<string, unknown>): { folder?: string } =>
+    typeof folder === "string" ? { folder } : {},
   component: lazyRouteComponent(() => import("./pages/backups/BackupFiles"), "BackupFiles"),
 });
 

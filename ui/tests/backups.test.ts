@@ -115,7 +115,7 @@ describe("jobs", () => {
     };
     expect(runJob("backup", "host", row)).toMatchObject({
       path: "/nodes/host/vzdump",
-      parameters: { storage: "nas", all: 1, "exclude-path": ["/a"], "job-id": "n" },
+      parameters: { storage: "nas", all: 1, "exclude-path": ["/a"] },
     });
     expect(Object.keys(runJob("backup", "host", row).parameters ?? {})).not.toContain("schedule");
     expect(runJob("verify", "host", { id: "v", storage: "nas", "outdated-after": 30 }).parameters).toEqual({

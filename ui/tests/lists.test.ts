@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { commandOf } from "../src/logic/actions";
 import { attention, failures, type Known } from "../src/logic/attention";
 import { described, summary } from "../src/logic/chart";
 import { filtered, NO_FILTER, type Row, sorted, startMany, stopMany } from "../src/logic/guestRows";
@@ -26,10 +27,9 @@ describe("guests as a list", () => {
   it("acts on those of the chosen that it concerns", () => {
     expect(startMany(rows)).toMatchObject({ title: "Start Db", parameters: { vms: "101", force: true } });
     expect(stopMany(rows, false)).toMatchObject({ title: "Shut down web", parameters: { vms: "100" } });
-    expect(stopMany([web, { ...web, vmid: 102 }], true)).toMatchObject({
-      title: "Stop 2 guests",
-      command: "bastide shutdown --force 100 102",
-    });
+    const stop = stopMany([web, { ...web, vmid: 102 }], true);
+    expect(stop).toMatchObject({ title: "Stop 2 guests", parameters: { vms: "100,102", "force-stop": true } });
+    expect(stop && commandOf(stop)).toBe("bastide api create /nodes/pve/stopall vms=100,102 force-stop=1 timeout=60");
     expect(startMany([web])).toBeUndefined();
     expect(stopMany([db], true)).toBeUndefined();
   });

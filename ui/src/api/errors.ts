@@ -20,6 +20,11 @@ export function told(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** What is wrong with one parameter, for a place that is about it alone. */
+export function faultOfField(error: unknown, name: string): string {
+  return (error instanceof ApiError && error.errors[name]) || told(error);
+}
+
 /** The failure that an answer tells of. */
 export async function failureOf(response: Response): Promise<ApiError> {
   const text = await response.text();

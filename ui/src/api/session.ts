@@ -95,6 +95,14 @@ export async function resume(): Promise<void> {
   }
 }
 
+/** Kept once there is a login that is not over: for what the browser asks by itself, as a download. */
+export async function loggedIn(): Promise<void> {
+  const response = await fetch(PATH);
+  if (response.status === 401) {
+    await loginNeeded();
+  }
+}
+
 /** Raises ApiError when the credentials are wrong. */
 export async function login(credentials: Credentials): Promise<LoginOutcome> {
   const { username, realm, password, answer } = credentials;

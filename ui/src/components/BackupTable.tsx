@@ -136,7 +136,7 @@ function States({ row }: { row: BackupRow }) {
 
 function State({ word, color, upid }: { word: string; color: string; upid?: string }) {
   const badge = (
-    <Badge variant="light" color={color} tt="none">
+    <Badge variant="light" c="var(--mantine-color-text)" color={color} tt="none">
       {word}
     </Badge>
   );

@@ -109,7 +109,7 @@ export function runJob(kind: JobKind, node: string, row: JobRow): Action {
     title: `Run job ${row.id} now`,
     method: "POST",
     path: CALLS[kind](node),
-    parameters: { ...parameters, ...(kind === "backup" && { "job-id": row.id }) },
+    parameters,
   };
 }
 

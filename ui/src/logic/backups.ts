@@ -171,7 +171,7 @@ export function restoreOver(
     danger: true,
     typed: guest.name,
     loses: [
-      `All that ${guest.name} has become since ${ctime} is lost: its volumes and its options.`,
+      `All that ${guest.name} has become since ${ctime} is lost: its volumes, its options and its snapshots.`,
       "It stays as it is until the restore is whole.",
     ],
   };

@@ -1,5 +1,5 @@
 /** The list of guests: sorting and filtering ten thousand rows, and what is done with several at once. */
-import { type Action, path, shellCommand } from "./actions";
+import { type Action, path } from "./actions";
 import { stateOf } from "./guestState";
 import { tagsOf } from "./tree";
 import { share } from "./units";
@@ -98,7 +98,6 @@ export function startMany(rows: readonly Row[]): Action | undefined {
         method: "POST",
         path: path`/nodes/${first.node}/startall`,
         parameters: { vms: ids(stopped).join(","), force: true },
-        command: shellCommand("bastide", "start", ...ids(stopped)),
       };
 }
 
@@ -119,7 +118,6 @@ export function stopMany(rows: readonly Row[], cut: boolean): Action | undefined
     method: "POST",
     path: path`/nodes/${first.node}/stopall`,
     parameters: { vms: ids(running).join(","), "force-stop": cut, timeout: SECONDS },
-    command: shellCommand("bastide", "shutdown", ...(cut ? ["--force"] : []), ...ids(running)),
     danger: true,
     loses: ["They are asked to halt, one after the other; nobody can use them until they are started again.", late],
   };

@@ -4,6 +4,7 @@ import { useState } from "react";
 import { Asked } from "../../components/Asked";
 import { Empty } from "../../components/Empty";
 import { type Comparison, type Kept, useComparison, useKept } from "../../hooks/architect";
+import { downloading } from "../../hooks/downloads";
 import { moment } from "../../logic/units";
 import { ArchitectFrame } from "./ArchitectFrame";
 import { ComparisonFacts } from "./ComparisonFacts";
@@ -76,10 +77,10 @@ function Found({ comparison }: { comparison: Comparison }) {
       <ComparisonTable comparison={comparison} />
       <Group>
         <Text size="sm">As a picture:</Text>
-        <Anchor href={chart("svg")} download={`comparison-${comparison.taken}.svg`} size="sm">
+        <Anchor {...downloading(chart("svg"), `comparison-${comparison.taken}.svg`)} size="sm">
           SVG
         </Anchor>
-        <Anchor href={chart("png")} download={`comparison-${comparison.taken}.png`} size="sm">
+        <Anchor {...downloading(chart("png"), `comparison-${comparison.taken}.png`)} size="sm">
           PNG
         </Anchor>
       </Group>

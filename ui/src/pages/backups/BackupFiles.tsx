@@ -1,10 +1,11 @@
 /** Looking into a backup: its folders, and downloads of single files. */
 import { Alert, Anchor, Breadcrumbs, Button, Group, Loader, Stack, Table, Text, TextInput, Title } from "@mantine/core";
 import { IconDownload, IconFile, IconFolder } from "@tabler/icons-react";
-import { Link, useParams } from "@tanstack/react-router";
+import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { useState } from "react";
 import { told } from "../../api/errors";
 import { type FileRow, useBackupFolder } from "../../hooks/backups";
+import { downloading } from "../../hooks/downloads";
 import { useAnyNode } from "../../hooks/nodes";
 import { path, shellCommand } from "../../logic/actions";
 import { decodePath, encodePath, ofGuest, shortName, storageOf } from "../../logic/backups";
@@ -27,7 +28,9 @@ const KINDS: Readonly<Record<string, string>> = {
 export function BackupFiles() {
   const { volid } = useParams({ from: "/backups/files/$volid" });
   const node = useAnyNode();
-  const [folder, setFolder] = useState("/");
+  const { folder = "/" } = useSearch({ from: "/backups/files/$volid" });
+  const navigate = useNavigate({ from: "/backups/files/$volid" });
+  const setFolder = (next: string) => void navigate({ search: { folder: next } });
   const { data, error, isPending } = useBackupFolder(node, volid, folder);
   const guest = ofGuest(volid);
   return (
@@ -163,7 +166,8 @@ function File({ node, volid, row, onOpen }: Omit<FolderProps, "rows"> & { row: F
 }
 
 function Downloads({ node, volid, row, place }: Pick<FolderProps, "node" | "volid"> & { row: FileRow; place: string }) {
-  if (row.type === "v" || !["d", "f", "h", "l"].includes(row.type)) {
+  // No file comes of a symbolic link, which leads to another place of the backup, and no folder out of a VM's disks.
+  if (!["f", "h", ...(ofGuest(volid)?.kind === "qemu" ? [] : ["d"])].includes(row.type)) {
     return null;
   }
   const link = (tar: boolean) => {
@@ -187,8 +191,7 @@ function Downloads({ node, volid, row, place }: Pick<FolderProps, "node" | "voli
         <Button
           key={word}
           component="a"
-          href={link(tar)}
-          download
+          {...downloading(link(tar))}
           size="compact-sm"
           variant="default"
           leftSection={<IconDownload size={14} />}

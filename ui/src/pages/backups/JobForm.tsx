@@ -2,7 +2,7 @@
 import { Alert, List, Loader, Text } from "@mantine/core";
 import { useDebouncedValue } from "@mantine/hooks";
 import { useState } from "react";
-import { told } from "../../api/errors";
+import { faultOfField } from "../../api/errors";
 import { backupFields, HOW, KEEP } from "../../components/BackUpForm";
 import { SchemaForm } from "../../components/SchemaForm";
 import { useSchedule } from "../../hooks/backupJobs";
@@ -54,12 +54,13 @@ const TELL: FieldGroup = {
 const FIRST: Readonly<Record<JobKind, Values>> = {
   backup: { schedule: "02:30", all: "1", compress: "zstd", mode: "snapshot", enabled: "1" },
   verify: { schedule: "sun 04:00", enabled: "1" },
-  test: { schedule: "sun 05:00", all: "1", storage: "local", enabled: "1" },
+  test: { schedule: "sun 05:00", all: "1", enabled: "1" },
 };
 
 export function JobForm({ node, kind, row, onDone }: Props) {
   const fields = useFields(node, kind, row === undefined);
-  const before = row === undefined ? FIRST[kind] : valuesOf(row);
+  const storage = useStorages(node, kind)?.[0] ?? "";
+  const before = row === undefined ? { ...FIRST[kind], storage } : valuesOf(row);
   const [schedule, setSchedule] = useState(before.schedule ?? "");
   if (fields === undefined) {
     return <Loader aria-label="Loading" />;
@@ -89,9 +90,19 @@ function valuesOf(row: JobRow): Values {
   return { enabled: "1", ...asValues(options) };
 }
 
+/** Where a job's backups, or the copies of its restore tests, can be. */
+function useStorages(node: string, kind: JobKind): readonly string[] | undefined {
+  const backups = useBackupStorages(node);
+  const rows = useNodeStorages(node).data;
+  if (kind !== "test") {
+    return backups;
+  }
+  return rows?.filter((one) => one.active && /rootdir|images/.test(one.content)).map((one) => one.storage);
+}
+
 function useFields(node: string, kind: JobKind, fresh: boolean): (FieldSpec | FieldGroup)[] | undefined {
   const backups = useBackupStorages(node);
-  const storages = useNodeStorages(node).data;
+  const storages = useStorages(node, kind);
   const guests = useGuests().data ?? [];
   const pools = usePools().data ?? [];
   if (backups === undefined || storages === undefined) {
@@ -112,8 +123,7 @@ function useFields(node: string, kind: JobKind, fresh: boolean): (FieldSpec | Fi
     const age = { name: "outdated-after", label: "Again after", help: "Days; 0 reads all of them every time." };
     return [...name, { name: "storage", options: backups, required: true }, age, WHEN];
   }
-  const able = storages.filter((one) => one.active && /rootdir|images/.test(one.content)).map((one) => one.storage);
-  return [...name, { title: "Whom", fields: [every, named, but] }, ...testFields(able, backups), WHEN];
+  return [...name, { title: "Whom", fields: [every, named, but] }, ...testFields(storages, backups), WHEN];
 }
 
 /** What a restore test asks beside the guests. */
@@ -135,7 +145,7 @@ function NextRuns({ schedule }: { schedule: string }) {
   if (error !== null) {
     return (
       <Alert color="red" role="status">
-        {told(error)}
+        {faultOfField(error, "schedule")}
       </Alert>
     );
   }

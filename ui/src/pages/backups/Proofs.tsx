@@ -151,7 +151,7 @@ function Result({ test }: { test: RestoreTest }) {
       </Table.Td>
       <Table.Td className="figures">{duration(test.duration)}</Table.Td>
       <Table.Td>
-        <Badge variant="light" color={test.ok ? "green" : "red"} tt="none">
+        <Badge variant="light" c="var(--mantine-color-text)" color={test.ok ? "green" : "red"} tt="none">
           {test.ok ? "restores" : `failed at: ${test.step}`}
         </Badge>
       </Table.Td>

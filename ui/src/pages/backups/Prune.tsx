@@ -157,7 +157,7 @@ function PruneTable({ rows, sizes }: { rows: readonly PruneRow[]; sizes: Readonl
                   {bytes(sizes.get(row.volid))}
                 </Table.Td>
                 <Table.Td>
-                  <Badge variant="light" color={color} tt="none">
+                  <Badge variant="light" c="var(--mantine-color-text)" color={color} tt="none">
                     {word}
                   </Badge>
                 </Table.Td>

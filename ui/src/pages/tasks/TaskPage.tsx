@@ -5,6 +5,7 @@ import { Link, useParams } from "@tanstack/react-router";
 import { ActionButton } from "../../components/ActionButton";
 import { TaskLogView } from "../../components/TaskLogView";
 import { TaskState } from "../../components/TaskState";
+import { downloading } from "../../hooks/downloads";
 import { useGuest } from "../../hooks/resources";
 import { type TaskStatus, useTaskLog } from "../../hooks/tasks";
 import { type Action, path, shellCommand } from "../../logic/actions";
@@ -38,7 +39,7 @@ export function TaskPage() {
 }
 
 function Facts({ task }: { task: TaskStatus }) {
-  const download = `${path`/api2/json/nodes/${task.node}/tasks/${task.upid}/log`}?download=1`;
+  const log = `${path`/api2/json/nodes/${task.node}/tasks/${task.upid}/log`}?download=1`;
   return (
     <Group justify="space-between" align="flex-start">
       <Stack gap={4} miw={0}>
@@ -56,7 +57,7 @@ function Facts({ task }: { task: TaskStatus }) {
         </Text>
       </Stack>
       <Group gap="xs">
-        <Button component="a" href={download} download variant="default" leftSection={<IconDownload size={16} />}>
+        <Button component="a" {...downloading(log)} variant="default" leftSection={<IconDownload size={16} />}>
           Download log
         </Button>
         {task.status === "running" && <ActionButton action={stopTask(task)}>Stop</ActionButton>}
