@@ -23,7 +23,7 @@ export function ActionButton({ action, children, plain = false, onDone, ...look 
       variant="default"
       {...(action.danger && { color: "red", variant: "outline" })}
       {...look}
-      aria-label={typeof children === "string" ? action.title : undefined}
+      aria-label={typeof children === "string" ? named(children, action.title) : undefined}
       loading={busy}
       onClick={run}
     >
@@ -43,6 +43,11 @@ export function ActionButton({ action, children, plain = false, onDone, ...look 
       {question}
     </>
   );
+}
+
+/** Says all that the action does, and what the button shows: who speaks to the page says that. */
+function named(shown: string, title: string): string {
+  return title.includes(shown) ? title : `${shown}: ${title}`;
 }
 
 /** What a button of any look needs: `run` on a click, and `question` put somewhere beside it. */

@@ -1,7 +1,7 @@
 /** Values over time. What draws them is loaded when the first chart is shown. */
 import { Paper, Skeleton, Text, VisuallyHidden } from "@mantine/core";
 import { lazy, Suspense } from "react";
-import { type Drawn, described } from "../logic/chart";
+import { type Drawn, described, measured } from "../logic/chart";
 
 const ChartCanvas = lazy(() => import("./ChartCanvas"));
 
@@ -16,7 +16,7 @@ export function Chart({ title, height = 160, ...drawn }: ChartProps) {
       <Text component="figcaption" fw={600} size="sm" mb={4}>
         {title}
       </Text>
-      {drawn.times.length === 0 ? (
+      {!measured(drawn.lines) ? (
         <Text c="dimmed" size="sm" h={height}>
           Nothing has been measured yet.
         </Text>

@@ -3,7 +3,8 @@ import "uplot/dist/uPlot.min.css";
 import { Box, useComputedColorScheme, useMantineTheme } from "@mantine/core";
 import { useEffect, useRef } from "react";
 import UPlot from "uplot";
-import { ceiling, type Drawn } from "../logic/chart";
+import { ceiling, type Drawn, timeLabels } from "../logic/chart";
+import { bytes, rate } from "../logic/units";
 import classes from "./Chart.module.css";
 
 interface Props extends Drawn {
@@ -11,6 +12,8 @@ interface Props extends Drawn {
 }
 
 const LEGEND = 30;
+/** Steps of an axis whose values are told in KiB, MiB ... */
+const BINARY = Array.from({ length: 60 }, (_, exponent) => 2 ** exponent);
 /** Lines differ by more than their colour. */
 const DASHES: readonly (number[] | null)[] = [null, [6, 3], [2, 3]];
 
@@ -64,14 +67,18 @@ function options(
   width: number,
 ): UPlot.Options {
   const format = (value: number) => latest.current.format(value);
+  const binary = latest.current.format === bytes || latest.current.format === rate;
   const axis = { stroke: colours.text ?? "", grid: { stroke: colours.grid, width: 1 }, ticks: { show: false } };
   return {
     width,
     height: latest.current.height - LEGEND,
-    padding: [8, 8, 0, 0],
+    padding: [8, 20, 0, 0],
     cursor: { y: false, drag: { setScale: false } },
     scales: { y: { range: () => [0, ceiling(latest.current.lines, latest.current.whole)] } },
-    axes: [axis, { ...axis, size: 72, values: (_plot, ticks) => ticks.map(format) }],
+    axes: [
+      { ...axis, values: (_plot, ticks, _axis, _space, step) => timeLabels(ticks, step) },
+      { ...axis, size: 72, values: (_plot, ticks) => ticks.map(format), ...(binary && { incrs: BINARY }) },
+    ],
     series: [
       { label: "Time", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" },
       ...latest.current.lines.map(({ label }, index) => ({

@@ -2,7 +2,7 @@
 import { Box, Button, Group, Text, VisuallyHidden } from "@mantine/core";
 import { useFullscreenElement } from "@mantine/hooks";
 import { IconMaximize, IconMinimize } from "@tabler/icons-react";
-import { type KeyboardEvent, type ReactNode, useId, useLayoutEffect, useRef } from "react";
+import { type KeyboardEvent, type ReactNode, useEffect, useId, useLayoutEffect, useRef } from "react";
 import classes from "./Console.module.css";
 import type { LineState } from "./useTerminalLine";
 
@@ -10,11 +10,13 @@ interface Props {
   label: string;
   state: LineState;
   onConnect: () => void;
+  /** Another one says that the guest was started anew. */
+  boot: number | undefined;
   tools: ReactNode;
   children: ReactNode;
 }
 
-export function ConsoleFrame({ label, state, onConnect, tools, children }: Props) {
+export function ConsoleFrame({ label, state, onConnect, boot, tools, children }: Props) {
   const { ref, toggle, fullscreen } = useFullscreenElement<HTMLDivElement>();
   const bar = useRef<HTMLDivElement>(null);
   const place = useRef<HTMLDivElement>(null);
@@ -25,6 +27,16 @@ export function ConsoleFrame({ label, state, onConnect, tools, children }: Props
     const top = (place.current?.getBoundingClientRect().top ?? 0) + window.scrollY;
     place.current?.style.setProperty("--console-top", `${top}px`);
   });
+
+  const known = useRef(boot);
+  const ended = state.kind === "closed";
+  useEffect(() => {
+    const anew = boot !== undefined && known.current !== undefined && boot !== known.current;
+    known.current = boot ?? known.current;
+    if (anew && ended) {
+      onConnect();
+    }
+  }, [boot, ended, onConnect]);
 
   // A console takes every key, Tab too: this one leads out of it.
   function leave(event: KeyboardEvent): void {

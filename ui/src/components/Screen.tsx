@@ -13,11 +13,13 @@ import { useRfb } from "./useRfb";
 interface Props {
   guest: { readonly node: string; readonly vmid: number };
   label: string;
+  /** See ConsoleFrame. */
+  boot: number | undefined;
   /** Whether the guest's clipboard is joined to VNC's. */
   clipboard: boolean;
 }
 
-export function Screen({ guest, label, clipboard }: Props) {
+export function Screen({ guest, label, boot, clipboard }: Props) {
   const place = useRef<HTMLDivElement>(null);
   const { rfb, state, connect, copied } = useRfb(place, guest);
   const [fitted, setFitted] = useState(true);
@@ -35,6 +37,7 @@ export function Screen({ guest, label, clipboard }: Props) {
       label={label}
       state={state}
       onConnect={connect}
+      boot={boot}
       tools={
         <>
           <KeysMenu rfb={rfb} />

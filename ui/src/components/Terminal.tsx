@@ -16,9 +16,11 @@ interface Props {
   /** Of a VM; without one its first. */
   serial?: SerialPort | undefined;
   label: string;
+  /** See ConsoleFrame. */
+  boot: number | undefined;
 }
 
-export function Terminal({ guest, serial, label }: Props) {
+export function Terminal({ guest, serial, label, boot }: Props) {
   const place = useRef<HTMLDivElement>(null);
   const terminal = useXterm(place, label);
   const control = useStickyControl();
@@ -34,6 +36,7 @@ export function Terminal({ guest, serial, label }: Props) {
       label={label}
       state={state}
       onConnect={connect}
+      boot={boot}
       tools={
         <>
           <CopyTextButton label="Copy" text={() => terminal?.getSelection() ?? ""} />

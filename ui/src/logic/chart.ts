@@ -1,4 +1,5 @@
-/** What a chart says in words, and where its axis ends. */
+/** What a chart says in words, and what its axes say. */
+import { moment } from "./units";
 
 export type Value = number | null | undefined;
 
@@ -27,6 +28,11 @@ export function summary(values: readonly Value[]): { last: number; min: number; 
   return { last, min: known.reduce((a, b) => Math.min(a, b)), max: known.reduce((a, b) => Math.max(a, b)) };
 }
 
+/** Whether there is anything to draw. */
+export function measured(lines: readonly Line[]): boolean {
+  return lines.some(({ values }) => summary(values) !== undefined);
+}
+
 /** A chart as a sentence, for who does not see it. */
 export function described(lines: readonly Line[], format: (value: number) => string): string {
   const parts = lines.map(({ label, values }) => {
@@ -37,6 +43,21 @@ export function described(lines: readonly Line[], format: (value: number) => str
     return `${label}: now ${format(found.last)}, at least ${format(found.min)}, at most ${format(found.max)}`;
   });
   return parts.join(". ");
+}
+
+const DAY = 86_400;
+
+/** What stands under the axis of time, in local time: the day is told where it begins. */
+export function timeLabels(ticks: readonly number[], step: number): string[] {
+  return ticks.map((tick, index) => {
+    const [day = "", time = ""] = moment(tick).split(" ");
+    if (step >= DAY) {
+      return step >= 28 * DAY ? day.slice(0, 7) : day.slice(5);
+    }
+    const before = ticks[index - 1];
+    const same = before !== undefined && moment(before).startsWith(day);
+    return same ? time.slice(0, 5) : `${time.slice(0, 5)}\n${day}`;
+  });
 }
 
 /** Where the axis ends: at `whole` where there is one, else a little above the largest value. */

@@ -105,6 +105,11 @@ export function isCloudInitDrive(text: string): boolean {
   return /(:cloudinit\b|-cloudinit([.,]|$))/.test(text);
 }
 
+/** Whether a guest is given a network interface. */
+export function hasNetwork(config: Readonly<Record<string, unknown>>): boolean {
+  return Object.keys(config).some((key) => /^net\d+$/.test(key));
+}
+
 /** The volumes that go with a guest: those in its options, without media that others may use too. */
 export function ownVolumes(kind: GuestKind, config: Readonly<Record<string, string | number>>): string[] {
   const found = Object.entries(config).flatMap(([key, value]) => {

@@ -1,6 +1,6 @@
 /** A guest's options as rows of a table and as forms: which belong together, what they are called, how they read. */
 import { type OptionRow, waiting, wanted } from "./guestConfig";
-import { type GuestKind, isOn, partsOf } from "./propertyString";
+import { defaultKeyOf, type GuestKind, isOn, partsOf } from "./propertyString";
 import type { FieldSpec } from "./schema";
 import { bytes } from "./units";
 
@@ -47,10 +47,24 @@ function text(
   };
 }
 
-/** Parts as `name value, name value`, without the numbers that say yes and no. */
+const FLAGS = new Set(
+  "acl backup deny-write enabled firewall force_rw_sys freeze-fs fstrim_cloned_disks fuse iothread keyctl link_down mknod nesting pcie pre-enrolled-keys quota replicate ro rombar shared ssd usb3 x-vga".split(
+    " ",
+  ),
+);
+/** First parts that say little without their name. */
+const NAMED = new Set(["enabled", "legacy", "order"]);
+
+/** Parts as `value, name value`: the first without its name where its value tells it, and no numbers for yes and no. */
 export function toldParts(kind: GuestKind, key: string, value: string): string {
+  const first = defaultKeyOf(kind, key);
   return Object.entries(partsOf(kind, key, value))
-    .map(([name, part]) => `${name} ${part}`)
+    .map(([name, part]) => {
+      if (FLAGS.has(name)) {
+        return isOn(part) ? name : `no ${name}`;
+      }
+      return name === first && !NAMED.has(name) ? part : `${name} ${part}`;
+    })
     .join(", ");
 }
 
@@ -90,8 +104,8 @@ const CT_HARDWARE: readonly OptionGroup[] = [
     label: "Memory",
     keys: ["memory", "swap"],
     fields: [
-      { name: "memory", label: "Memory (MiB)" },
-      { name: "swap", label: "Swap (MiB)" },
+      { name: "memory", label: "Memory (MiB)", placeholder: "512" },
+      { name: "swap", label: "Swap (MiB)", placeholder: "512" },
     ],
     told: ({ memory, swap }) => `${size(memory, 512)}, ${size(swap, 512)} swap`,
     otherwise: "512 MiB, 512 MiB swap",
@@ -154,7 +168,7 @@ const VM_HARDWARE: readonly OptionGroup[] = [
     label: "Memory",
     keys: ["memory", "balloon", "shares"],
     fields: [
-      { name: "memory", label: "Memory (MiB)" },
+      { name: "memory", label: "Memory (MiB)", placeholder: "512" },
       { name: "balloon", label: "At least (MiB)", help: "What ballooning leaves it; 0 is no ballooning." },
       { name: "shares", label: "Weight", help: "Its share of what ballooning gives." },
     ],
@@ -172,8 +186,8 @@ const VM_HARDWARE: readonly OptionGroup[] = [
     label: "Processors",
     keys: ["sockets", "cores", "vcpus", "cpu", "cpulimit", "cpuunits", "numa", "affinity"],
     fields: [
-      { name: "sockets", label: "Sockets" },
-      { name: "cores", label: "Cores of each socket" },
+      { name: "sockets", label: "Sockets", placeholder: "1" },
+      { name: "cores", label: "Cores of each socket", placeholder: "1" },
       { name: "vcpus", label: "CPUs at its start", help: "Empty: all. More can be added while it runs." },
       ...CPU_SHARE,
       { name: "numa", label: "NUMA" },

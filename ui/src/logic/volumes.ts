@@ -16,6 +16,9 @@ export function newVolume(storage: string, size: string): string {
   return `${storage}:${size}`;
 }
 
+/** With more digits it is no size for the API, but a name. */
+const LARGEST = 9_999_999;
+
 /** What is wrong with the request for a new volume. */
 export function newVolumeFault(text: string): string | undefined {
   const asked = parseNewVolume(text);
@@ -24,6 +27,9 @@ export function newVolumeFault(text: string): string | undefined {
   }
   if (asked.storage === "") {
     return "no storage is chosen";
+  }
+  if (Number(asked.size) > LARGEST) {
+    return `the size must be at most ${LARGEST} GiB`;
   }
   return Number(asked.size) > 0 ? undefined : "the size must be more than 0 GiB";
 }

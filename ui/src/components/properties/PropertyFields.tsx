@@ -32,7 +32,7 @@ export function PropertyFields(props: PropertyFieldsProps) {
   const now = codec.parse(value);
   const faulty = splitFault(error, parts);
   return (
-    <Fieldset legend={field.label ?? labelOf(field.name)}>
+    <Fieldset legend={field.label ?? labelOf(field.name)} style={{ gridColumn: "1 / -1" }}>
       {field.help !== undefined && (
         <Text size="sm" c="dimmed" mb="sm">
           {field.help}

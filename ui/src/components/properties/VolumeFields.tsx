@@ -1,5 +1,6 @@
 /** Where a new volume comes to be and how large it is: `STORAGE:GiB`. A volume that is there is only named. */
 import { Group, NumberInput, Select, Text } from "@mantine/core";
+import { useEffect } from "react";
 import { useNodeStorages } from "../../hooks/storage";
 import { bytes } from "../../logic/units";
 import { newVolume, parseNewVolume } from "../../logic/volumes";
@@ -24,6 +25,14 @@ export function useStoragesFor(node: string | undefined, content: string) {
 export function VolumeFields({ node, content, volume, onChange, error, unsized = false }: VolumeFieldsProps) {
   const storages = useStoragesFor(node, content);
   const asked = parseNewVolume(volume);
+  const only = storages.length === 1 ? storages[0]?.storage : undefined;
+  const chosen = asked?.storage !== "" ? undefined : only;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: chosen once, when it is known that there is no other
+  useEffect(() => {
+    if (chosen !== undefined) {
+      onChange(newVolume(chosen, asked?.size ?? ""));
+    }
+  }, [chosen]);
   if (asked === undefined && volume !== "") {
     return (
       <div>

@@ -2,7 +2,7 @@
 import { Center, Loader, SegmentedControl, Stack, Text } from "@mantine/core";
 import { lazy, Suspense, useState } from "react";
 import { ActionButton } from "../../components/ActionButton";
-import { useConfig } from "../../hooks/guest";
+import { useConfig, useStatus } from "../../hooks/guest";
 import type { GuestRow } from "../../hooks/resources";
 import { type Display, displaysOf, hasClipboard } from "../../logic/displays";
 import { kindOf, nameOf, start } from "../../logic/guestActions";
@@ -63,11 +63,12 @@ const LABELS: Readonly<Record<Display, string>> = {
 };
 
 function Shown({ guest, display, clipboard }: { guest: GuestRow; display: Display; clipboard: boolean }) {
+  const boot = useStatus(guest).data?.pid;
   const label = `${LABELS[display]} of ${nameOf(guest)}`;
   if (display === "screen") {
-    return <Screen guest={guest} label={label} clipboard={clipboard} />;
+    return <Screen guest={guest} label={label} boot={boot} clipboard={clipboard} />;
   }
-  return <Terminal guest={guest} label={label} serial={display === "terminal" ? undefined : display} />;
+  return <Terminal guest={guest} label={label} boot={boot} serial={display === "terminal" ? undefined : display} />;
 }
 
 function Waiting() {

@@ -1,9 +1,10 @@
 /** CD-ROM drives and their media, the cloud-init drive, UEFI's variables and the TPM's state. */
 import { Select, Stack, Switch } from "@mantine/core";
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import { useStoragesFor } from "../../components/properties/VolumeFields";
 import { useIsos } from "../../hooks/storage";
 import { setDevice, setMedium } from "../../logic/deviceActions";
+import { wanted } from "../../logic/guestConfig";
 import { partsOf } from "../../logic/propertyString";
 import { bytes } from "../../logic/units";
 import type { DialogProps } from "./dialogs";
@@ -57,6 +58,14 @@ function StorageSelect({
   onChange: (storage: string) => void;
 }) {
   const storages = useStoragesFor(node, "images");
+  const only = storages.length === 1 ? storages[0]?.storage : undefined;
+  const chosen = value === "" ? only : undefined;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: chosen once, when it is known that there is no other
+  useEffect(() => {
+    if (chosen !== undefined) {
+      onChange(chosen);
+    }
+  }, [chosen]);
   return (
     <Select
       label="Storage"
@@ -91,8 +100,10 @@ export function CloudInitDriveForm({ guest, rows, digest, onClose }: DialogProps
   );
 }
 
-export function FirmwareForm({ guest, digest, onClose, name }: DialogProps & { name: "efidisk0" | "tpmstate0" }) {
-  const [keys, setKeys] = useState(true);
+export function FirmwareForm({ guest, rows, digest, onClose, name }: DialogProps & { name: "efidisk0" | "tpmstate0" }) {
+  // The usual firmware knows Secure Boot on the machine q35 alone.
+  const machine = rows.map((row) => (row.key === "machine" ? wanted(row) : undefined)).find((one) => one !== undefined);
+  const [keys, setKeys] = useState(machine?.includes("q35") ?? false);
   const more = name === "efidisk0" ? `efitype=4m,pre-enrolled-keys=${Number(keys)}` : "version=v2.0";
   return (
     <OptionForm
@@ -109,7 +120,7 @@ export function FirmwareForm({ guest, digest, onClose, name }: DialogProps & { n
           {name === "efidisk0" && (
             <Switch
               label="Secure Boot"
-              description="With the usual keys; else the variables are empty."
+              description="With the usual keys; else the variables are empty. Needs the machine q35."
               checked={keys}
               onChange={(event) => setKeys(event.currentTarget.checked)}
             />

@@ -14,7 +14,11 @@ export function Use({ status, kind }: { status: GuestStatus | undefined; kind: "
         Use
       </Title>
       <Stack gap="sm">
-        <UseBar label="CPU" part={Math.min(1, cpu ?? 0)} words={`${percent(cpu)} of ${cpus ?? "–"} CPUs`} />
+        <UseBar
+          label="CPU"
+          part={Math.min(1, cpu ?? 0)}
+          words={`${percent(cpu)} of ${cpus ?? "–"} ${cpus === 1 ? "CPU" : "CPUs"}`}
+        />
         <UseBar label="Memory" part={share(mem, maxmem)} words={of(mem, maxmem)} />
         {kind === "lxc" && maxswap ? (
           <UseBar label="Swap" part={share(swap, maxswap)} words={of(swap, maxswap)} />
