@@ -10,6 +10,8 @@ export const theme = createTheme({
   cursorType: "pointer",
   autoContrast: true,
   components: {
+    // Inputs side by side stand in line, whichever of them are explained.
+    InputWrapper: { defaultProps: { inputWrapperOrder: ["label", "input", "error", "description"] } },
     // Mantine gives its crosses no names.
     Drawer: { defaultProps: { closeButtonProps: { "aria-label": "Close" } } },
     // A span without a role may have no name.

@@ -1,5 +1,6 @@
 import { fireEvent, screen, waitFor } from "@testing-library/react";
 import { beforeEach, expect, it } from "vitest";
+import { queries } from "../src/hooks/queries";
 import { CreateCt } from "../src/pages/create/CreateCt";
 import { answering, expectAccessible, IMAGE, openPage } from "./createHarness";
 
@@ -66,8 +67,16 @@ it("puts what the API refuses beside its field and keeps what was typed", async 
   fireEvent.change(screen.getByLabelText(/^VMID/), { target: { value: "105" } });
   fireEvent.click(screen.getByRole("button", { name: "Review" }));
   fireEvent.click(screen.getByRole("button", { name: "Create" }));
-  await screen.findByRole("alert");
-  fireEvent.click(screen.getByRole("button", { name: /General/ }));
+  expect((await screen.findByRole("alert")).textContent).toContain("vmid: is taken");
   await screen.findByText("is taken");
+  await waitFor(() => expect(document.activeElement).toBe(screen.getByLabelText(/^VMID/)));
   await waitFor(() => expect((screen.getByLabelText(/^VMID/) as HTMLInputElement).value).toBe("105"));
+});
+
+it("says before anything is sent who has the VMID", async () => {
+  hosted.answers["/cluster/resources"] = [{ id: "lxc/104", type: "lxc", vmid: 104, name: "db", node: "one" }];
+  await open("/create/ct");
+  await waitFor(() => expect(queries.getQueryData(["guests"])).toBeDefined());
+  fireEvent.click(screen.getByRole("button", { name: "Next" }));
+  await screen.findByText("db has it already");
 });

@@ -15,7 +15,7 @@ from bastide.api.shapes_guests import ContainerInterface, ContainerRow, Moment, 
 from bastide.base.errors import InvalidParameter
 from bastide.model.container import ContainerConfig, ContainerOptions
 from bastide.model.record import Multiline
-from bastide.model.types import ArchiveText, ConfigKeys, split_list
+from bastide.model.types import ArchiveText, ConfigKeys, PublicKeys, split_list
 from bastide.operations import destroy, inspect, snapshots
 from bastide.operations.ct import configure, create, resize, restore
 from bastide.operations.pending import pending_rows
@@ -30,7 +30,7 @@ class ContainerCreate(ContainerOptions, NewGuest):
 
     ostemplate: ArchiveText
     password: Annotated[str | None, Field(min_length=5, max_length=1024)] = None
-    ssh_public_keys: Annotated[str | None, Field(alias="ssh-public-keys", max_length=65536), Multiline()] = None
+    ssh_public_keys: Annotated[PublicKeys | None, Field(alias="ssh-public-keys", max_length=65536), Multiline()] = None
     # Bastide's own: unpack the template, where the container would share a base with others.
     full: bool | None = None
     bwlimit: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None

@@ -35,6 +35,15 @@ def _dns_names(text: str) -> str:
     return " ".join(_dns_name(part) for part in split_list(text))
 
 
+def public_keys(text: str) -> str:
+    """The text when its lines are public SSH keys or comments, as `authorized_keys` has them."""
+    for line in text.splitlines():
+        words = line.split()
+        if words and not line.startswith("#") and len(words) < 2:
+            raise ValueError(f"'{line[:40]}' is not a public SSH key")
+    return text
+
+
 def _addresses(text: str) -> str:
     names = split_list(text)
     for name in names:
@@ -139,6 +148,7 @@ ArchiveText = Annotated[str, Field(max_length=255), AfterValidator(_archive)]
 """What a guest is made of: a volume id, or the absolute path of a backup."""
 DnsName = Annotated[str, Field(max_length=255), AfterValidator(_dns_name)]
 DnsNames = Annotated[str, AfterValidator(_dns_names)]
+PublicKeys = Annotated[str, AfterValidator(public_keys)]
 Addresses = Annotated[str, AfterValidator(_addresses)]
 Ipv4 = Annotated[str, AfterValidator(_ipv4)]
 Ipv6 = Annotated[str, AfterValidator(_ipv6)]

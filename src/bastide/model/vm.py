@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from bastide.base.units import MIB
 from bastide.model.container import Startup
 from bastide.model.record import Indexed, Multiline, Record, forbidden_character
-from bastide.model.types import Addresses, DnsName, DnsNames, StorageId, Tags, VolumeIdText, split_list
+from bastide.model.types import Addresses, DnsName, DnsNames, StorageId, Tags, VolumeIdText, public_keys, split_list
 from bastide.model.vm_devices import (
     Agent,
     Audio,
@@ -73,10 +73,7 @@ def _ssh_keys(text: str) -> str:
     keys = unquote(text)
     if forbidden_character(keys, Multiline()) is not None:
         raise ValueError("the keys hold a control character")
-    for line in keys.splitlines():
-        words = line.split()
-        if words and not line.startswith("#") and len(words) < 2:
-            raise ValueError(f"'{line[:40]}' is not a public SSH key")
+    public_keys(keys)
     return text
 
 

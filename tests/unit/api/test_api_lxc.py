@@ -43,6 +43,14 @@ async def test_a_taken_vmid(api: Api) -> None:
     assert (asked.status_code, list(asked.json()["errors"])) == (400, ["vmid"])
 
 
+async def test_a_key_that_is_none_is_refused_before_anything_is_made(api: Api) -> None:
+    wrong = await call(
+        api.root, "POST", LXC, vmid=100, ostemplate=TEMPLATE, **{"ssh-public-keys": "ssh-ed25519 A\ngarbage"}
+    )
+    assert (wrong.status_code, list(wrong.json()["errors"])) == (400, ["ssh-public-keys"])
+    assert await api.data("GET", LXC) == []
+
+
 @pytest.mark.parametrize(
     "options",
     [

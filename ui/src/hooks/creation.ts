@@ -51,9 +51,9 @@ export function useCreation() {
     [act],
   );
 
-  /** Whether everything was done. */
+  /** Undefined when everything was done; otherwise what the API said of parameters, if it did. */
   const run = useCallback(
-    async (steps: readonly CreationStep[]): Promise<boolean> => {
+    async (steps: readonly CreationStep[]): Promise<Faults | undefined> => {
       let made = false;
       setState({ ...IDLE, busy: true });
       try {
@@ -62,18 +62,19 @@ export function useCreation() {
           made = true;
         }
         setState({ ...IDLE, made: true });
-        return true;
+        return undefined;
       } catch (error) {
         const refused = error instanceof ApiError && !made;
         const failure = refused ? error.message : told(error);
+        const errors = refused ? error.errors : {};
         setState((before) => ({
           busy: false,
           failure,
           made,
-          errors: refused ? error.errors : {},
+          errors,
           ...(before.upid !== undefined && { upid: before.upid }),
         }));
-        return false;
+        return errors;
       }
     },
     [one],
@@ -82,7 +83,12 @@ export function useCreation() {
   const forgive = useCallback((name: string) => {
     setState((before) => {
       const { [name]: _, ...errors } = before.errors;
-      return _ === undefined ? before : { ...before, errors };
+      if (_ === undefined) {
+        return before;
+      }
+      const { failure, ...rest } = before;
+      // Once all that was refused is mended, nothing is said of it any more.
+      return Object.keys(errors).length === 0 ? { ...rest, errors } : { ...before, errors };
     });
   }, []);
   return { ...state, run, forgive };

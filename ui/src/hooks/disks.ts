@@ -55,13 +55,18 @@ export function useSmart(node: string, disk: string) {
   });
 }
 
-/** The rows of a kind; none where the host has not its tools. */
-async function orNone<Row>(rows: Promise<Row[]>): Promise<Row[]> {
+/** What was made of disks, and what the host says of kinds that it cannot tell of: a tool that it has not, for example. */
+export interface Made {
+  readonly rows: readonly MadeRow[];
+  readonly reasons: readonly string[];
+}
+
+async function toldOf(rows: Promise<MadeRow[]>): Promise<Made> {
   try {
-    return await rows;
+    return { rows: await rows, reasons: [] };
   } catch (error) {
     if (error instanceof ApiError && error.status !== 403) {
-      return [];
+      return { rows: [], reasons: [error.message] };
     }
     throw error;
   }
@@ -83,7 +88,7 @@ interface Pool {
   readonly health: string;
 }
 
-async function made(node: string): Promise<MadeRow[]> {
+async function made(node: string): Promise<Made> {
   const params = { path: { node } };
   const folders = answer<unknown>(api.GET("/api2/json/nodes/{node}/disks/directory", { params })) as Promise<
     { path: string; device: string }[]
@@ -92,7 +97,7 @@ async function made(node: string): Promise<MadeRow[]> {
   const thin = answer<unknown>(api.GET("/api2/json/nodes/{node}/disks/lvmthin", { params })) as Promise<ThinPool[]>;
   const pools = answer<unknown>(api.GET("/api2/json/nodes/{node}/disks/zfs", { params })) as Promise<Pool[]>;
   const all = await Promise.all([
-    orNone(
+    toldOf(
       folders.then((rows) =>
         rows.map((row) => ({
           kind: "directory" as const,
@@ -101,7 +106,7 @@ async function made(node: string): Promise<MadeRow[]> {
         })),
       ),
     ),
-    orNone(
+    toldOf(
       groups.then((tree) =>
         tree.children.map(({ name, size, free, children = [] }) => ({
           kind: "lvm" as const,
@@ -112,7 +117,7 @@ async function made(node: string): Promise<MadeRow[]> {
         })),
       ),
     ),
-    orNone(
+    toldOf(
       thin.then((rows) =>
         rows.map((row) => ({
           kind: "lvmthin" as const,
@@ -124,9 +129,9 @@ async function made(node: string): Promise<MadeRow[]> {
         })),
       ),
     ),
-    orNone(pools.then((rows) => rows.map((row) => ({ kind: "zfs" as const, ...row, of: row.health })))),
+    toldOf(pools.then((rows) => rows.map((row) => ({ kind: "zfs" as const, ...row, of: row.health })))),
   ]);
-  return all.flat();
+  return { rows: all.flatMap((one) => one.rows), reasons: all.flatMap((one) => one.reasons) };
 }
 
 /** What was made of disks: folders, volume groups, thin pools, ZFS pools. */
@@ -134,6 +139,8 @@ export function useMade(node: string | undefined) {
   return useQuery({
     queryKey: ["nodes", node, "made"],
     queryFn: () => made(node ?? ""),
+    // A tool that is not installed is not asked for again whenever somebody looks.
+    staleTime: 300_000,
     enabled: node !== undefined,
   });
 }

@@ -1,6 +1,7 @@
 /** What a new guest is made of: sensible values, the calls that make it, and which step of a form a fault belongs to. */
 import { type Action, path } from "./actions";
-import { partsOf, textOf } from "./propertyString";
+import { addressesFault, keysFault, nameFault } from "./addresses";
+import { parse, partsOf, textOf } from "./propertyString";
 import { type Faults, given, type Values } from "./schema";
 import { newVolumeFault, parseNewVolume } from "./volumes";
 
@@ -67,6 +68,8 @@ export function containerDefaults({ vmid, bridge, storage, image = "" }: HostFac
 export function containerFaults(values: Values): Faults {
   const volumes = ["rootfs", ...indexed(values, "mp")];
   const found: [string, string | undefined][] = [
+    ["hostname", nameFault(values.hostname ?? "")],
+    ["ssh-public-keys", keysFault(values["ssh-public-keys"] ?? "")],
     ...volumes.map((name): [string, string | undefined] => {
       const parts = partsOf("lxc", name, values[name] ?? "");
       const pathless = name !== "rootfs" && !parts.mp ? "mp: is needed" : undefined;
@@ -74,7 +77,7 @@ export function containerFaults(values: Values): Faults {
     }),
     ...indexed(values, "net").map((name): [string, string | undefined] => {
       const parts = partsOf("lxc", name, values[name] ?? "");
-      return [name, parts.name ? bridgeFault(parts) : "name: is needed"];
+      return [name, parts.name ? (bridgeFault(parts) ?? addressesFault(parts)) : "name: is needed"];
     }),
   ];
   return kept(found);
@@ -142,7 +145,11 @@ export function machineChoice({ storage, image }: HostFacts, iso: string | undef
 export function machineFaults(values: Values, choice: MachineChoice): Faults {
   const disks = [...indexed(values, "scsi"), ...indexed(values, "sata"), ...indexed(values, "virtio")];
   const sized = partsOf("qemu", "scsi0", choice.disk).file ?? "";
+  const cloud = choice.source === "image";
   return kept([
+    ["name", nameFault(values.name ?? "")],
+    ["sshkeys", cloud ? keysFault(values.sshkeys ?? "") : undefined],
+    ["ipconfig0", cloud ? addressesFault(parse(values.ipconfig0 ?? "")) : undefined],
     ["image", choice.source === "image" && choice.image === "" ? "is needed" : undefined],
     ["iso", choice.source === "iso" && choice.iso === "" ? "is needed" : undefined],
     ["disk", newVolumeFault(sized)],
@@ -241,6 +248,27 @@ export function mebibytesOf(size: string): number | undefined {
   }
   const factor = { "": 1 / 1024 / 1024, K: 1 / 1024, M: 1, G: 1024, T: 1024 * 1024 }[match[2] ?? ""] ?? 1;
   return Number(match[1]) * factor;
+}
+
+const WINDOWS = /^(w|win)/;
+
+/** What a form changes with the kind of system: Windows brings no drivers of virtio's, and 11 asks for firmware and memory. */
+export function systemValues(ostype: string, values: Values): Values {
+  const windows = WINDOWS.test(ostype);
+  const [from, to] = windows ? ["virtio", "e1000"] : ["e1000", "virtio"];
+  const nets = indexed(values, "net").map((name): [string, string] => {
+    const parts = partsOf("qemu", name, values[name] ?? "");
+    return [name, parts.model === from ? textOf("qemu", name, { ...parts, model: to }) : (values[name] ?? "")];
+  });
+  const firmware = ostype === "win11" ? "1" : "";
+  return {
+    ostype,
+    uefi: firmware,
+    secureboot: firmware,
+    tpm: firmware,
+    ...(ostype === "win11" && Number(values.memory) < 4096 && { memory: "4096" }),
+    ...Object.fromEntries(nets),
+  };
 }
 
 const CHOSEN = ["source", "image", "iso", "disk", "uefi", "secureboot", "tpm"] as const;

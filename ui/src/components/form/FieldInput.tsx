@@ -113,7 +113,14 @@ function TextField(props: FieldInputProps) {
   const shown = { ...common(props), ...placeholderOf(props), value };
   if (field.secret) {
     return (
-      <PasswordInput {...shown} autoComplete="new-password" onChange={(event) => onChange(event.currentTarget.value)} />
+      <PasswordInput
+        {...shown}
+        autoComplete="new-password"
+        visibilityToggleFocusable
+        // Alone among Mantine's inputs it does not say so itself.
+        aria-invalid={shown.error !== false}
+        onChange={(event) => onChange(event.currentTarget.value)}
+      />
     );
   }
   if (field.lines !== undefined) {

@@ -8,9 +8,10 @@ export function creationFailure(state: CreationState, vmid: string | undefined) 
 }
 
 function CreationFailure({ state, vmid }: { state: CreationState; vmid: string | undefined }) {
+  const lines = Object.entries(state.errors).map(([name, why]) => `${name}: ${why}`);
   return (
     <>
-      <Text className="lines">{state.failure}</Text>
+      <Text className="lines">{[state.failure, ...lines].join("\n")}</Text>
       <Group gap="md">
         {state.made && (
           <Anchor component={Link} to={`/guests/${vmid}/summary`}>

@@ -3,7 +3,6 @@ import { Alert, Button, Group, NativeSelect, Stack, Stepper, Title } from "@mant
 import { IconAlertTriangle } from "@tabler/icons-react";
 import { type FormEvent, type ReactNode, useEffect, useRef } from "react";
 import type { StepPlan } from "../../logic/creating";
-import { focusFault } from "../form/useSchemaForm";
 import { PageFrame } from "../PageFrame";
 import type { WizardState } from "./useWizard";
 
@@ -14,8 +13,20 @@ export interface WizardProps {
   submit: string;
   busy: boolean;
   failure?: ReactNode;
-  onSubmit: () => void;
+  /** Ends when it is done or refused. */
+  onSubmit: () => Promise<void>;
   children: ReactNode;
+}
+
+function faultyField(form: HTMLElement | null): HTMLElement | null | undefined {
+  return form?.querySelector<HTMLElement>("[aria-invalid=true]");
+}
+
+/** Move to the first field that is faulty, else to what is said of the whole, once they are shown. */
+function focusTrouble(form: HTMLElement | null): void {
+  requestAnimationFrame(() => {
+    (faultyField(form) ?? form?.querySelector<HTMLElement>("[role=alert]"))?.focus();
+  });
 }
 
 export function Wizard({ title, plans, wizard, submit, busy, failure, onSubmit, children }: WizardProps) {
@@ -25,10 +36,10 @@ export function Wizard({ title, plans, wizard, submit, busy, failure, onSubmit, 
   const index = plans.findIndex((plan) => plan.key === wizard.step);
   const last = plans.at(-1);
   const isLast = index === plans.length - 1;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: another step begins at its heading, not where the last ended
+  // biome-ignore lint/correctness/useExhaustiveDependencies: another step begins at its heading or its fault, not where the last ended
   useEffect(() => {
     if (!first.current) {
-      heading.current?.focus();
+      (faultyField(form.current) ?? heading.current)?.focus();
     }
     first.current = false;
   }, [wizard.step]);
@@ -38,10 +49,10 @@ export function Wizard({ title, plans, wizard, submit, busy, failure, onSubmit, 
     if (!isLast) {
       wizard.next();
     } else if (wizard.check()) {
-      onSubmit();
+      void onSubmit().then(() => focusTrouble(form.current));
       return;
     }
-    focusFault(form.current);
+    focusTrouble(form.current);
   }
 
   return (
@@ -50,7 +61,7 @@ export function Wizard({ title, plans, wizard, submit, busy, failure, onSubmit, 
         <Stack maw={860}>
           <Steps plans={plans} wizard={wizard} index={index} />
           {failure !== undefined && (
-            <Alert color="red" role="alert" className="lines">
+            <Alert color="red" role="alert" tabIndex={-1} className="lines">
               {failure}
             </Alert>
           )}

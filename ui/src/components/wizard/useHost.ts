@@ -52,8 +52,12 @@ export function useHost(kind: "lxc" | "qemu"): { host?: Host; error: Error | nul
   return { host, error };
 }
 
-/** Where images can be kept: the first storage that takes such files. */
+/** Where files of a content can be kept; empty where no storage takes them. */
+export function useFileStorage(content: "import" | "iso" | "vztmpl"): string {
+  return preferred(useNodeStorages(useDaemon().data?.node).data ?? [], content);
+}
+
+/** Where images can be kept. */
 export function useImageStorage(kind: "lxc" | "qemu"): string {
-  const rows = useNodeStorages(useDaemon().data?.node).data ?? [];
-  return preferred(rows, kind === "lxc" ? "vztmpl" : "import") || "local";
+  return useFileStorage(kind === "lxc" ? "vztmpl" : "import") || "local";
 }

@@ -13,6 +13,8 @@ export interface WizardState {
   readonly next: () => void;
   /** Whether nothing is wrong; otherwise the first faulty step is shown. */
   readonly check: () => boolean;
+  /** Show the first step that one of the faults belongs to. */
+  readonly show: (faults: Faults) => void;
 }
 
 export interface WizardPlan {
@@ -34,6 +36,13 @@ export function useWizard({ plans, defaults, faultsOf, refused, forgive, firstSt
   const shown = Object.entries(faults).filter(([name]) => checked.has(stepOf(plans, name)));
   const errors = { ...Object.fromEntries(shown), ...refused };
 
+  /** Whether there is such a step. */
+  const show = (found: Faults): boolean => {
+    const names = Object.keys(found);
+    const first = plans.find((plan) => names.some((name) => stepOf(plans, name) === plan.key));
+    setStep((before) => first?.key ?? before);
+    return first !== undefined;
+  };
   const go = (to: string) => {
     setChecked((before) => new Set([...before, step]));
     setStep(to);
@@ -58,11 +67,8 @@ export function useWizard({ plans, defaults, faultsOf, refused, forgive, firstSt
     },
     check: () => {
       setChecked(new Set(plans.map((plan) => plan.key)));
-      const first = plans.find((plan) => Object.keys(faults).some((name) => stepOf(plans, name) === plan.key));
-      if (first !== undefined) {
-        setStep(first.key);
-      }
-      return first === undefined;
+      return !show(faults);
     },
+    show,
   };
 }

@@ -8,6 +8,7 @@ import { Interfaces, type StepForm } from "../../components/wizard/Interfaces";
 import { Loading } from "../../components/wizard/Loading";
 import { usePrefilled } from "../../components/wizard/prefilled";
 import { type Host, useHost } from "../../components/wizard/useHost";
+import { useTaken } from "../../components/wizard/useTaken";
 import { useWizard } from "../../components/wizard/useWizard";
 import { Wizard } from "../../components/wizard/Wizard";
 import { useCreation } from "../../hooks/creation";
@@ -39,7 +40,7 @@ const PLANS: readonly StepPlan[] = [
   { key: "disks", title: "Disks", names: ["rootfs", "mp", "storage"] },
   { key: "resources", title: "CPU & memory", names: ["cores", "cpulimit", "cpuunits", "memory", "swap"] },
   { key: "network", title: "Network", names: ["net", "nameserver", "searchdomain"] },
-  { key: "confirm", title: "Confirm", names: [] },
+  { key: "confirm", title: "Review", names: [] },
 ];
 
 export function CreateCt() {
@@ -54,6 +55,7 @@ export function CreateCt() {
 function Form({ host, schema }: { host: Host; schema: RequestSchema }) {
   const navigate = useNavigate();
   const creation = useCreation();
+  const taken = useTaken(creation);
   const { step, ...prefilled } = usePrefilled();
   // biome-ignore lint/correctness/useExhaustiveDependencies: what the form began with stays, whatever the host has later
   const defaults = useMemo<Values>(() => ({ ...containerDefaults(host), ...prefilled }), []);
@@ -63,6 +65,7 @@ function Form({ host, schema }: { host: Host; schema: RequestSchema }) {
     faultsOf: (values) => ({
       ...faultsOf(schema, Object.keys({ ...schema.properties }), values),
       ...containerFaults(values),
+      ...taken(values),
     }),
     refused: creation.errors,
     forgive: creation.forgive,
@@ -73,8 +76,11 @@ function Form({ host, schema }: { host: Host; schema: RequestSchema }) {
   const form: StepForm = { node: host.node, schema, values, errors: wizard.errors, onChange: wizard.set };
 
   async function create(): Promise<void> {
-    if (await creation.run(steps)) {
+    const refused = await creation.run(steps);
+    if (refused === undefined) {
       await navigate({ to: "/guests/$vmid/$tab", params: { vmid: values.vmid ?? "", tab: "summary" } });
+    } else {
+      wizard.show(refused);
     }
   }
 
@@ -86,7 +92,7 @@ function Form({ host, schema }: { host: Host; schema: RequestSchema }) {
       submit="Create"
       busy={creation.busy}
       failure={creationFailure(creation, values.vmid)}
-      onSubmit={() => void create()}
+      onSubmit={create}
     >
       {wizard.step === "general" && <CtGeneral {...form} />}
       {wizard.step === "template" && <CtTemplate {...form} />}

@@ -8,6 +8,7 @@ import { Interfaces, type StepForm } from "../../components/wizard/Interfaces";
 import { Loading } from "../../components/wizard/Loading";
 import { usePrefilled } from "../../components/wizard/prefilled";
 import { type Host, useHost } from "../../components/wizard/useHost";
+import { useTaken } from "../../components/wizard/useTaken";
 import { useWizard } from "../../components/wizard/useWizard";
 import { Wizard } from "../../components/wizard/Wizard";
 import { useCreation } from "../../hooks/creation";
@@ -45,7 +46,7 @@ const PLANS: readonly StepPlan[] = [
     names: ["sockets", "cores", "cpu", "memory", "balloon", "cpulimit", "cpuunits"],
   },
   { key: "network", title: "Network", names: ["net", "ipconfig", "nameserver", "searchdomain"] },
-  { key: "confirm", title: "Confirm", names: [] },
+  { key: "confirm", title: "Review", names: [] },
 ];
 
 export function CreateVm() {
@@ -64,6 +65,7 @@ function beginning(host: Host, prefilled: Values): Values {
 function Form({ host, schema }: { host: Host; schema: RequestSchema }) {
   const navigate = useNavigate();
   const creation = useCreation();
+  const taken = useTaken(creation);
   const { step, ...prefilled } = usePrefilled();
   // biome-ignore lint/correctness/useExhaustiveDependencies: what the form began with stays, whatever the host has later
   const defaults = useMemo(() => beginning(host, prefilled), []);
@@ -72,7 +74,11 @@ function Form({ host, schema }: { host: Host; schema: RequestSchema }) {
     defaults,
     faultsOf: (all) => {
       const { values, choice } = splitMachine(all);
-      return { ...faultsOf(schema, Object.keys(schema.properties), values), ...machineFaults(values, choice) };
+      return {
+        ...faultsOf(schema, Object.keys(schema.properties), values),
+        ...machineFaults(values, choice),
+        ...taken(values),
+      };
     },
     refused: creation.errors,
     forgive: creation.forgive,
@@ -84,8 +90,11 @@ function Form({ host, schema }: { host: Host; schema: RequestSchema }) {
   const form: StepForm = { node: host.node, schema, values: all, errors: wizard.errors, onChange: wizard.set };
 
   async function create(): Promise<void> {
-    if (await creation.run(steps)) {
+    const refused = await creation.run(steps);
+    if (refused === undefined) {
       await navigate({ to: "/guests/$vmid/$tab", params: { vmid: values.vmid ?? "", tab: "summary" } });
+    } else {
+      wizard.show(refused);
     }
   }
 
@@ -97,7 +106,7 @@ function Form({ host, schema }: { host: Host; schema: RequestSchema }) {
       submit="Create"
       busy={creation.busy}
       failure={creationFailure(creation, values.vmid)}
-      onSubmit={() => void create()}
+      onSubmit={create}
     >
       {wizard.step === "general" && <VmGeneral {...form} />}
       {wizard.step === "os" && <VmSystem {...form} />}

@@ -1,12 +1,17 @@
 /** Where a new VM's system comes from: an image with cloud-init, a CD, or nothing yet. */
-import { Alert, Fieldset, Radio, Select, Stack, Switch } from "@mantine/core";
+import { Alert, Button, Fieldset, Group, Radio, Select, Stack, Switch } from "@mantine/core";
+import { IconDownload, IconUpload } from "@tabler/icons-react";
+import { useEffect, useState } from "react";
 import { SchemaFields } from "../../components/form/SchemaFields";
 import { ImageChoice } from "../../components/wizard/ImageChoice";
 import type { StepForm } from "../../components/wizard/Interfaces";
-import { useImageStorage } from "../../components/wizard/useHost";
+import { useFileStorage, useImageStorage } from "../../components/wizard/useHost";
 import { useImages } from "../../hooks/images";
 import { useIsos } from "../../hooks/storage";
+import { systemValues } from "../../logic/creating";
 import { bytes } from "../../logic/units";
+import { DownloadDialog } from "../storage/DownloadDialog";
+import { UploadDialog } from "../storage/UploadDialog";
 
 const SYSTEMS = [
   { value: "l26", label: "Linux" },
@@ -26,6 +31,11 @@ const SYSTEMS = [
 
 export function VmSystem(form: StepForm) {
   const { values, onChange } = form;
+  function changeSystem(_: string, ostype: string): void {
+    for (const [name, value] of Object.entries(systemValues(ostype, values))) {
+      onChange(name, value);
+    }
+  }
   return (
     <Stack>
       <Radio.Group
@@ -41,7 +51,12 @@ export function VmSystem(form: StepForm) {
       </Radio.Group>
       {values.source === "image" && <FromImage {...form} />}
       {values.source === "iso" && <FromCd {...form} />}
-      <SchemaFields {...form} columns={2} fields={[{ name: "ostype", label: "Kind of system", options: SYSTEMS }]} />
+      <SchemaFields
+        {...form}
+        onChange={changeSystem}
+        columns={2}
+        fields={[{ name: "ostype", label: "Kind of system", options: SYSTEMS, required: true }]}
+      />
       <Firmware {...form} />
     </Stack>
   );
@@ -83,11 +98,17 @@ function FromImage(form: StepForm) {
 function FromCd({ node, values, errors, onChange }: StepForm) {
   const isos = useIsos(node);
   const rows = isos.data ?? [];
+  const first = rows[0]?.volid;
+  useEffect(() => {
+    if (!values.iso && first !== undefined) {
+      onChange("iso", first);
+    }
+  }, [values.iso, first, onChange]);
   return (
     <>
       {isos.isSuccess && rows.length === 0 && (
         <Alert color="yellow" role="status">
-          No storage has an ISO image yet. Upload or download one on a storage's page.
+          No storage has an ISO image yet. Bring one in below.
         </Alert>
       )}
       <Select
@@ -100,7 +121,29 @@ function FromCd({ node, values, errors, onChange }: StepForm) {
         error={errors.iso ?? errors.ide2 ?? false}
         onChange={(volid) => onChange("iso", volid ?? "")}
       />
+      <BringIso node={node} />
     </>
+  );
+}
+
+function BringIso({ node }: { node: string }) {
+  const storage = useFileStorage("iso");
+  const [dialog, setDialog] = useState<"upload" | "download">();
+  if (storage === "") {
+    return null;
+  }
+  const shared = { node, storage, kinds: ["iso"], kind: "iso", onClose: () => setDialog(undefined) };
+  return (
+    <Group gap="xs">
+      <Button variant="default" leftSection={<IconUpload size={16} />} onClick={() => setDialog("upload")}>
+        Upload an ISO image
+      </Button>
+      <Button variant="default" leftSection={<IconDownload size={16} />} onClick={() => setDialog("download")}>
+        Download one by URL
+      </Button>
+      {dialog === "upload" && <UploadDialog {...shared} />}
+      {dialog === "download" && <DownloadDialog {...shared} />}
+    </Group>
   );
 }
 

@@ -28,6 +28,8 @@ export function DownloadDialog(props: FileDialogProps) {
 
   async function look(event: FormEvent): Promise<void> {
     event.preventDefault();
+    // A wizard that opens the dialog is, for React, around it.
+    event.stopPropagation();
     setBusy(true);
     setFailure(undefined);
     try {

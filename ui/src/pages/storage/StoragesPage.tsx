@@ -40,7 +40,7 @@ function Storages({ rows, seen }: { rows: readonly StorageConfig[]; seen: readon
   return (
     <WideTable
       label="Storages"
-      minWidth={860}
+      minWidth={980}
       head={[
         "Storage",
         "Type",
@@ -70,8 +70,10 @@ function Row({ row, status }: { row: StorageConfig; status: StorageStatus | unde
       <Table.Td>
         <StorageState status={status} />
       </Table.Td>
-      <Table.Td miw={200}>{status?.active ? <Space used={status.used} total={status.total} /> : "–"}</Table.Td>
-      <Table.Td className="wrapped">{placeOf(row)}</Table.Td>
+      <Table.Td miw={280}>{status?.active ? <Space used={status.used} total={status.total} /> : "–"}</Table.Td>
+      <Table.Td className="wrapped" miw={160}>
+        {placeOf(row)}
+      </Table.Td>
       <Table.Td>
         <Text size="sm">{row.content.split(",").map(contentLabel).join(", ")}</Text>
       </Table.Td>
@@ -92,7 +94,7 @@ export function StorageState({ status }: { status: StorageStatus | undefined }) 
   const state = stateOf(status);
   const color = { ok: "green", disabled: "gray", away: "red" }[state];
   return (
-    <Badge component="span" variant="light" color={color} tt="none">
+    <Badge component="span" variant="light" color={color} tt="none" miw="max-content">
       {{ ok: "available", disabled: "disabled", away: "does not answer" }[state]}
     </Badge>
   );

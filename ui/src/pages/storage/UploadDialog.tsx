@@ -11,6 +11,8 @@ import { bytes, percent, share } from "../../logic/units";
 import { contentLabel, contentOf } from "../../logic/volumes";
 import type { FileDialogProps } from "./DownloadDialog";
 
+/** The likeliest first. */
+const FILES = ["iso", "vztmpl", "import"];
 const ALGORITHMS = ["sha256", "sha512", "sha384", "sha224", "sha1", "md5"];
 
 interface Chosen {
@@ -26,7 +28,7 @@ export function UploadDialog({ node, storage, kinds, kind, onClose }: FileDialog
   const [chosen, setChosen] = useState<Chosen>({
     file: null,
     name: "",
-    content: kinds.includes(kind) ? kind : (kinds[0] ?? "iso"),
+    content: kinds.includes(kind) ? kind : (FILES.find((one) => kinds.includes(one)) ?? "iso"),
     algorithm: "sha256",
     checksum: "",
   });
@@ -34,6 +36,8 @@ export function UploadDialog({ node, storage, kinds, kind, onClose }: FileDialog
 
   async function submit(event: FormEvent): Promise<void> {
     event.preventDefault();
+    // A wizard that opens the dialog is, for React, around it.
+    event.stopPropagation();
     if (file !== null && (await sending.send({ ...chosen, file, checksum: checksum.trim() }))) {
       onClose();
     }
