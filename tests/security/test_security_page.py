@@ -1,8 +1,10 @@
 """What a browser can be made to do against the page: in process, over the fakes.
 
-Attack classes 17 (other sites), 22 (traversal), 23 (script in an address), 24 (redirects, framing).
+Attack classes 17 (other sites), 22 (traversal), 23 (script in an address), 24 (redirects, framing), and what somebody
+without rights can find out by asking.
 """
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
@@ -10,9 +12,11 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from bastide.api import branches
 from bastide.api.app import create_app
 from bastide.api.page import Page
-from framework.api import Api
+from framework.api import Api, call
+from framework.rooms import TEMPLATE
 
 pytestmark = pytest.mark.anyio
 
@@ -122,3 +126,73 @@ async def test_another_site_logs_nobody_in_or_out(api: Api) -> None:
             assert (answer.status_code, "set-cookie" in answer.headers) == (403, False), where
         gone = await api.client.delete("/bastide/session", headers=where)
         assert (gone.status_code, "set-cookie" in gone.headers) == (403, False), where
+
+
+async def login(api: Api, role: str = "Administrator") -> dict[str, str]:
+    """Log a user in; the cookie, as a browser sends it, without the token that scripts of the page add."""
+    await api.data("POST", "/access/users", userid="ada@pve", password="correct horse 1")
+    await api.data("PUT", "/access/acl", path="/", users="ada@pve", roles=role)
+    await api.client.post("/bastide/session", json={"username": "ada@pve", "password": "correct horse 1"})
+    ticket = api.client.cookies["PVEAuthCookie"]
+    api.client.cookies.clear()
+    return {"cookie": f"PVEAuthCookie={ticket}"}
+
+
+async def test_no_write_passes_with_the_cookie_alone(api: Api) -> None:
+    """Whatever another site makes a browser send has the cookie at most."""
+    cookie = await login(api)
+    writing = [
+        route for route in branches.routes() if route.method != "GET" and not route.websocket and route.user != "world"
+    ]
+    assert len(writing) > 100
+    for route in writing:
+        path = re.sub(r"\{[^}]+\}", "100", route.path.replace("{node}", "pve"))
+        answer = await api.client.request(route.method, path, headers=cookie)
+        assert answer.status_code == 401, f"{route.method} {path}"
+    open_to_all = {route.path for route in branches.routes() if route.user == "world" and route.method != "GET"}
+    assert open_to_all == {"/access/ticket", "/access/vncticket", "/bastide/session"}
+
+
+async def test_no_answer_of_the_api_is_a_page_of_this_host(api: Api) -> None:
+    """Opened by its address, or put into a page of another port, an answer is data, whoever's text is in it."""
+    cookie = await login(api)
+    upid = await api.data("POST", "/nodes/pve/vzdump", all=1, storage="local")
+    await api.wait(upid)
+    for path, status, headers in (
+        ("/version", 200, cookie), ("/version", 401, {}), ("/nope", 501, cookie),
+        ("/nodes/pve/lxc/100/config", 500, cookie),
+        ("/nodes/pve/lxc/x/config", 400, cookie), (f"/nodes/pve/tasks/{upid}/log?download=1", 200, cookie),
+        ("/bastide/guests/100/file?path=/x", 500, cookie), ("/bastide/session", 403, {**cookie, "origin": "null"}),
+    ):  # fmt: skip
+        answer = await api.client.get(path, headers=headers)
+        assert answer.status_code == status, path
+        assert answer.headers["x-content-type-options"] == "nosniff", path
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin", path
+        assert answer.headers["content-security-policy"].endswith("frame-ancestors 'none'; sandbox"), path
+        assert not answer.headers.get("content-type", "").startswith("text/html"), path
+
+
+async def test_whoever_has_no_right_on_a_guest_cannot_find_out_its_name(api: Api) -> None:
+    made = await api.data("POST", "/nodes/pve/lxc", vmid=100, hostname="payroll", ostemplate=TEMPLATE, unprivileged=1)
+    assert await api.wait(made) == "OK"
+    stranger, owner = await api.token("eve@pve"), await api.token("ada@pve", grants={"/vms/100": "PVEVMUser"})
+    assert (await call(owner, "GET", "/bastide/guests/payroll")).json()["data"]["vmid"] == 100
+    named = [
+        (route.method, route.path)
+        for route in branches.routes()
+        if "{guest}" in route.path and not route.websocket and route.method == "GET"
+    ]
+    assert ("GET", "/bastide/guests/{guest}/addresses") in named
+    for method, path in named:
+        for values in ({}, {"path": "/etc/hostname"}):
+            answers = [
+                await call(stranger, method, path.replace("{guest}", name), **values) for name in ("payroll", "nothing")
+            ]
+            shown = [(a.status_code, a.text.replace("payroll", "nothing")) for a in answers]
+            assert shown[0] == shown[1], path
+    for path in ("/bastide/guests/{}", "/bastide/guests/{}/addresses", "/architect/review?guest={}"):
+        there, not_there = [await stranger.get(path.format(vmid)) for vmid in (100, 101)]
+        assert (there.status_code, there.text) == (403, not_there.text.replace("101", "100")), path
+    for name in ("payroll", "nothing"):
+        answer = await stranger.post("/architect/launch", json={"name": name, "service": "nginx"})
+        assert answer.status_code == 403, answer.text

@@ -11,7 +11,7 @@ import {
   RouterProvider,
 } from "@tanstack/react-router";
 import { cleanup, configure, render, screen } from "@testing-library/react";
-import { vi } from "vitest";
+import { afterEach, vi } from "vitest";
 import { queries } from "../src/hooks/queries";
 import { GuestPage } from "../src/pages/guest/GuestPage";
 
@@ -71,8 +71,10 @@ function listen(given: Given): void {
   });
 }
 
+// What is still shown when a file ends would be timed on after its window is gone.
+afterEach(cleanup);
+
 export async function open(tab: string, given: Given): Promise<void> {
-  cleanup();
   queries.clear();
   sent.length = 0;
   vi.stubGlobal("matchMedia", () => ({ matches: false, addEventListener: () => {}, removeEventListener: () => {} }));

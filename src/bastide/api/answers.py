@@ -23,8 +23,13 @@ _HEADERS = {
     "content-type": CONTENT_TYPE,
     "cache-control": "max-age=0",
     "pragma": "no-cache",
-    "x-content-type-options": "nosniff",
 }
+_WALLS = {
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "cross-origin-resource-policy": "same-origin",
+}
+"""On every answer: what the API hands out, guests' files among it, is never a page of this host's to a browser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,13 @@ class Answer:
 
     data: Any
     extra: dict[str, Any] = field(default_factory=dict)
+
+
+def walled(response: Response) -> Response:
+    """The answer as a browser may have it. What an answer says by itself stays."""
+    for name, value in _WALLS.items():
+        response.headers.setdefault(name, value)
+    return response
 
 
 def wire_format(path: str) -> str:

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Match, WebSocketRoute
 from starlette.routing import Route as HttpRoute
 
 from bastide.api import branches
-from bastide.api.answers import failure
+from bastide.api.answers import failure, walled
 from bastide.api.dispatch import Endpoint, not_implemented
 from bastide.api.errors import problem_of
 from bastide.api.openapi import document
@@ -154,4 +154,4 @@ def _fallback(services: Services, page: Page) -> Any:
 
 
 async def _last_resort(request: Request, error: Exception) -> Response:
-    return await failure(request, problem_of(error))
+    return walled(await failure(request, problem_of(error)))

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from bastide.api.execute import BY_AGENT, GuestName
+from bastide.api.lists import find_guest
 from bastide.api.routing import Branch, Call
 from bastide.base.errors import PermissionDenied
 from bastide.model.record import Record
@@ -30,7 +31,7 @@ async def install_service(call: Call, p: Install) -> str:
     It needs what running commands in that guest needs: VM.Console, or VM.GuestAgent.Unrestricted for a VM. `catalog`
     names a folder of the host's and is root@pam's alone.
     """
-    guest = await call.rooms.guests.find(p.guest)
+    guest = await find_guest(call, p.guest)
     await call.require(f"/vms/{guest.vmid}", BY_AGENT if guest.kind == "qemu" else "VM.Console")
     if p.catalog is not None and not call.is_root:
         raise PermissionDenied("Permission check failed (only root@pam may name a folder of the host)")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from bastide.api.execute import GuestName
-from bastide.api.lists import guests_seen
+from bastide.api.lists import find_guest, guests_seen
 from bastide.api.routing import Branch, Call
 from bastide.model.record import Record
 from bastide.model.review import Window
@@ -25,7 +25,7 @@ async def read_review(call: Call, p: ReviewQuery) -> dict[str, Any]:
     if p.guest is None:
         guests = await guests_seen(call)
     else:
-        guest = await call.rooms.guests.find(p.guest)
+        guest = await find_guest(call, p.guest)
         await call.require(f"/vms/{guest.vmid}", "VM.Audit")
         guests = [guest]
     review = await review_guests(call.rooms, guests, p.window)

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 
 from bastide.access.checks import enforce
 from bastide.api import parameters
-from bastide.api.answers import failure, success
+from bastide.api.answers import failure, success, walled
 from bastide.api.auth import check_origin, identify
 from bastide.api.errors import problem_of
 from bastide.api.routing import Call, Route
@@ -45,9 +45,9 @@ class Endpoint:
         try:
             call, params = await self._admit(request)
             result = await self._route.handler(call, params)
-            return result if isinstance(result, Response) else await success(request, result)
+            return walled(result if isinstance(result, Response) else await success(request, result))
         except Exception as error:
-            return await failure(request, problem_of(error))
+            return walled(await failure(request, problem_of(error)))
 
     async def socket(self, websocket: WebSocket) -> None:
         """Serve a WebSocket; a refusal is an HTTP answer to its handshake."""
@@ -129,7 +129,7 @@ async def not_implemented(services: Services, request: Request) -> Response:
         path = request.url.path.removeprefix("/api2/json").removeprefix("/api2/extjs")
         raise MethodNotImplemented(f"Method '{request.method} {path or '/'}' not implemented")
     except Exception as error:
-        return await failure(request, problem_of(error))
+        return walled(await failure(request, problem_of(error)))
 
 
 def _parse(kind: type[Record], values: Mapping[str, Any]) -> tuple[Record | None, InvalidParameter | None]:

@@ -24,7 +24,6 @@ _PATIENCE = 60.0  # seconds that a client may take to read what waits for it
 _HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-store",
-    "x-content-type-options": "nosniff",
 }
 _GREETING = b"retry: 1000\n\n: bastide\n\n"
 _BEAT = b":\n\n"

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from bastide.api.lists import find_guest
 from bastide.api.routing import Branch, Call
 from bastide.api.websocket import SocketChannel, while_allowed
 from bastide.model.guest import Guest
@@ -38,7 +39,7 @@ class Exec(Record):
 
 async def guest_for_console(call: Call, name: str) -> Guest:
     """The guest of that vmid or name, if the caller may use its console. Raises NotFound, PermissionDenied."""
-    guest = await call.rooms.guests.find(name)
+    guest = await find_guest(call, name)
     await call.require(f"/vms/{guest.vmid}", "VM.Console")
     return guest
 
@@ -50,7 +51,7 @@ async def run_command(call: Call, p: Exec) -> None:
     A container's needs VM.Console. A VM's runs by its agent, which has no terminals, and needs
     VM.GuestAgent.Unrestricted: the agent is the guest's root, where a VM's console asks for a password.
     """
-    guest = await call.rooms.guests.find(p.guest)
+    guest = await find_guest(call, p.guest)
     privilege = BY_AGENT if guest.kind == "qemu" else "VM.Console"
     await call.require(f"/vms/{guest.vmid}", privilege)
     command = execute.command_of(p.command, p.env, p.cwd, tty=p.tty)

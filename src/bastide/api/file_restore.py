@@ -60,7 +60,7 @@ async def download_from_backup(call: Call, p: FromBackup) -> StreamingResponse:
     # A stranger's file is never shown in the browser as if it were this host's page.
     headers = {
         "content-disposition": f"attachment; filename*=UTF-8''{quote(found.name, safe='')}",
-        "x-content-type-options": "nosniff",
+        "cache-control": "no-store",
     }
     headers |= {} if found.size is None else {"content-length": str(found.size)}
     return StreamingResponse(_closing(found.parts), media_type=found.media_type, headers=headers)

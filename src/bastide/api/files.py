@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from bastide.api.execute import GuestName
+from bastide.api.lists import find_guest
 from bastide.api.routing import Branch, Call
 from bastide.base.errors import WrongState
 from bastide.model.guest import Guest
@@ -56,8 +57,6 @@ class _Download(Response):
             media_type="application/octet-stream",
             headers={
                 "content-disposition": "attachment",
-                "content-security-policy": "sandbox",
-                "x-content-type-options": "nosniff",
                 "cache-control": "no-store",
                 **{name: str(value) for name, value in known.items() if value is not None},
             },
@@ -102,7 +101,7 @@ async def write_file(call: Call, p: WriteFile) -> dict[str, Any]:
 
 async def _guest(call: Call, name: str, of_vm: str) -> Guest:
     """The guest, if the caller may: VM.Console for a container's files, the agent's privilege for a VM's."""
-    guest = await call.rooms.guests.find(name)
+    guest = await find_guest(call, name)
     wanted = (of_vm, "VM.GuestAgent.Unrestricted") if guest.kind == "qemu" else ("VM.Console",)
     await call.require(f"/vms/{guest.vmid}", *wanted, any_of=True)
     return guest

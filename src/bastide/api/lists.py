@@ -1,8 +1,9 @@
-"""What several lists share: which rows a caller may see, and how tasks and indexes are shown."""
+"""What several branches share: which rows a caller may see, guests by name, how tasks and indexes are shown."""
 
 from collections.abc import Iterable
 from typing import Any
 
+from bastide.access.authority import denied
 from bastide.api.routing import Call
 from bastide.model.guest import Guest
 from bastide.model.task import TaskRecord
@@ -21,6 +22,21 @@ async def guests_seen(call: Call) -> list[Guest]:
         return guests
     authority = await call.access.authority()
     return [guest for guest in guests if authority.allows(call.identity, f"/vms/{guest.vmid}", ("VM.Audit",))]
+
+
+async def find_guest(call: Call, name: str) -> Guest:
+    """A guest by its vmid or its name. Raises NotFound, InvalidParameter, PermissionDenied.
+
+    Whoever has no privilege on a guest learns neither that it is there nor which vmid a name stands for.
+    """
+    authority = await call.access.authority()
+
+    def known(vmid: int) -> bool:
+        return bool(authority.permissions(call.identity, f"/vms/{vmid}"))
+
+    if name.isascii() and name.isdigit() and not known(int(name)):
+        raise denied(f"/vms/{int(name)}", ("VM.Audit",))
+    return await call.rooms.guests.find(name, known)
 
 
 async def storages_seen(call: Call) -> list[Storage]:

@@ -153,5 +153,5 @@ async def _download(call: Call, p: LogQuery) -> Response:
     return StreamingResponse(
         text(),
         media_type="text/plain; charset=utf-8",
-        headers={"content-disposition": 'attachment; filename="task.log"', "x-content-type-options": "nosniff"},
+        headers={"content-disposition": 'attachment; filename="task.log"'},
     )

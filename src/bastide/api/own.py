@@ -9,7 +9,7 @@ from pydantic import Field
 
 from bastide.api.execute import GuestName
 from bastide.api.fields import ChecksumAlgorithm
-from bastide.api.lists import guests_seen, index, storages_seen
+from bastide.api.lists import find_guest, guests_seen, index, storages_seen
 from bastide.api.routing import Branch, Call, NoParameters
 from bastide.api.shapes_guests import GuestAddresses, NamedGuest
 from bastide.api.shapes_nodes import DaemonStatus
@@ -191,7 +191,7 @@ async def list_guests(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
 @branch.get("/guests/{guest}", GuestQuery, user="all", answer=NamedGuest)
 async def read_guest(call: Call, p: GuestQuery) -> dict[str, Any]:
     """A guest by its vmid or its name."""
-    guest = await call.rooms.guests.find(p.guest)
+    guest = await find_guest(call, p.guest)
     await call.require(f"/vms/{guest.vmid}", "VM.Audit")
     return _row(call, guest)
 
@@ -199,7 +199,7 @@ async def read_guest(call: Call, p: GuestQuery) -> dict[str, Any]:
 @branch.get("/guests/{guest}/addresses", GuestQuery, user="all")
 async def read_addresses(call: Call, p: GuestQuery) -> list[str]:
     """What a guest can be reached by, IPv4 first; empty when it does not run or nobody knows. Takes up to 5 seconds."""
-    guest = await call.rooms.guests.find(p.guest)
+    guest = await find_guest(call, p.guest)
     await call.require(f"/vms/{guest.vmid}", "VM.Audit")
     return await addresses(call.rooms, guest)
 

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from bastide.api.execute import GuestName
 from bastide.api.fields import GuestPath
+from bastide.api.lists import find_guest
 from bastide.api.routing import Branch, Call
 from bastide.base.errors import InvalidParameter
 from bastide.model.guest import Guest
@@ -88,6 +89,6 @@ async def change_data(call: Call, p: DataChange) -> None:
 
 async def _guest(call: Call, name: str) -> Guest:
     """The guest, if the caller may say what cloud-init does in it. Raises NotFound, PermissionDenied."""
-    guest = await call.rooms.guests.find(name)
+    guest = await find_guest(call, name)
     await call.require(f"/vms/{guest.vmid}", _CHANGE)
     return guest

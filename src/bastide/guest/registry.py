@@ -1,6 +1,7 @@
 """The guests of this host: their records in the store, read often and changed by compare-and-swap."""
 
 import asyncio
+from collections.abc import Callable
 
 from bastide.base.errors import AlreadyExists, Conflict, InvalidParameter, NotFound
 from bastide.base.ids import VMID_MAX, VMID_MIN
@@ -33,11 +34,14 @@ class Guests:
             raise NotFound(f"a guest {vmid} does not exist; `bastide ls` shows the guests")
         raise NotFound(f"Configuration file 'nodes/{self._node}/{_FOLDERS[kind]}/{vmid}.conf' does not exist")
 
-    async def find(self, name: str) -> Guest:
-        """A guest by its vmid or its name. Raises NotFound, or InvalidParameter when two guests bear the name."""
+    async def find(self, name: str, known: Callable[[int], object] = bool) -> Guest:
+        """A guest by its vmid or its name. Raises NotFound, or InvalidParameter when two guests bear the name.
+
+        Of those that bear it, only guests count that are `known` by their vmid.
+        """
         if name.isascii() and name.isdigit():
             return await self.get(int(name))
-        named = [guest for guest in await self.list() if guest.name == name]
+        named = [guest for guest in await self.list() if guest.name == name and known(guest.vmid)]
         if not named:
             raise NotFound(f"a guest named '{name[:80]}' does not exist; `bastide ls` shows the guests")
         if len(named) > 1:

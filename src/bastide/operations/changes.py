@@ -74,8 +74,9 @@ class Changes:
 
     def refuse_too_many(self, identity: Identity) -> None:
         """Raise WrongState when too many listen already."""
-        of = Counter(str(listener.identity) for listener in self._listeners)
-        if of.total() >= _LISTENERS or of[str(identity)] >= _LISTENERS_OF_ONE:
+        # A user's tokens count as the user, who can make any number of them.
+        of = Counter(listener.identity.userid for listener in self._listeners)
+        if of.total() >= _LISTENERS or of[identity.userid] >= _LISTENERS_OF_ONE:
             raise WrongState("too many listen already: try again when some have gone")
 
     @contextlib.asynccontextmanager

@@ -128,8 +128,8 @@ async def test_guests_status_and_images(web: Api) -> None:
     assert await web.data("GET", "/bastide/images", name="fedora/40") == []
     nobody = await web.token("eve@pve")
     assert (await call(nobody, "GET", "/bastide/guests")).json()["data"] == []
-    assert (await call(nobody, "GET", "/bastide/guests/web")).status_code == 403
-    assert (await call(nobody, "GET", "/bastide/guests/web/addresses")).status_code == 403
+    assert (await call(nobody, "GET", "/bastide/guests/100")).status_code == 403
+    assert (await call(nobody, "GET", "/bastide/guests/100/addresses")).status_code == 403
     assert (await call(nobody, "GET", "/bastide/images")).json()["data"] == []
     for path, values in (
         ("/bastide/images/build", {"name": "debian-12"}),

@@ -194,6 +194,9 @@ async def test_listeners_are_limited(api: Api, monkeypatch: pytest.MonkeyPatch) 
             changes.refuse_too_many(ROOT)
         changes.refuse_too_many(ADA)
     changes.refuse_too_many(ROOT)
+    async with changes.listen(ADA), changes.listen(Identity("ada@pve", "a")):
+        with pytest.raises(WrongState):
+            changes.refuse_too_many(Identity("ada@pve", "b"))
 
 
 async def test_ten_thousand_guests_and_fifty_listeners_cost_little(api: Api) -> None:

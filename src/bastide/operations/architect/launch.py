@@ -43,11 +43,12 @@ async def launch(rooms: Rooms, by: Identity, service: PlannedService, permit: Pe
     The task's id is the guest's vmid. A guest that runs and has not answered in time is kept, and with `keep` any that
     was made. Raises AlreadyExists for a taken name, InvalidParameter, NotFound, PermissionDenied.
     """
-    if any(guest.name == service.name for guest in await rooms.guests.list()):
-        raise AlreadyExists(f"a guest '{service.name}' already exists: choose another name")
     wanted = _Wanted(rooms, by, permit, await decide_alone(rooms, service), keep)
     await permit.image(wanted.order.image, wanted.order)
     vmid = await _free(wanted)
+    # Last, so that whoever may make no guest does not learn what others are called.
+    if any(guest.name == service.name for guest in await rooms.guests.list()):
+        raise AlreadyExists(f"a guest '{service.name}' already exists: choose another name")
 
     async def work(task: Task) -> None:
         await _launch(wanted, vmid, task)
