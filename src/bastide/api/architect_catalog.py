@@ -6,8 +6,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from bastide.api.routing import Branch, Call
+from bastide.api.shapes_architect import CatalogRow
 from bastide.base.errors import PermissionDenied
-from bastide.model.catalog import Category
+from bastide.model.catalog import CatalogEntry, Category
 from bastide.model.record import Record
 from bastide.operations.architect import catalog
 
@@ -32,14 +33,14 @@ class EntryQuery(Record):
     catalog: CatalogFolder = None
 
 
-@branch.get("", CatalogQuery, user="all")
+@branch.get("", CatalogQuery, user="all", answer=list[CatalogRow])
 async def list_entries(call: Call, p: CatalogQuery) -> list[dict[str, Any]]:
     """The services in whose texts all words of the query stand, the most fitting ones first."""
     found = await catalog.load(call.rooms, catalog_folder(call, p.catalog))
     return [catalog.row(entry) for entry in found.search((p.query or "").split(), p.category)]
 
 
-@branch.get("/{name}", EntryQuery, user="all")
+@branch.get("/{name}", EntryQuery, user="all", answer=CatalogEntry)
 async def read_entry(call: Call, p: EntryQuery) -> dict[str, Any]:
     """All about one service."""
     found = await catalog.load(call.rooms, catalog_folder(call, p.catalog))

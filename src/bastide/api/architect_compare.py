@@ -6,6 +6,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from bastide.api.routing import Branch, Call, NoParameters
+from bastide.api.shapes_architect import KeptComparison
 from bastide.base.errors import NotFound
 from bastide.model.comparison import Comparison
 from bastide.model.record import Record
@@ -64,7 +65,7 @@ async def read(call: Call, p: WhichComparison) -> dict[str, Any]:
     return (await _comparison(call, p.taken)).model_dump(mode="json")
 
 
-@branch.get("/kept", NoParameters, check=_AUDIT)
+@branch.get("/kept", NoParameters, check=_AUDIT, answer=list[KeptComparison])
 async def list_kept(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """The comparisons that are kept, newest first: when each was taken, and how."""
     return [

@@ -6,7 +6,7 @@ from bastide.api.execute import GuestName
 from bastide.api.lists import find_guest, guests_seen
 from bastide.api.routing import Branch, Call
 from bastide.model.record import Record
-from bastide.model.review import Window
+from bastide.model.review import Review, Window
 from bastide.operations.architect.review import review_guests
 
 branch = Branch("/architect/review")
@@ -19,7 +19,7 @@ class ReviewQuery(Record):
     guest: GuestName | None = None
 
 
-@branch.get("", ReviewQuery, user="all")
+@branch.get("", ReviewQuery, user="all", answer=Review)
 async def read_review(call: Call, p: ReviewQuery) -> dict[str, Any]:
     """Findings about the guests that the caller may see, with the commands that mend them. Nothing is changed."""
     if p.guest is None:

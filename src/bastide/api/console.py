@@ -14,7 +14,7 @@ from bastide.api.websocket import SocketChannel, while_allowed
 from bastide.base.errors import MethodNotImplemented
 from bastide.model.record import Record
 from bastide.operations import execute
-from bastide.operations.console import Consoles, Screen
+from bastide.operations.console import Screen
 
 branch = Branch("")
 
@@ -64,12 +64,6 @@ class VncWebsocket(GuestPath):
     vncticket: Annotated[str, Field(max_length=512)]
 
 
-def consoles(call: Call) -> Consoles:
-    """The consoles of this daemon."""
-    found: Consoles = call.services.extra.setdefault("consoles", Consoles())
-    return found
-
-
 @branch.websocket("/bastide/guests/{guest}/console", Console, user="all")
 async def attach(call: Call, p: Console) -> None:
     """Attach to the guest's console; the frames are those of `exec`."""
@@ -77,7 +71,7 @@ async def attach(call: Call, p: Console) -> None:
     terminal = execute.terminal_of(p.cols, p.rows)
     tty = p.serial if guest.kind == "qemu" else None if p.tty == 1 else p.tty
     channel = SocketChannel(call.websocket)
-    async with consoles(call).open(call.rooms, guest, tty, terminal) as console:
+    async with call.services.consoles.open(call.rooms, guest, tty, terminal) as console:
         await channel.accept()
         await while_allowed(call, guest.vmid, console.join(channel))
     await channel.close()
@@ -130,7 +124,7 @@ async def open_console(call: Call, p: VncWebsocket) -> None:
 
 async def _offer(call: Call, vmid: int, what: Screen | int | None) -> dict[str, Any]:
     guest = await call.rooms.guests.get(vmid)
-    offer, upid = await consoles(call).offer(call.rooms, guest, call.identity, what)
+    offer, upid = await call.services.consoles.offer(call.rooms, guest, call.identity, what)
     ticket = await call.access.issue_console_ticket(call.identity, f"/vms/{vmid}", offer.port)
     return {"port": offer.port, "ticket": ticket, "user": offer.user, "upid": str(upid)}
 
@@ -138,11 +132,11 @@ async def _offer(call: Call, vmid: int, what: Screen | int | None) -> dict[str, 
 async def _serve(call: Call, p: VncWebsocket) -> None:
     guest = await call.rooms.guests.get(p.vmid)
     await call.access.use_console_ticket(p.vncticket, call.identity, f"/vms/{p.vmid}", p.port)
-    offer = consoles(call).take(p.vmid, str(call.identity), p.port)
+    offer = call.services.consoles.take(p.vmid, str(call.identity), p.port)
     channel = SocketChannel(call.websocket)
     try:
         await channel.accept()
-        serving = consoles(call).serve(call.rooms, guest, offer, channel, p.vncticket)
+        serving = call.services.consoles.serve(call.rooms, guest, offer, channel, p.vncticket)
         await while_allowed(call, guest.vmid, serving)
     finally:
         offer.closed.set()

@@ -39,7 +39,7 @@ async def read_events(call: Call, _p: NoParameters) -> Response:
     `guests`, `tasks`, `storage`, `nodes`, `pools`, `jobs`, `access` or `architect`, of which anything may have changed.
     """
     check_same_origin(call.connection)
-    changes: Changes = call.services.extra.setdefault("changes", Changes(call.rooms, call.access))
+    changes = call.services.changes
     changes.refuse_too_many(call.identity)
     return _Stream(call, changes)
 

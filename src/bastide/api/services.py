@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from bastide.access.access import Access
 from bastide.metrics.sampler import Sampler
+from bastide.operations.changes import Changes
+from bastide.operations.console import Consoles
 from bastide.operations.rooms import Rooms
+from bastide.operations.spice import Spice
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +16,7 @@ class Services:
     """The rooms, the access control and the metrics behind the API.
 
     `address` is where the API listens, `port` its TCP port, `bridge` the managed bridge, `started` seconds since the
-    epoch. `extra` holds what a branch beside Proxmox's needs and nobody else knows.
+    epoch. `changes` tells listeners what has changed; `consoles` and `spice` are the open ones.
     """
 
     rooms: Rooms
@@ -25,8 +27,13 @@ class Services:
     port: int = 8006
     bridge: str = "vmbr0"
     started: float = 0.0
-    extra: dict[str, Any] = field(default_factory=dict)
     on_shutdown: Callable[[], None] | None = None
+    changes: Changes = field(init=False)
+    consoles: Consoles = field(default_factory=Consoles, init=False)
+    spice: Spice = field(default_factory=Spice, init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "changes", Changes(self.rooms, self.access))
 
     @property
     def node(self) -> str:

@@ -22,7 +22,7 @@ from bastide.api.routing import Branch, Call
 from bastide.api.services import Services
 from bastide.api.websocket import LOOK_EVERY
 from bastide.base.errors import AuthenticationFailed, BastideError
-from bastide.operations.spice import Offer, Spice
+from bastide.operations.spice import Offer
 
 branch = Branch("/nodes/{node}/qemu/{vmid}")
 
@@ -45,7 +45,7 @@ async def offer_spice(call: Call, p: SpiceProxy) -> dict[str, Any]:
     The ticket in `host` and the password let the client's connections in for 30 seconds.
     """
     guest = await call.rooms.guests.get(p.vmid)
-    offer, _ = await spices(call.services).offer(call.rooms, guest, call.identity)
+    offer, _ = await call.services.spice.offer(call.rooms, guest, call.identity)
     certificate = (call.rooms.layout.state / "api.pem").read_text()
     subject = x509.load_pem_x509_certificate(certificate.encode()).subject
     return {
@@ -64,12 +64,6 @@ async def offer_spice(call: Call, p: SpiceProxy) -> dict[str, Any]:
     }
 
 
-def spices(services: Services) -> Spice:
-    """The screens of this daemon."""
-    found: Spice = services.extra.setdefault("spice", Spice())
-    return found
-
-
 class Tunnel:
     """What `serve` gives plain CONNECT requests to."""
 
@@ -83,7 +77,7 @@ class Tunnel:
         try:
             if match is None:
                 raise AuthenticationFailed("no such tunnel")
-            async with spices(self._services).channel(self._services.rooms, match[1].decode()) as (offer, descriptor):
+            async with self._services.spice.channel(self._services.rooms, match[1].decode()) as (offer, descriptor):
                 with socket.socket(fileno=descriptor) as guest:
                     guest.setblocking(False)
                     await loop.sock_sendall(connection, b"HTTP/1.1 200 Connection established\r\n\r\n")

@@ -16,6 +16,7 @@ _LEAD = 0.06
 """How much more alike than any other entry's names it has to be."""
 
 _NEAR = 0.6
+_SHORT = 3  # letters, of which an `s` at the end means no plural: dns, nas
 _NEAR_COUNT = 5
 _LEAST_GUESSED = 4
 _TEXT_LIMIT = 80
@@ -124,6 +125,8 @@ def _weight(entry: CatalogEntry, word: str) -> int:
     names = (entry.name, *entry.aliases)
     if word in names:
         return 8
+    if len(word) > _SHORT and word.endswith("s"):
+        word = word[:-1]  # `passwords` is asked for, and `password store` written
     if any(word in name for name in names) or word in entry.title.lower():
         return 4
     if word in entry.category:

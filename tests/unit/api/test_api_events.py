@@ -120,10 +120,10 @@ async def test_it_ends_with_the_server(api: Api) -> None:
 
 async def test_it_ends_when_the_client_is_gone(api: Api) -> None:
     async with streaming(api, **{LOCAL: True}) as stream:
-        assert len(api.services.extra["changes"]._listeners) == 1
+        assert len(api.services.changes._listeners) == 1
         stream.gone.set()
         await asyncio.wait_for(stream.task, 2)
-        assert not api.services.extra["changes"]._listeners
+        assert not api.services.changes._listeners
 
 
 async def test_it_ends_with_the_login(api: Api) -> None:
@@ -173,7 +173,7 @@ async def test_who_does_not_read_costs_little_and_is_ended(api: Api, monkeypatch
         for number in range(3000):
             await api.services.rooms.store.put(f"guest/{100 + number}", "{}")
         await asyncio.sleep(0.7)
-        (listener,) = api.services.extra["changes"]._listeners
+        (listener,) = api.services.changes._listeners
         assert len(listener._news.guests) <= 500
         await asyncio.wait_for(stream.task, 10)
         assert stream.sent.empty()

@@ -144,6 +144,7 @@ def test_every_name_and_alias_finds_its_own_entry(data: st.DataObject) -> None:
 def test_a_search_puts_names_first_and_takes_all_words() -> None:
     assert shipped().search(["photos"])[0].name in ("immich", "photoprism")
     assert shipped().search(["nginx"])[0].name == "nginx"
+    assert "vaultwarden" in {one.name for one in shipped().search(["passwords"])}
     assert {"sonarr", "radarr"} <= {one.name for one in shipped().search(["finds", "sorts"])}
     assert shipped().search(["finds sorts"]) == shipped().search(["sorts", "finds"])
     assert shipped().search(["zigbee", "minecraft"]) == ()
