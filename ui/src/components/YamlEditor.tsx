@@ -41,7 +41,8 @@ const look = EditorView.theme({
     caretColor: "currentColor",
   },
   ".cm-cursor": { borderLeftColor: "var(--mantine-color-text)" },
-  ".cm-scroller": { minHeight: "16rem", maxHeight: "60vh", overflow: "auto" },
+  ".cm-scroller": { maxHeight: "60vh", overflow: "auto" },
+  ".cm-content, .cm-gutter": { minHeight: "16rem" },
   ".cm-gutters": {
     backgroundColor: "var(--mantine-color-default-hover)",
     color: "var(--mantine-color-dimmed)",
@@ -68,6 +69,25 @@ const colors = syntaxHighlighting(
     { tag: [tags.keyword, tags.typeName, tags.meta], color: "var(--mantine-color-grape-text)" },
   ]),
 );
+
+/**
+ * Text that takes the place of a selection is put in by the editor itself: Chromium would keep the look of what was
+ * selected with a `style` attribute, which the page's Content-Security-Policy refuses.
+ */
+const replacing = EditorView.domEventHandlers({
+  beforeinput(event, view) {
+    const { from, to, empty } = view.state.selection.main;
+    const text = event.data;
+    if (event.inputType !== "insertText" || text === null || empty || view.composing) {
+      return false;
+    }
+    const insert = () => view.state.update(view.state.replaceSelection(text), { userEvent: "input.type" });
+    if (!view.state.facet(EditorView.inputHandler).some((handle) => handle(view, from, to, text, insert))) {
+      view.dispatch(insert());
+    }
+    return true;
+  },
+});
 
 function diagnostics(view: EditorView, marks: readonly Mark[]): Diagnostic[] {
   return marks
@@ -114,6 +134,7 @@ export default function YamlEditor({ label, value, onChange, marks, offers }: Pr
         look,
         colors,
         lintGutter(),
+        replacing,
         autocompletion({ override: [offered] }),
         EditorView.contentAttributes.of({ "aria-label": label }),
         EditorView.updateListener.of((update) => {

@@ -4,7 +4,7 @@ import { useMemo } from "react";
 import { answer, api } from "../api/client";
 import { ApiError } from "../api/errors";
 import { attention, type Finding } from "../logic/attention";
-import { useHost } from "./host";
+import { useDaemon } from "./creating";
 import { useGuestExtras, useGuests, useStorages } from "./resources";
 import type { TaskRow } from "./tasks";
 
@@ -51,7 +51,7 @@ const NOTHING: readonly never[] = [];
 
 /** The findings; undefined until enough is known to say that there are none. */
 export function useAttention(): readonly Finding[] | undefined {
-  const host = useHost().data;
+  const host = useDaemon().data;
   const guests = useGuests().data;
   const extras = useGuestExtras().data;
   const storages = useStorages().data;

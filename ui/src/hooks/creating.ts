@@ -11,24 +11,18 @@ export interface BridgeRow {
   readonly comments?: string;
 }
 
-export interface DaemonStatus {
-  readonly version: string;
-  readonly node: string;
-  /** The daemon's own bridge, with DHCP and a way out. */
-  readonly bridge?: string;
-}
-
 export interface CpuModelRow {
   readonly name: string;
   readonly vendor?: string;
   readonly custom?: number;
 }
 
+/** The daemon: its node, its own bridge with DHCP and a way out, and how VMs run on its host. */
 export function useDaemon() {
   return useQuery({
     queryKey: ["nodes", "daemon"],
-    queryFn: async () => (await answer<unknown>(api.GET("/api2/json/bastide/status"))) as unknown as DaemonStatus,
-    staleTime: 300_000,
+    queryFn: () => answer(api.GET("/api2/json/bastide/status")),
+    staleTime: 60_000,
   });
 }
 

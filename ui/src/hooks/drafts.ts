@@ -1,15 +1,15 @@
-/** What was typed and is not sent yet, kept while other pages are looked at; gone with the page itself. */
+/** What was typed and is not sent yet: kept for its writer in this window, also when the page is loaded anew. */
 import { useState } from "react";
-
-const drafts = new Map<string, string>();
+import { useUser } from "./session";
 
 export function useDraft(name: string, initial: string): [string, (text: string) => void] {
-  const [text, setText] = useState(() => drafts.get(name) ?? initial);
+  const key = `draft of ${useUser()}: ${name}`;
+  const [text, setText] = useState(() => sessionStorage.getItem(key) ?? initial);
   return [
     text,
     (now) => {
-      drafts.set(name, now);
       setText(now);
+      sessionStorage.setItem(key, now);
     },
   ];
 }

@@ -1,22 +1,6 @@
-/** The host itself: what it has, what it does, how VMs run on it. */
+/** The host itself: what it has and what it does. */
 import { useQuery } from "@tanstack/react-query";
 import { answer, api } from "../api/client";
-
-export interface Host {
-  readonly version: string;
-  readonly node: string;
-  readonly accelerator?: "kvm" | "tcg";
-  /** Why VMs are emulated without KVM. */
-  readonly emulation?: string;
-}
-
-export function useHost() {
-  return useQuery({
-    queryKey: ["nodes", "host"],
-    queryFn: async () => (await answer(api.GET("/api2/json/bastide/status"))) as unknown as Host,
-    staleTime: 60_000,
-  });
-}
 
 export interface NodeStatus {
   readonly cpu: number;

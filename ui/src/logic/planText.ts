@@ -2,6 +2,7 @@
  * Where in a homelab.yaml a line stands, and what the schema knows of that place. Block style is read, which is what
  * people write; values in braces are left to the daemon.
  */
+import { freeName } from "./service";
 
 export interface Schema {
   readonly type?: string | readonly string[];
@@ -220,6 +221,21 @@ export function lineErrors(errors: Readonly<Record<string, string>>): { line: nu
       ? { line: 0, message: `${key}: ${why}` }
       : { line: Number(line), message: `${place}: ${why}` };
   });
+}
+
+/** A plan of two services, to begin with; its guests have names that are not taken. */
+export function examplePlan(taken: ReadonlySet<string>): string {
+  const [dns, web] = [freeName("dns", taken), freeName("web", taken)];
+  return [
+    "name: home",
+    "services:",
+    `- name: ${dns}`,
+    "  service: unbound",
+    `- name: ${web}`,
+    "  service: nginx",
+    `  after: [${dns}]`,
+    "",
+  ].join("\n");
 }
 
 /** A plan of one service, to begin with. */

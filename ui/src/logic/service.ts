@@ -58,18 +58,18 @@ export function launchAction(values: Values, name: string, command: string): Act
 
 export interface Probe {
   readonly type: string;
-  readonly port?: number;
+  readonly port?: number | null;
 }
 
 export interface Port {
   readonly port: number;
   readonly protocol?: string;
-  readonly what?: string;
+  readonly what?: string | null;
 }
 
 export interface Reachable {
   readonly ports?: readonly Port[];
-  readonly recipe?: { readonly probe: Probe };
+  readonly recipe?: { readonly probe: Probe } | null;
 }
 
 /** Where a service answers: an address to open where it speaks HTTP, else its ports. */
@@ -81,7 +81,7 @@ export interface Place {
 export function placesOf(entry: Reachable, address: string): Place[] {
   const host = address.includes(":") ? `[${address}]` : address;
   const probe = entry.recipe?.probe;
-  if (probe?.port !== undefined && (probe.type === "http" || probe.type === "https")) {
+  if (typeof probe?.port === "number" && (probe.type === "http" || probe.type === "https")) {
     const usual = probe.port === (probe.type === "http" ? 80 : 443);
     const url = `${probe.type}://${host}${usual ? "" : `:${probe.port}`}`;
     return [{ text: url, url }];
@@ -108,6 +108,17 @@ export function imageToLaunch(
   }
   const missing = warnings.some((text) => text.startsWith("image: "));
   return missing ? undefined : /import-from=([^,]+)/.exec(String(request.scsi0 ?? ""))?.[1];
+}
+
+/** A size as it may be typed: `512M`, `4G`. */
+export function sizeText(size: number): string {
+  const mebibytes = Math.round(size / 1024 ** 2);
+  return mebibytes % 1024 === 0 ? `${mebibytes / 1024}G` : `${mebibytes}M`;
+}
+
+/** The notes of an advice, without those on the guest's own call, which nobody makes who launches. */
+export function notesOf(notes: readonly string[]): string[] {
+  return notes.filter((note) => !note.startsWith("after the call, "));
 }
 
 /** The same address where a browser may follow it, undefined for anything but a page of the web. */

@@ -1,8 +1,10 @@
 /** An advice with its reasons: what decided, what would change it, what was assumed, settings, size, cost. */
-import { Alert, Button, Group, List, Paper, Stack, Table, Text, Title } from "@mantine/core";
+import { Alert, Anchor, Button, Group, List, Paper, Stack, Table, Text, Title } from "@mantine/core";
+import { Link } from "@tanstack/react-router";
 import type { ReactNode } from "react";
 import { WideTable } from "../../components/WideTable";
 import type { Advice, Cost } from "../../hooks/architect";
+import { notesOf } from "../../logic/service";
 import { bytes } from "../../logic/units";
 
 interface Props {
@@ -34,6 +36,7 @@ function Lines({ lines }: { lines: readonly string[] }) {
 
 export function AdviceView({ advice, onAnswer }: Props) {
   const warnings = [...advice.warnings, ...advice.conflicts];
+  const notes = notesOf(advice.notes);
   return (
     <Stack>
       {warnings.length > 0 && (
@@ -53,8 +56,10 @@ export function AdviceView({ advice, onAnswer }: Props) {
         </Section>
       )}
       <Section title="Size and cost on this host">
-        <Sizes advice={advice} />
-        <Costs advice={advice} />
+        <Stack>
+          <Sizes advice={advice} />
+          <Costs advice={advice} />
+        </Stack>
       </Section>
       <Section title="Settings">
         <Settings advice={advice} />
@@ -64,9 +69,9 @@ export function AdviceView({ advice, onAnswer }: Props) {
           <Lines lines={advice.assumed} />
         </Section>
       )}
-      {advice.notes.length > 0 && (
+      {notes.length > 0 && (
         <Section title="Worth knowing">
-          <Lines lines={advice.notes} />
+          <Lines lines={notes} />
         </Section>
       )}
     </Stack>
@@ -93,20 +98,24 @@ function Rules({ advice }: { advice: Advice }) {
   );
 }
 
+const worded = (choice: string) => (choice === "true" ? "yes" : choice === "false" ? "no" : choice);
+
 function Questions({ advice, onAnswer }: Props) {
   return advice.questions.map((question) => (
-    <Group key={question.key} gap="xs" role="group" aria-label={question.question}>
-      <Text size="sm" flex="1 1 12rem">
+    <Group key={question.key} gap="xs" justify="space-between" role="group" aria-label={question.question}>
+      <Text size="sm">
         {question.question}{" "}
         <Text span c="dimmed" size="sm">
-          (assumed: {question.assumed})
+          (assumed: {worded(question.assumed)})
         </Text>
       </Text>
-      {question.choices.map((choice) => (
-        <Button key={choice} variant="default" size="compact-sm" onClick={() => onAnswer(question.key, choice)}>
-          {choice === "true" ? "yes" : choice === "false" ? "no" : choice}
-        </Button>
-      ))}
+      <Group gap="xs">
+        {question.choices.map((choice) => (
+          <Button key={choice} variant="default" size="compact-sm" onClick={() => onAnswer(question.key, choice)}>
+            {worded(choice)}
+          </Button>
+        ))}
+      </Group>
     </Group>
   ));
 }
@@ -130,7 +139,9 @@ function Sizes({ advice: { sizing } }: { advice: Advice }) {
   );
 }
 
-const seconds = (value: number | null | undefined) => (typeof value === "number" ? `${value.toPrecision(3)} s` : "–");
+const UNKNOWN = "–";
+const seconds = (value: number | null | undefined) =>
+  typeof value === "number" ? `${value.toPrecision(3)} s` : UNKNOWN;
 const size = (value: number | null | undefined) => bytes(value ?? undefined);
 
 function source(cost: Cost): string {
@@ -145,20 +156,21 @@ function Costs({ advice }: { advice: Advice }) {
     ["Disk", (cost) => size(cost.disk)],
     ["Time to deploy", (cost) => seconds(cost.deploy)],
     ["Time to start", (cost) => seconds(cost.start)],
-    ["Idle guests in 1 GB", (cost) => (typeof cost.density === "number" ? cost.density.toPrecision(3) : "–")],
+    ["Idle guests in 1 GB", (cost) => (typeof cost.density === "number" ? cost.density.toPrecision(3) : UNKNOWN)],
     [
       "Processor, of the host's speed",
-      (cost) => (typeof cost.cpu === "number" ? `${Math.round(cost.cpu * 100)} %` : "–"),
+      (cost) => (typeof cost.cpu === "number" ? `${Math.round(cost.cpu * 100)} %` : UNKNOWN),
     ],
   ];
+  const known = rows.filter(([, told]) => costs.some((cost) => told(cost) !== UNKNOWN));
   return (
-    <>
+    <div>
       <WideTable
         label="Cost of one idle guest"
         head={["One idle guest", ...costs.map((cost) => (cost.kind === "ct" ? "Container" : "VM"))]}
         minWidth={320}
       >
-        {rows.map(([title, told]) => (
+        {known.map(([title, told]) => (
           <Table.Tr key={title}>
             <Table.Th scope="row">{title}</Table.Th>
             {costs.map((cost) => (
@@ -175,7 +187,12 @@ function Costs({ advice }: { advice: Advice }) {
           {cost.note && `. ${cost.note}`}
         </Text>
       ))}
-    </>
+      {costs.some((cost) => cost.source !== "measured") && (
+        <Anchor component={Link} to="/architect/compare" size="sm">
+          Measure this host
+        </Anchor>
+      )}
+    </div>
   );
 }
 

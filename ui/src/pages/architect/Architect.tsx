@@ -1,5 +1,6 @@
 /** What do you want to run? A service of the catalog or of one's own, the advice about it, and one button to have it. */
 import { useNavigate, useSearch } from "@tanstack/react-router";
+import { useState } from "react";
 import type { Values } from "../../logic/schema";
 import { ArchitectFrame } from "./ArchitectFrame";
 import { CatalogSearch } from "./CatalogSearch";
@@ -17,6 +18,8 @@ export interface ArchitectSearch {
 export function Architect() {
   const search = useSearch({ from: "/architect" });
   const navigate = useNavigate();
+  const [words, setWords] = useState("");
+  const [category, setCategory] = useState<string | null>(null);
   const { describe, task, ...rest } = search;
   const values = Object.fromEntries(Object.entries(rest).map(([key, value]) => [key, String(value)])) as Values;
   const chosen = describe || Object.keys(values).length > 0;
@@ -46,7 +49,14 @@ export function Architect() {
           onLaunched={(upid, now) => go({ ...now, task: upid })}
         />
       ) : (
-        <CatalogSearch onChoose={(service) => go({ service })} onDescribe={() => go({ describe: true })} />
+        <CatalogSearch
+          words={words}
+          category={category}
+          onWords={setWords}
+          onCategory={setCategory}
+          onChoose={(service) => go({ service })}
+          onDescribe={() => go({ describe: true })}
+        />
       )}
     </ArchitectFrame>
   );

@@ -56,13 +56,16 @@ export function CapacityPage() {
   );
 }
 
+const amount = (count: number, what: string) => `${count} ${what}${count === 1 ? "" : "s"}`;
+
 function Found({ capacity }: { capacity: Capacity }) {
   const { example } = capacity;
   const size = `${example.cores} ${example.cores === 1 ? "processor" : "processors"}, ${bytes(example.memory)} of memory, ${bytes(example.disk)} of disk`;
   return (
     <Stack>
       <Text role="status">
-        {example.name}: {size}. There are {capacity.guests.ct ?? 0} containers and {capacity.guests.vm ?? 0} VMs now.
+        {example.name}: {size}. It has {amount(capacity.guests.ct ?? 0, "container")} and{" "}
+        {amount(capacity.guests.vm ?? 0, "VM")} now.
       </Text>
       <Grid>
         {capacity.fits.map((fit) => (

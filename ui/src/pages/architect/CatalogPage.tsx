@@ -1,5 +1,5 @@
 /** A service of the catalog: what it needs, how large it is, where it listens, where all that is from. */
-import { Anchor, Button, List, Paper, Stack, Table, Text, Title } from "@mantine/core";
+import { Button, List, Paper, Stack, Table, Text, Title } from "@mantine/core";
 import { useParams } from "@tanstack/react-router";
 import { type ReactNode, useState } from "react";
 import { Asked } from "../../components/Asked";
@@ -8,9 +8,9 @@ import { RowLink } from "../../components/RowLink";
 import { WideTable } from "../../components/WideTable";
 import { type CatalogEntry, type Extent, useEntry } from "../../hooks/architect";
 import { useGuests } from "../../hooks/resources";
-import { webAddress } from "../../logic/service";
 import { ArchitectFrame } from "./ArchitectFrame";
 import { FollowedTask } from "./FollowedTask";
+import { Upstream } from "./Upstream";
 
 export function CatalogPage() {
   const { name } = useParams({ from: "/architect/catalog/$name" });
@@ -83,7 +83,7 @@ function Entry({ entry }: { entry: CatalogEntry }) {
             ["Listens on", entry.ports.map(portText).join(", ")],
           ]}
         />
-        <Upstream address={entry.upstream} />
+        {entry.upstream && <Upstream address={entry.upstream} />}
       </Block>
       {entry.recipe && <Recipe entry={entry} recipe={entry.recipe} />}
       {entry.notes.length > 0 && (
@@ -101,17 +101,6 @@ function Entry({ entry }: { entry: CatalogEntry }) {
 
 function portText(one: CatalogEntry["ports"][number]): string {
   return `${one.port}/${one.protocol ?? "tcp"}${one.what ? ` (${one.what})` : ""}`;
-}
-
-function Upstream({ address }: { address: string }) {
-  const link = webAddress(address);
-  return link === undefined ? (
-    <Text size="sm">{address}</Text>
-  ) : (
-    <Anchor href={link} target="_blank" rel="noopener noreferrer" size="sm" className="wrapped">
-      {link}
-    </Anchor>
-  );
 }
 
 function Sizes({ entry }: { entry: CatalogEntry }) {
@@ -147,7 +136,7 @@ function Recipe({ entry, recipe }: RecipeProps) {
           ["In", recipe.os.join(", ")],
           ["Packages", recipe.packages.join(", ")],
           ["Units", recipe.services.join(", ")],
-          ["Works when it answers", probe.port === undefined ? probe.type : `${probe.type}, port ${probe.port}`],
+          ["Works when it answers", typeof probe.port !== "number" ? probe.type : `${probe.type}, port ${probe.port}`],
         ]}
       />
       <Install entry={entry} />

@@ -11,13 +11,15 @@ import { type CatalogRow, useCatalog } from "../../hooks/architect";
 const FIRST = 24;
 
 interface Props {
+  words: string;
+  category: string | null;
+  onWords: (words: string) => void;
+  onCategory: (category: string | null) => void;
   onChoose: (name: string) => void;
   onDescribe: () => void;
 }
 
-export function CatalogSearch({ onChoose, onDescribe }: Props) {
-  const [words, setWords] = useState("");
-  const [category, setCategory] = useState<string | null>(null);
+export function CatalogSearch({ words, category, onWords, onCategory, onChoose, onDescribe }: Props) {
   const [asked] = useDebouncedValue(words, 150);
   const found = useCatalog(asked, category ?? undefined);
   const all = useCatalog("");
@@ -30,9 +32,8 @@ export function CatalogSearch({ onChoose, onDescribe }: Props) {
           placeholder="jellyfin, photos, dns ..."
           leftSection={<IconSearch size={16} />}
           flex="1 1 16rem"
-          data-autofocus
           value={words}
-          onChange={(event) => setWords(event.currentTarget.value)}
+          onChange={(event) => onWords(event.currentTarget.value)}
         />
         <Select
           label="Category"
@@ -41,7 +42,7 @@ export function CatalogSearch({ onChoose, onDescribe }: Props) {
           searchable
           data={categories}
           value={category}
-          onChange={setCategory}
+          onChange={onCategory}
         />
         <Button variant="default" onClick={onDescribe}>
           Describe a service

@@ -16,7 +16,9 @@ function destroyAction(plan: KnownPlan): Action {
     parameters: { name: plan.name },
     command: shellCommand("bastide", "destroy", plan.name),
     danger: true,
-    loses: plan.guests.map((guest) => `${guest.name} (${guest.kind.toUpperCase()} ${guest.vmid}) with its disks`),
+    loses: plan.guests.map(
+      (guest) => `Removes ${guest.name} (${guest.kind.toUpperCase()} ${guest.vmid}) with its disks`,
+    ),
     typed: plan.name,
   };
 }
@@ -56,7 +58,9 @@ function One({ plan }: { plan: KnownPlan }) {
               A task works on it
             </Anchor>
           )}
-          <ActionButton action={destroyAction(plan)}>Destroy</ActionButton>
+          <ActionButton action={destroyAction(plan)} disabled={plan.task !== ""}>
+            Destroy
+          </ActionButton>
         </Group>
       </Group>
       <WideTable label={`Guests of ${plan.name}`} head={["Guest", "Service", "Kind", "State", "Address"]}>

@@ -5,7 +5,8 @@ import { ActionButton } from "../../components/ActionButton";
 import { RowLink } from "../../components/RowLink";
 import type { Advice } from "../../hooks/architect";
 import type { Values } from "../../logic/schema";
-import { imageToLaunch, launchAction, webAddress } from "../../logic/service";
+import { imageToLaunch, launchAction } from "../../logic/service";
+import { Upstream } from "./Upstream";
 
 const KINDS = { ct: "Container", vm: "VM" } as const;
 
@@ -61,22 +62,6 @@ export function LaunchBar({ advice, values, upstream, stale, onLaunched }: Props
         {!advice.installs && image !== undefined && upstream && <Upstream address={upstream} />}
       </Stack>
     </Paper>
-  );
-}
-
-function Upstream({ address }: { address: string }) {
-  const link = webAddress(address);
-  return (
-    <Text size="sm">
-      How its makers install it:{" "}
-      {link === undefined ? (
-        address
-      ) : (
-        <Anchor href={link} target="_blank" rel="noopener noreferrer" className="wrapped">
-          {link}
-        </Anchor>
-      )}
-    </Text>
   );
 }
 

@@ -3,6 +3,7 @@ import { Alert, Anchor, Button, Group, Loader, Paper, Stack, Text, Title } from 
 import { Link } from "@tanstack/react-router";
 import { TaskLogView } from "../../components/TaskLogView";
 import { useAddressed, useEntry } from "../../hooks/architect";
+import { useGuest } from "../../hooks/resources";
 import { useTaskLog } from "../../hooks/tasks";
 import { launchedVmid, placesOf } from "../../logic/service";
 import { outcomeOf } from "../../logic/tasks";
@@ -20,6 +21,7 @@ export function Launched({ upid, service, onAgain, onBack }: Props) {
   const ended = log.status?.status === "stopped";
   const outcome = ended ? outcomeOf(status) : "running";
   const vmid = launchedVmid(upid, log.lines);
+  const named = useGuest(vmid)?.name;
   return (
     <Paper withBorder p="md" component="section" aria-labelledby="launch">
       <Stack>
@@ -28,7 +30,7 @@ export function Launched({ upid, service, onAgain, onBack }: Props) {
             <Group>
               <Loader size="sm" aria-hidden />
               <Title order={2} size="h3" id="launch">
-                Launching guest {vmid}
+                Launching {named ?? `guest ${vmid}`}
               </Title>
             </Group>
           )}

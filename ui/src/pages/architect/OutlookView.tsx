@@ -53,7 +53,7 @@ function summary(steps: readonly Step[]): string {
   ]);
   return counts
     .filter(([count]) => count !== 0)
-    .map(([count, word]) => `${count} ${word}`)
+    .map(([count, word]) => `${word}: ${count}`)
     .join(", ");
 }
 
@@ -72,7 +72,14 @@ function Steps({ steps }: { steps: readonly Step[] }) {
         return (
           <Table.Tr key={step.guest}>
             <Table.Td>
-              <Badge variant="light" color={color} tt="none" className="figures" c="var(--mantine-color-text)">
+              <Badge
+                variant="light"
+                color={color}
+                tt="none"
+                miw="max-content"
+                className="figures"
+                c="var(--mantine-color-text)"
+              >
                 {mark} {word}
               </Badge>
             </Table.Td>
@@ -102,15 +109,14 @@ function Decisions({ decisions }: { decisions: readonly Decision[] }) {
       <Title order={3} size="h5" mt="md">
         Decisions
       </Title>
-      <WideTable label="Decisions" head={["Service", "Becomes", "Size", "Because"]} minWidth={520}>
+      <WideTable label="Decisions" head={["Service", "Becomes", "Because"]} minWidth={340}>
         {decisions.map((one) => (
           <Table.Tr key={one.service}>
             <Table.Td>{one.service}</Table.Td>
             <Table.Td>
               {one.kind.toUpperCase()}, {one.os}
               {one.installs && `, ${one.title}`}
-            </Table.Td>
-            <Table.Td className="figures">
+              <br />
               {one.cores} {one.cores === 1 ? "core" : "cores"}, {bytes(one.memory)}, {bytes(one.disk)}
             </Table.Td>
             <Table.Td>
@@ -153,7 +159,10 @@ function applyAction(
     parameters: { text, copies, prune: prune || undefined, replace: replace || undefined },
     command: shellCommand("bastide", "apply", "homelab.yaml", ...flags),
     danger: lost.length > 0,
-    loses: lost.map((step) => `${step.guest} (${step.kind.toUpperCase()} ${step.vmid}) with its disks`),
+    loses: lost.map(
+      (step) =>
+        `${step.action === "remove" ? "Removes" : "Makes anew"} ${step.guest} (${step.kind.toUpperCase()} ${step.vmid}): what is on its disks is lost`,
+    ),
   };
 }
 
@@ -178,7 +187,7 @@ function Apply({ looks, text, copies, stale }: Props) {
         <Alert color="red" title="These guests cannot be changed into what is wanted">
           <List size="sm">
             {replaced.map((step) => (
-              <List.Item key={step.guest}>{step.guest}: their data is destroyed when they are made anew</List.Item>
+              <List.Item key={step.guest}>{step.guest}: its data is destroyed when it is made anew</List.Item>
             ))}
           </List>
           <Checkbox

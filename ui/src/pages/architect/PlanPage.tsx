@@ -7,7 +7,8 @@ import { ApiError } from "../../api/errors";
 import { Refusal } from "../../components/Asked";
 import { useCatalog, useOutlook, usePlanSchema } from "../../hooks/architect";
 import { useDraft } from "../../hooks/drafts";
-import { complete, faults, lineErrors, planOf } from "../../logic/planText";
+import { useGuests } from "../../hooks/resources";
+import { complete, examplePlan, faults, lineErrors, planOf } from "../../logic/planText";
 import { ArchitectFrame } from "./ArchitectFrame";
 import { KnownPlans } from "./KnownPlans";
 import { OutlookView } from "./OutlookView";
@@ -132,16 +133,8 @@ function Refused({ message, lines }: { message: string; lines: readonly { line: 
   );
 }
 
-const EXAMPLE = `name: home
-services:
-- name: dns
-  service: unbound
-- name: web
-  service: nginx
-  after: [dns]
-`;
-
 function Beginning({ onBegin }: { onBegin: (text: string) => void }) {
+  const taken = new Set(useGuests().data?.map((guest) => guest.name ?? ""));
   return (
     <Stack align="flex-start">
       <Title order={2} size="h3">
@@ -149,7 +142,7 @@ function Beginning({ onBegin }: { onBegin: (text: string) => void }) {
       </Title>
       <Text>Paste a homelab.yaml, open a file, or begin with two services.</Text>
       <Group>
-        <Button onClick={() => onBegin(EXAMPLE)}>Begin with an example</Button>
+        <Button onClick={() => onBegin(examplePlan(taken))}>Begin with an example</Button>
         <Anchor href="/api2/json/architect/plan/schema" target="_blank" rel="noopener">
           The schema
         </Anchor>

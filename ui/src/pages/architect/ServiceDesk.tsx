@@ -7,8 +7,8 @@ import { ApiError } from "../../api/errors";
 import { Refusal } from "../../components/Asked";
 import { SchemaFields } from "../../components/form/SchemaFields";
 import { messageOf } from "../../components/form/useSchemaForm";
-import { useAddressed, useAdvice, useEntry } from "../../hooks/architect";
-import { useStorages } from "../../hooks/resources";
+import { type Advice, useAdvice, useEntry } from "../../hooks/architect";
+import { useGuests, useStorages } from "../../hooks/resources";
 import { useRequestSchema } from "../../hooks/schema";
 import {
   asField,
@@ -19,7 +19,7 @@ import {
   type RequestSchema,
   type Values,
 } from "../../logic/schema";
-import { freeName, wish } from "../../logic/service";
+import { freeName, sizeText, wish } from "../../logic/service";
 import { AdviceView } from "./AdviceView";
 import { LaunchBar } from "./LaunchBar";
 import { groups, main } from "./serviceFields";
@@ -45,12 +45,15 @@ export function ServiceDesk(props: Props) {
 function Desk({ initial, onValues, onBack, onLaunched, schema }: Props & { schema: RequestSchema }) {
   const [values, setValues] = useState<Values>(initial);
   const [asked] = useDebouncedValue(values, 250);
-  const faults = faultsOf({ ...schema, required: [] }, FIELDS, asked);
-  const taken = new Set(useAddressed().data?.map((guest) => guest.name));
+  const taken = new Set(useGuests().data?.map((guest) => guest.name ?? ""));
+  const faults: Faults = {
+    ...faultsOf({ ...schema, required: [] }, FIELDS, asked),
+    ...(taken.has(asked.name ?? "") && { name: "A guest is called so already" }),
+  };
   const name = asked.name || freeName(asked.service ?? "guest", taken);
   const advice = useAdvice(Object.keys(faults).length === 0 ? wish({ ...asked, name }) : undefined);
   const entry = useEntry(values.service);
-  const first = main.map((field) => (field.name === "name" ? { ...field, placeholder: name } : field));
+  const first = withAdvised(name, advice.data);
   const refused = advice.error instanceof ApiError ? advice.error.errors : {};
   const errors: Faults = { ...refused, ...faults };
   const message = advice.error === null ? undefined : messageOf(refused, FIELDS, advice.error.message);
@@ -81,10 +84,10 @@ function Desk({ initial, onValues, onBack, onLaunched, schema }: Props & { schem
       <Grid.Col span={{ base: 12, lg: 7 }}>
         <Stack aria-busy={advice.isFetching}>
           {message !== undefined && <Refusal error={new Error(message)} />}
-          {advice.error === null && Object.keys(errors).length > 0 && (
+          {message === undefined && Object.keys(errors).length > 0 && (
             <Refusal error={new Error("Mend what is marked in the form to get advice.")} />
           )}
-          {advice.data !== undefined && advice.error === null && (
+          {advice.data !== undefined && message === undefined && Object.keys(errors).length === 0 && (
             <>
               <LaunchBar
                 advice={advice.data}
@@ -103,6 +106,16 @@ function Desk({ initial, onValues, onBack, onLaunched, schema }: Props & { schem
   );
 }
 
+/** The first fields, each empty one with what it gets by itself. */
+function withAdvised(name: string, advice: Advice | undefined) {
+  const size = advice?.sizing;
+  const advised: Readonly<Record<string, string>> = {
+    name,
+    ...(size && { cores: String(size.cores), memory: sizeText(size.memory), disk: sizeText(size.disk) }),
+  };
+  return main.map((field) => ({ ...field, placeholder: advised[field.name] ?? field.placeholder ?? "" }));
+}
+
 type FieldList = Omit<Parameters<typeof SchemaFields>[0], "fields">;
 
 function Groups({ list, opened }: { list: FieldList; opened: boolean }) {
@@ -110,12 +123,12 @@ function Groups({ list, opened }: { list: FieldList; opened: boolean }) {
   const all = groups([...new Set(rows?.map((row) => row.storage))]);
   const faulty = (group: FieldGroup) =>
     group.fields.map(asField).some((field) => list.errors?.[field.name] !== undefined);
-  const [shown, setShown] = useState<string[]>(opened ? [all[0]?.title ?? ""] : []);
-  const open = [...new Set([...shown, ...all.filter(faulty).map((group) => group.title)])];
+  const [shown, setShown] = useState<string[]>(opened ? ["0"] : []);
+  const open = [...new Set([...shown, ...all.flatMap((group, index) => (faulty(group) ? [String(index)] : []))])];
   return (
     <Accordion multiple variant="contained" value={open} onChange={setShown} order={3}>
-      {all.map((group) => (
-        <Accordion.Item key={group.title} value={group.title}>
+      {all.map((group, index) => (
+        <Accordion.Item key={group.title} value={String(index)}>
           <Accordion.Control>{group.title}</Accordion.Control>
           <Accordion.Panel>
             <SchemaFields {...list} fields={group.fields} />

@@ -4,8 +4,7 @@ import { IconPlus } from "@tabler/icons-react";
 import { SchemaFields } from "../../components/form/SchemaFields";
 import { DiskForm } from "../../components/properties/DiskForm";
 import type { StepForm } from "../../components/wizard/Interfaces";
-import { useCpuModels, usePools } from "../../hooks/creating";
-import { useHost } from "../../hooks/host";
+import { useCpuModels, useDaemon, usePools } from "../../hooks/creating";
 import { indexed, systemDisk } from "../../logic/creating";
 import { fieldSchema } from "../../logic/schema";
 
@@ -84,7 +83,7 @@ export function VmDisks({ node, schema, values, errors, onChange, storage }: Ste
 
 export function VmResources(form: StepForm) {
   const models = useCpuModels(form.node).data ?? [];
-  const host = useHost().data;
+  const host = useDaemon().data;
   return (
     <Stack>
       {host?.accelerator === "tcg" && (

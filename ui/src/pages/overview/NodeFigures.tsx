@@ -4,7 +4,8 @@ import { memo, useState } from "react";
 import { ApiError, told } from "../../api/errors";
 import { Chart } from "../../components/Chart";
 import { UseBar } from "../../components/UseBar";
-import { type NodeStatus, type NodeTimeframe, useHost, useNodeSeries, useNodeStatus } from "../../hooks/host";
+import { useDaemon } from "../../hooks/creating";
+import { type NodeStatus, type NodeTimeframe, useNodeSeries, useNodeStatus } from "../../hooks/host";
 import { bytes, duration, percent, rate, share } from "../../logic/units";
 
 const FRAMES: readonly { value: NodeTimeframe; label: string }[] = [
@@ -67,7 +68,7 @@ function Now({ node, status }: { node: string; status: NodeStatus }) {
 }
 
 function Facts({ node, load, uptime }: { node: string; load: string; uptime: number }) {
-  const host = useHost().data;
+  const host = useDaemon().data;
   const virtual = host?.accelerator === "kvm" ? "VMs run by KVM" : host?.accelerator && "VMs are emulated";
   const now = useNodeSeries(node, "hour").data?.findLast(({ netin }) => netin !== undefined);
   const network = now && `Network ${rate(now.netin)} in, ${rate(now.netout)} out`;
