@@ -125,8 +125,7 @@ const backupsTab = createRoute({
 const backupFiles = createRoute({
   getParentRoute: () => root,
   path: "/backups/files/$volid",
-  validateSearch: ({ folder }: Record<string, unknown>): { folder?: string } =>
-    typeof folder === "string" ? { folder } : {},
+  validateSearch: ({ folder }: Record<string, unknown>): { folder?: string } => ({ folder: String(folder ?? "/") }),
   component: lazyRouteComponent(() => import("./pages/backups/BackupFiles"), "BackupFiles"),
 });
 

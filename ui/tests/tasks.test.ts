@@ -27,5 +27,5 @@ it("understands an address's search, and no more", () => {
     guest: "100",
     state: "error",
   });
-  expect(taskSearch({ state: "strange" })).toEqual({});
+  expect(taskSearch({ state: "strange", guest: "web", type: "<b>" })).toEqual({});
 });

@@ -6,7 +6,7 @@
 import createClient from "openapi-fetch";
 import { ApiError, failureOf } from "./errors";
 import type { paths } from "./schema";
-import { csrfToken, loginNeeded } from "./session";
+import { csrfToken, isOver, loginNeeded } from "./session";
 
 async function send(request: Request): Promise<Response> {
   for (;;) {
@@ -15,7 +15,7 @@ async function send(request: Request): Promise<Response> {
       attempt.headers.set("CSRFPreventionToken", csrfToken());
     }
     const response = await fetch(attempt);
-    if (response.status !== 401) {
+    if (response.status !== 401 || !(await isOver())) {
       return response;
     }
     await loginNeeded();

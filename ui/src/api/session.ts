@@ -95,10 +95,14 @@ export async function resume(): Promise<void> {
   }
 }
 
+/** Whether the login is over. A refusal alone does not say so: a wrong password that a call has with it is told alike. */
+export async function isOver(): Promise<boolean> {
+  return (await fetch(PATH)).status === 401;
+}
+
 /** Kept once there is a login that is not over: for what the browser asks by itself, as a download. */
 export async function loggedIn(): Promise<void> {
-  const response = await fetch(PATH);
-  if (response.status === 401) {
+  if (await isOver()) {
     await loginNeeded();
   }
 }

@@ -4,6 +4,9 @@ import type { ReactNode } from "react";
 import { useSession } from "../hooks/session";
 import { Login } from "./Login";
 
+// Dialogs have 200, and what drops down from an input, also from the login's own, 300.
+const OVER_DIALOGS = 250;
+
 export function LoginGate({ children }: { children: ReactNode }) {
   const state = useSession();
   if (state.kind === "asking") {
@@ -30,6 +33,7 @@ export function LoginGate({ children }: { children: ReactNode }) {
         closeOnEscape={false}
         closeOnClickOutside={false}
         title="Your login has expired"
+        zIndex={OVER_DIALOGS}
         centered
       >
         <Login username={state.session.username} />

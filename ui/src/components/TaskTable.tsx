@@ -34,7 +34,7 @@ export function TaskTable({ rows, onEnd }: Props) {
   const above = items[0]?.start ?? 0;
   const below = seen.getTotalSize() - (items.at(-1)?.end ?? 0);
   return (
-    <Box ref={frame} mah="68vh" tabIndex={0} role="region" aria-label="Tasks" style={{ overflow: "auto" }}>
+    <Box ref={frame} mah="68vh" tabIndex={0} role="region" aria-label="List of tasks" style={{ overflow: "auto" }}>
       <Table stickyHeader miw={760}>
         <Table.Thead>
           <Table.Tr>

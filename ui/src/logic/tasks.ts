@@ -105,6 +105,12 @@ export function taskSearch(search: Readonly<Record<string, unknown>>): TaskSearc
     return typeof value === "string" || typeof value === "number" ? String(value) : "";
   };
   const found = Object.fromEntries(["node", "guest", "type", "user"].map((key) => [key, text(key)]));
-  const given = Object.fromEntries(Object.entries(found).filter(([, value]) => value !== ""));
+  const fits: Readonly<Record<string, (value: string) => boolean>> = {
+    guest: (value) => /^\d+$/.test(value),
+    type: (value) => value in TASK_TYPES,
+  };
+  const given = Object.fromEntries(
+    Object.entries(found).filter(([key, value]) => value !== "" && (fits[key]?.(value) ?? true)),
+  );
   return OUTCOMES.includes(text("state")) ? { ...given, state: text("state") as Outcome } : given;
 }

@@ -28,7 +28,8 @@ const KINDS: Readonly<Record<string, string>> = {
 export function BackupFiles() {
   const { volid } = useParams({ from: "/backups/files/$volid" });
   const node = useAnyNode();
-  const { folder = "/" } = useSearch({ from: "/backups/files/$volid" });
+  const search = useSearch({ from: "/backups/files/$volid" });
+  const folder = search.folder?.startsWith("/") ? search.folder : "/";
   const navigate = useNavigate({ from: "/backups/files/$volid" });
   const setFolder = (next: string) => void navigate({ search: { folder: next } });
   const { data, error, isPending } = useBackupFolder(node, volid, folder);

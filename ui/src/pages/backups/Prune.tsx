@@ -152,12 +152,14 @@ function PruneTable({ rows, sizes }: { rows: readonly PruneRow[]; sizes: Readonl
             return (
               <Table.Tr key={row.volid}>
                 <Table.Td className="wrapped">{shortName(row.volid)}</Table.Td>
-                <Table.Td className="figures">{moment(row.ctime)}</Table.Td>
-                <Table.Td ta="right" className="figures">
+                <Table.Td className="figures" style={{ whiteSpace: "nowrap" }}>
+                  {moment(row.ctime)}
+                </Table.Td>
+                <Table.Td ta="right" className="figures" style={{ whiteSpace: "nowrap" }}>
                   {bytes(sizes.get(row.volid))}
                 </Table.Td>
                 <Table.Td>
-                  <Badge variant="light" c="var(--mantine-color-text)" color={color} tt="none">
+                  <Badge variant="light" c="var(--mantine-color-text)" color={color} tt="none" miw="max-content">
                     {word}
                   </Badge>
                 </Table.Td>

@@ -13,7 +13,8 @@ import { TASK_TYPES, type TaskSearch, taskSearch } from "../../logic/tasks";
 
 export function TasksPage() {
   const nodes = useNodeNames() ?? [];
-  const filter = useSearch({ from: "/tasks" });
+  // The router hands on what the route's own reading of the address left out, too.
+  const filter = taskSearch(useSearch({ from: "/tasks" }));
   const navigate = useNavigate({ from: "/tasks" });
   const [user] = useDebouncedValue(filter.user, 250);
   const list = useTaskList(filter.node ?? nodes[0], {
