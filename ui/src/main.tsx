@@ -11,10 +11,12 @@ import { createRoot } from "react-dom/client";
 import { resume } from "./api/session";
 import { LoginGate } from "./components/LoginGate";
 import { queries } from "./hooks/queries";
+import { loadAnew } from "./loadAnew";
 import { nonce } from "./nonce";
 import { router } from "./router";
 import { theme } from "./theme";
 
+addEventListener("vite:preloadError", ({ payload }) => loadAnew(payload));
 void resume();
 setNonce(nonce()); // of the style with which a dialog keeps the page under it from scrolling
 const root = document.getElementById("root");

@@ -45,10 +45,12 @@ class SessionBegun(Record):
     factors: list[str] | None = None
 
 
-@branch.get("", NoParameters, user="all", allow_token=False, answer=Session)
+@branch.get("", NoParameters, user="world", allow_token=False, answer=Session | None)
 async def read_session(call: Call, _p: NoParameters) -> Response:
-    """Who is logged in by the cookie, and a CSRF prevention token."""
-    _check(call)
+    """Who is logged in by the cookie, and a CSRF prevention token; null for who is not."""
+    check_same_origin(call.connection)
+    if call.caller is None or not _has_ticket(call):
+        return await _answer(call, None)
     _, csrf = await call.access.issue_ticket(call.identity.userid)
     return await _answer(call, {"username": call.identity.userid, "csrf": csrf})
 
@@ -63,7 +65,9 @@ async def begin_session(call: Call, p: Credentials) -> Response:
 @branch.put("", NoParameters, user="all", allow_token=False, answer=Session)
 async def renew_session(call: Call, _p: NoParameters) -> Response:
     """Renew the cookie's ticket."""
-    _check(call)
+    check_same_origin(call.connection)
+    if not _has_ticket(call):
+        raise AuthenticationFailed("No ticket")
     return await _begun(call, call.identity.userid)
 
 
@@ -76,11 +80,9 @@ async def end_session(call: Call, _p: NoParameters) -> Response:
     return response
 
 
-def _check(call: Call) -> None:
-    """Raise unless a ticket made the caller known: whoever is known by the local socket has no session to renew."""
-    check_same_origin(call.connection)
-    if is_local(call.connection) or find_ticket(call.connection) is None:
-        raise AuthenticationFailed("No ticket")
+def _has_ticket(call: Call) -> bool:
+    """Whether a ticket made the caller known: whoever is known by the local socket has no session to renew."""
+    return not is_local(call.connection) and find_ticket(call.connection) is not None
 
 
 async def _begun(call: Call, userid: str) -> Response:

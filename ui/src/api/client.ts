@@ -6,19 +6,19 @@
 import createClient from "openapi-fetch";
 import { ApiError, failureOf } from "./errors";
 import type { paths } from "./schema";
-import { csrfToken, isOver, loginNeeded } from "./session";
+import { csrfToken, loginNeeded } from "./session";
 
 async function send(request: Request): Promise<Response> {
   for (;;) {
     const attempt = request.clone();
+    const token = csrfToken();
     if (request.method !== "GET") {
-      attempt.headers.set("CSRFPreventionToken", csrfToken());
+      attempt.headers.set("CSRFPreventionToken", token);
     }
     const response = await fetch(attempt);
-    if (response.status !== 401 || !(await isOver())) {
+    if (response.status !== 401 || !(await loginNeeded(token))) {
       return response;
     }
-    await loginNeeded();
   }
 }
 

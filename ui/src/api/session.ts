@@ -26,11 +26,13 @@ export type SessionState =
 export type LoginOutcome = { session: Session } | { challenge: string; factors: readonly string[] };
 
 const PATH = "/api2/json/bastide/session";
+/** Changed with each login and logout, so that other tabs, which share the cookie, look again who is logged in. */
+const TOLD_TO_TABS = "bastide-session";
 const RENEWED_AFTER = 15 * 60 * 1000;
 
 let state: SessionState = { kind: "asking" };
 const listeners = new Set<() => void>();
-let waiting: (() => void)[] = [];
+let waiting: ((resumed: boolean) => void)[] = [];
 
 export function sessionState(): SessionState {
   return state;
@@ -43,11 +45,11 @@ export function onSession(listener: () => void): () => void {
 
 function become(next: SessionState): void {
   state = next;
-  if (next.kind === "in") {
-    const resumed = waiting;
+  if (next.kind === "in" || next.kind === "out") {
+    const ended = waiting;
     waiting = [];
-    for (const resume of resumed) {
-      resume();
+    for (const end of ended) {
+      end(next.kind === "in");
     }
   }
   for (const listener of listeners) {
@@ -60,19 +62,27 @@ export function csrfToken(): string {
   return state.kind === "in" ? state.session.csrf : "";
 }
 
-/** Tell that a call was refused for want of a login. The promise is kept once there is one again. */
-export function loginNeeded(): Promise<void> {
-  return new Promise((resume) => {
-    waiting.push(resume);
-    if (state.kind === "in") {
-      become({ kind: "expired", session: state.session });
-    } else if (state.kind === "asking") {
-      become({ kind: "out" });
+/**
+ * Tell that a call made with a token was refused for want of a login; kept with whether to make it again. A refusal alone
+ * does not say that the login is over: a wrong password that a call has with it is told alike. Where it is over, it is kept
+ * once there is another, of the same user: a call of somebody who has logged out is never made again.
+ */
+export async function loginNeeded(refused: string): Promise<boolean> {
+  const before = state;
+  if (before.kind === "in" && before.session.csrf === refused) {
+    const session = await current();
+    if (session !== null) {
+      enter(session);
+      return false;
     }
-  });
+    if (state === before) {
+      become({ kind: "expired", session: before.session });
+    }
+  }
+  return state.kind === "expired" ? new Promise((end) => waiting.push(end)) : state.kind === "in";
 }
 
-async function ask(method: string, body?: unknown): Promise<Record<string, unknown>> {
+async function ask(method: string, body?: unknown): Promise<Record<string, unknown> | null> {
   const headers: Record<string, string> = { CSRFPreventionToken: csrfToken() };
   const init: RequestInit = { method, headers };
   if (body !== undefined) {
@@ -83,56 +93,96 @@ async function ask(method: string, body?: unknown): Promise<Record<string, unkno
   if (!response.ok) {
     throw await failureOf(response);
   }
-  return ((await response.json()) as { data: Record<string, unknown> }).data;
+  return ((await response.json()) as { data: Record<string, unknown> | null }).data;
 }
 
-/** Find out whether the browser still has a login. */
-export async function resume(): Promise<void> {
-  try {
-    become({ kind: "in", session: (await ask("GET")) as unknown as Session });
-  } catch {
-    become({ kind: "out" });
+/** The login that the browser has. */
+async function current(): Promise<Session | null> {
+  return (await ask("GET")) as unknown as Session | null;
+}
+
+function whose(): string | undefined {
+  return state.kind === "in" || state.kind === "expired" ? state.session.username : undefined;
+}
+
+/** What is on the page, in its memory and underway is another user's: begin anew. */
+function leave(): void {
+  become({ kind: "out" }); // a browser may keep the page as it was for its Back button
+  location.replace("/");
+}
+
+/** Go on with a session, unless the page is another user's. */
+function enter(session: Session): void {
+  const before = whose();
+  if (before !== undefined && before !== session.username) {
+    leave();
+  } else {
+    become({ kind: "in", session });
   }
-}
-
-/** Whether the login is over. A refusal alone does not say so: a wrong password that a call has with it is told alike. */
-export async function isOver(): Promise<boolean> {
-  return (await fetch(PATH)).status === 401;
 }
 
 /** Kept once there is a login that is not over: for what the browser asks by itself, as a download. */
 export async function loggedIn(): Promise<void> {
-  if (await isOver()) {
-    await loginNeeded();
+  await loginNeeded(csrfToken());
+}
+
+/** Find out whether the browser has a login. */
+export async function resume(): Promise<void> {
+  try {
+    const session = await current();
+    if (session !== null) {
+      enter(session);
+    } else if (state.kind === "asking") {
+      become({ kind: "out" });
+    } else if (state.kind !== "out") {
+      leave();
+    }
+  } catch {
+    if (state.kind === "asking") {
+      become({ kind: "out" });
+    }
   }
 }
+
+function tellTabs(): void {
+  try {
+    localStorage.setItem(TOLD_TO_TABS, String(Date.now()));
+  } catch {
+    // A browser that keeps nothing: its tabs find out by their next call.
+  }
+}
+
+addEventListener("storage", ({ key }) => {
+  if (key === TOLD_TO_TABS) {
+    void resume();
+  }
+});
 
 /** Raises ApiError when the credentials are wrong. */
 export async function login(credentials: Credentials): Promise<LoginOutcome> {
   const { username, realm, password, answer } = credentials;
   const secret = answer ? { password: answer.factor, "tfa-challenge": answer.challenge } : { password };
-  const data = await ask("POST", { username, realm, ...secret });
+  const data = (await ask("POST", { username, realm, ...secret })) ?? {};
   if (typeof data.challenge === "string") {
     return { challenge: data.challenge, factors: data.factors as string[] };
   }
   const session = data as unknown as Session;
-  const other = state.kind === "expired" && state.session.username !== session.username;
-  become({ kind: "in", session });
-  if (other) {
-    location.reload(); // what is on the page is another user's
-  }
+  enter(session);
+  tellTabs();
   return { session };
 }
 
+/** Log out, and forget whatever was shown. Raises ApiError, or what fetch raises. */
 export async function logout(): Promise<void> {
   await ask("DELETE");
-  become({ kind: "out" });
+  tellTabs();
+  leave();
 }
 
 setInterval(async () => {
   if (state.kind === "in") {
     try {
-      become({ kind: "in", session: (await ask("PUT")) as unknown as Session });
+      enter((await ask("PUT")) as unknown as Session);
     } catch {
       // The next call finds out.
     }

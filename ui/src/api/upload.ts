@@ -20,7 +20,7 @@ function failureOf(request: XMLHttpRequest): ApiError {
   }
 }
 
-function once({ path, fields, file, name, onProgress, signal }: Upload): Promise<XMLHttpRequest> {
+function once(token: string, { path, fields, file, name, onProgress, signal }: Upload): Promise<XMLHttpRequest> {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const form = new FormData();
@@ -30,7 +30,7 @@ function once({ path, fields, file, name, onProgress, signal }: Upload): Promise
     // The API reads the fields before the file, so that it can refuse without taking it.
     form.append("filename", file, name);
     request.open("POST", `/api2/json${path}`);
-    request.setRequestHeader("CSRFPreventionToken", csrfToken());
+    request.setRequestHeader("CSRFPreventionToken", token);
     request.upload.onprogress = (event) => onProgress(event.loaded, event.total);
     request.onload = () => resolve(request);
     request.onerror = () => reject(failureOf(request));
@@ -43,12 +43,12 @@ function once({ path, fields, file, name, onProgress, signal }: Upload): Promise
 /** The `data` of the answer. Raises ApiError, and AbortError when it is stopped. */
 export async function upload(what: Upload): Promise<unknown> {
   for (;;) {
-    const request = await once(what);
-    if (request.status === 401) {
-      await loginNeeded();
-    } else if (request.status >= 200 && request.status < 300) {
+    const token = csrfToken();
+    const request = await once(token, what);
+    if (request.status >= 200 && request.status < 300) {
       return (JSON.parse(request.responseText) as { data: unknown }).data;
-    } else {
+    }
+    if (request.status !== 401 || !(await loginNeeded(token))) {
       throw failureOf(request);
     }
   }

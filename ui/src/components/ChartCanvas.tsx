@@ -3,8 +3,8 @@ import "uplot/dist/uPlot.min.css";
 import { Box, useComputedColorScheme, useMantineTheme } from "@mantine/core";
 import { useEffect, useRef } from "react";
 import UPlot from "uplot";
-import { ceiling, type Drawn, timeLabels } from "../logic/chart";
-import { bytes, rate } from "../logic/units";
+import { ceiling, type Drawn, distinct, summary, timeLabels } from "../logic/chart";
+import { bytes, moment, rate } from "../logic/units";
 import classes from "./Chart.module.css";
 
 interface Props extends Drawn {
@@ -77,17 +77,20 @@ function options(
     scales: { y: { range: () => [0, ceiling(latest.current.lines, latest.current.whole)] } },
     axes: [
       { ...axis, values: (_plot, ticks, _axis, _space, step) => timeLabels(ticks, step) },
-      { ...axis, size: 72, values: (_plot, ticks) => ticks.map(format), ...(binary && { incrs: BINARY }) },
+      { ...axis, size: 72, values: (_plot, ticks) => distinct(ticks.map(format)), ...(binary && { incrs: BINARY }) },
     ],
     series: [
-      { label: "Time", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" },
+      { label: "Time", value: (_plot, time: number | null) => moment(time ?? latest.current.times.at(-1)) },
       ...latest.current.lines.map(({ label }, index) => ({
         label,
         stroke: colours.lines[index] ?? "",
         width: 1.5,
         points: { show: false },
         dash: DASHES[index] ?? [],
-        value: (_plot: UPlot, value: number | null) => (value === null ? "–" : format(value)),
+        value: (_plot: UPlot, value: number | null, _series: number, at: number | null) => {
+          const shown = at === null ? summary(latest.current.lines[index]?.values ?? [])?.last : value;
+          return format(shown ?? Number.NaN);
+        },
       })),
     ],
   };

@@ -5,16 +5,16 @@ import type { Column, Order } from "../logic/guestRows";
 import classes from "./GuestTable.module.css";
 
 const COLUMNS: readonly { by?: Column; label: string; width: number }[] = [
-  { by: "vmid", label: "ID", width: 76 },
-  { by: "name", label: "Name", width: 170 },
-  { by: "kind", label: "Kind", width: 62 },
-  { by: "state", label: "State", width: 120 },
-  { label: "Addresses", width: 140 },
-  { by: "cpu", label: "CPU", width: 104 },
-  { by: "mem", label: "Memory", width: 196 },
-  { by: "disk", label: "Disk", width: 196 },
-  { by: "uptime", label: "Uptime", width: 86 },
-  { label: "Tags", width: 120 },
+  { by: "vmid", label: "ID", width: 64 },
+  { by: "name", label: "Name", width: 130 },
+  { by: "state", label: "State", width: 100 },
+  { by: "kind", label: "Kind", width: 60 },
+  { label: "Addresses", width: 120 },
+  { by: "cpu", label: "CPU", width: 96 },
+  { by: "mem", label: "Memory", width: 190 },
+  { by: "disk", label: "Disk", width: 190 },
+  { by: "uptime", label: "Uptime", width: 80 },
+  { label: "Tags", width: 100 },
 ];
 
 export function Widths() {

@@ -58,10 +58,10 @@ export const GuestTableRow = memo(function GuestTableRow({ row, index, addresses
           {name}
         </RowLink>
       </td>
-      <td>{kindOf(row)}</td>
       <td>
         <State row={row} />
       </td>
+      <td>{kindOf(row)}</td>
       <td title={addresses}>{addresses}</td>
       <td>
         {live && (

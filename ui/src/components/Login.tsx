@@ -1,8 +1,8 @@
-import { Alert, Button, Paper, PasswordInput, Select, Stack, TextInput, Title } from "@mantine/core";
+import { Alert, Button, Group, Paper, PasswordInput, Select, Stack, TextInput, Title } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { type FormEvent, useState } from "react";
+import { type FormEvent, useEffect, useRef, useState } from "react";
 import { answer, api } from "../api/client";
-import { told } from "../api/errors";
+import { ApiError, told } from "../api/errors";
 import { login } from "../api/session";
 
 interface Realm {
@@ -22,15 +22,21 @@ function useRealms() {
 /** The form; `username` (with its realm) is who was logged in before. */
 export function Login({ username }: { username?: string }) {
   const realms = useRealms().data ?? [];
-  const [before, realmBefore] = username === undefined ? ["", null] : split(username);
-  const [name, setName] = useState(before);
-  const [chosen, setChosen] = useState<string | null>(realmBefore);
+  const [name, setName] = useState(username ?? "");
+  const [chosen, setChosen] = useState<string | null>(null);
   const [password, setPassword] = useState("");
   const [code, setCode] = useState("");
   const [challenge, setChallenge] = useState<string>();
   const [failure, setFailure] = useState<string>();
   const [busy, setBusy] = useState(false);
-  const realm = chosen ?? (realms.find((one) => one.default) ?? realms[0])?.realm ?? "pam";
+  const first = useRef<HTMLInputElement>(null);
+  const secret = useRef<HTMLInputElement>(null);
+  const [bare, named] = split(
+    name,
+    realms.map((one) => one.realm),
+  );
+  const realm = named ?? chosen ?? (realms.find((one) => one.default) ?? realms[0])?.realm ?? "pam";
+  useEffect(() => (username === undefined ? first : secret).current?.focus(), [username]);
 
   async function submit(event: FormEvent): Promise<void> {
     event.preventDefault();
@@ -38,25 +44,38 @@ export function Login({ username }: { username?: string }) {
     setFailure(undefined);
     try {
       const second = challenge === undefined ? {} : { answer: { factor: `totp:${code.trim()}`, challenge } };
-      const outcome = await login({ username: name, realm, password, ...second });
+      const outcome = await login({ username: bare, realm, password, ...second });
       if ("challenge" in outcome) {
         setChallenge(outcome.challenge);
       }
     } catch (error) {
-      setFailure(told(error));
+      setFailure(refusal(error));
       setChallenge(undefined);
       setCode("");
+      setPassword("");
+      secret.current?.focus();
     } finally {
       setBusy(false);
     }
   }
 
   return (
-    <Paper component="form" withBorder p="lg" w="100%" maw={380} onSubmit={submit} aria-label="Log in">
+    <Paper
+      component="form"
+      {...(username === undefined && { withBorder: true, p: "lg", maw: 380 })}
+      w="100%"
+      onSubmit={submit}
+      aria-label="Log in"
+    >
       <Stack>
-        <Title order={1} size="h2">
-          Bastide
-        </Title>
+        {username === undefined && (
+          <Group gap="xs">
+            <img src="/icon.svg" alt="" width={28} height={28} />
+            <Title order={1} size="h2">
+              Bastide
+            </Title>
+          </Group>
+        )}
         {failure !== undefined && (
           <Alert color="red" role="alert">
             {failure}
@@ -68,7 +87,7 @@ export function Login({ username }: { username?: string }) {
               label="User name"
               autoComplete="username"
               required
-              data-autofocus
+              ref={first}
               value={name}
               onChange={(event) => setName(event.currentTarget.value)}
             />
@@ -76,6 +95,8 @@ export function Login({ username }: { username?: string }) {
               label="Password"
               autoComplete="current-password"
               required
+              ref={secret}
+              data-autofocus
               value={password}
               onChange={(event) => setPassword(event.currentTarget.value)}
             />
@@ -84,7 +105,10 @@ export function Login({ username }: { username?: string }) {
               allowDeselect={false}
               data={realms.map((one) => ({ value: one.realm, label: one.comment ?? one.realm }))}
               value={realm}
-              onChange={setChosen}
+              onChange={(now) => {
+                setChosen(now);
+                setName(bare);
+              }}
             />
           </>
         ) : (
@@ -106,7 +130,16 @@ export function Login({ username }: { username?: string }) {
   );
 }
 
-function split(username: string): [string, string] {
-  const at = username.lastIndexOf("@");
-  return [username.slice(0, at), username.slice(at + 1)];
+/** A name, and the realm after its last `@`, if there is one of that name: others have an `@` in their users' names. */
+function split(name: string, realms: readonly string[]): [string, string | undefined] {
+  const at = name.lastIndexOf("@");
+  const realm = name.slice(at + 1);
+  return at >= 0 && realms.includes(realm) ? [name.slice(0, at), realm] : [name, undefined];
+}
+
+/** The API does not tell which of them is wrong. */
+function refusal(error: unknown): string {
+  return error instanceof ApiError && error.status === 401
+    ? "The user name, the password or the realm is wrong."
+    : told(error);
 }

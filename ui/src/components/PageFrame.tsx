@@ -1,7 +1,7 @@
 /** A page's heading, the pages beside it, and its content. */
 import { Button, Group, Stack, Text, Title } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
-import { type ReactNode, useEffect } from "react";
+import type { ReactNode } from "react";
 
 export interface Beside {
   readonly label: string;
@@ -22,9 +22,6 @@ interface Props {
 }
 
 export function PageFrame({ title, about, beside = [], besideLabel, actions, children }: Props) {
-  useEffect(() => {
-    document.title = `${title} - Bastide`;
-  }, [title]);
   return (
     <Stack gap="md">
       {beside.length > 0 && (

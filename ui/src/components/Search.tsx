@@ -9,6 +9,7 @@ import { type Action, asked } from "../logic/actions";
 import { type Hit, hits } from "../logic/palette";
 import { ConfirmAction } from "./ConfirmAction";
 import { places, ways } from "./navigation";
+import classes from "./Search.module.css";
 
 /** Shells in a terminal have a Ctrl+K of their own. */
 const TYPED_IN = ["TEXTAREA"];
@@ -45,7 +46,7 @@ function Results({ query, onAction }: { query: string; onAction: (action: Action
             <Text span size="sm" truncate>
               {hit.label}
             </Text>
-            <Text span size="sm" c="dimmed" ml="auto" pl="md" truncate>
+            <Text span size="sm" className={classes.detail} ml="auto" pl="md" truncate>
               {hit.detail}
             </Text>
           </Spotlight.Action>
@@ -76,6 +77,7 @@ export function Search() {
         tagsToIgnore={TYPED_IN}
         scrollable
         maxHeight={420}
+        overlayProps={{ blur: 0 }}
         attributes={{ content: { "aria-label": "Search" } }}
       >
         <Spotlight.Search placeholder="Guest, storage, page, or: start web" aria-label="Search" />

@@ -56,7 +56,7 @@ function spoken(item: TreeItem): string {
   if (item.storage !== undefined) {
     return `Storage ${item.label}, ${item.storage.status}`;
   }
-  return item.count === undefined ? item.label : `${item.label}, ${item.count}`;
+  return item.count === undefined ? item.label : `${item.label} ${item.count}`;
 }
 
 interface Props {
@@ -88,7 +88,7 @@ export const TreeRow = memo(function TreeRow({ item, id, top, active, selected, 
       {item.open !== undefined && <Chevron size={14} className={classes.icon} />}
       {item.guest !== undefined && <GuestIcon guest={item.guest} />}
       {Icon !== undefined && <Icon size={16} className={classes.icon} />}
-      <span className={classes.label}>{item.label}</span>
+      <span className={classes.label}>{item.label}</span>{" "}
       {item.count !== undefined && <span className={classes.count}>{item.count}</span>}
       {item.guest !== undefined && <Mark state={stateOf(item.guest)} />}
     </>

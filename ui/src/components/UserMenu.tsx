@@ -2,6 +2,7 @@
 import { Button, Menu, Text, useMantineColorScheme } from "@mantine/core";
 import { IconDeviceDesktop, IconLogout, IconMoon, IconSun, IconUser } from "@tabler/icons-react";
 import { logout } from "../api/session";
+import { tellFailure } from "../hooks/actions";
 import { useUser } from "../hooks/session";
 
 const SCHEMES = [
@@ -9,6 +10,10 @@ const SCHEMES = [
   { value: "dark", label: "Dark", icon: IconMoon },
   { value: "auto", label: "As the system has it", icon: IconDeviceDesktop },
 ] as const;
+
+function refused(error: unknown): void {
+  tellFailure("Log out", error);
+}
 
 export function UserMenu() {
   const user = useUser();
@@ -38,7 +43,7 @@ export function UserMenu() {
           </Menu.Item>
         ))}
         <Menu.Divider />
-        <Menu.Item leftSection={<IconLogout size={16} />} onClick={() => void logout()}>
+        <Menu.Item leftSection={<IconLogout size={16} />} onClick={() => logout().catch(refused)}>
           Log out
         </Menu.Item>
       </Menu.Dropdown>

@@ -2,7 +2,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import { answer, api } from "../api/client";
-import { told } from "../api/errors";
+import { ApiError, told } from "../api/errors";
 import { nextNews } from "./events";
 
 /** A row of a list of tasks; one that runs has neither `endtime` nor `status`. */
@@ -61,6 +61,20 @@ export function useTask(upid: string | undefined) {
   });
 }
 
+/** What was asked, once somebody answers: a daemon that starts anew is silent for a while, and its tasks have not failed. */
+async function answered<Answer>(ask: () => Promise<Answer>, signal?: AbortSignal): Promise<Answer> {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (error instanceof ApiError || signal?.aborted) {
+        throw error;
+      }
+      await new Promise((resume) => setTimeout(resume, LOOKED_AFTER));
+    }
+  }
+}
+
 /**
  * Wait for a task's end. It waits for news of the task instead of holding a call open, since a browser has but six
  * connections for everything.
@@ -68,7 +82,7 @@ export function useTask(upid: string | undefined) {
 export async function followTask(upid: string): Promise<TaskStatus> {
   for (;;) {
     const news = nextNews(upid, LOOKED_AFTER);
-    const task = await readTask(upid);
+    const task = await answered(() => readTask(upid));
     if (task.status === "stopped") {
       return task;
     }
@@ -96,7 +110,10 @@ export function useTaskLog(upid: string): TaskLog {
     async function follow(): Promise<void> {
       let lines: readonly LogLine[] = [];
       for (;;) {
-        const { log: more, ...status } = await readNews(upid, lines.length, ending.signal);
+        const { log: more, ...status } = await answered(
+          () => readNews(upid, lines.length, ending.signal),
+          ending.signal,
+        );
         if (ending.signal.aborted) {
           return;
         }

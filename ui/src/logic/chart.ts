@@ -68,3 +68,8 @@ export function ceiling(lines: readonly Line[], whole: number | undefined): numb
   const largest = Math.max(0, ...lines.map(({ values }) => summary(values)?.max ?? 0));
   return largest > 0 ? largest * 1.1 : 1;
 }
+
+/** The marks' words, each said once: figures that round to the same words are told apart by none. */
+export function distinct(words: readonly string[]): (string | null)[] {
+  return words.map((word, index) => (word === words[index - 1] ? null : word));
+}

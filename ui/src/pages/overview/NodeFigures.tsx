@@ -56,7 +56,7 @@ function Now({ node, status }: { node: string; status: NodeStatus }) {
   const swaps = swap !== undefined && swap.total > 0;
   return (
     <Paper withBorder p="sm" mb="sm">
-      <SimpleGrid cols={{ base: 1, xs: 2, lg: 4 }} spacing="lg">
+      <SimpleGrid cols={{ base: 1, xs: 2, lg: swaps ? 4 : 3 }} spacing="lg">
         <UseBar label="CPU" part={cpu} words={`${percent(cpu)} of ${cpuinfo.cpus} processors`} />
         <UseBar label="Memory" part={share(memory.used, memory.total)} words={used(memory)} />
         {swaps && <UseBar label="Swap" part={share(swap.used, swap.total)} words={used(swap)} />}

@@ -18,11 +18,11 @@ export function Overview() {
         Overview
       </Title>
       <Attention />
+      <Guests />
       {nodes.data?.map(({ node }) => (
         <NodeFigures key={node} node={node} />
       ))}
       <StorageFigures />
-      <Guests />
     </Stack>
   );
 }
