@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from framework.host import Host
 from framework.patience import PATIENCE
+from framework.quiet_network import QuietNetwork, quiet_network
 
 AXE = Path(__file__).resolve().parents[2] / "ui/node_modules/axe-core/axe.min.js"
 CHROMIUM = "/usr/bin/chromium"
@@ -94,8 +95,9 @@ class Person:
 class Window:
     """The browser of a worker."""
 
-    def __init__(self, browser: Browser) -> None:
+    def __init__(self, browser: Browser, network: QuietNetwork) -> None:
         self._browser = browser
+        self.network = network
 
     @contextmanager
     def person(
@@ -108,6 +110,7 @@ class Window:
         **more: Any,
     ) -> Iterator[Person]:
         """Someone in a fresh context; logged in, and at the overview, unless `username` is None."""
+        self.network.reach(host.port)
         context = self._browser.new_context(
             ignore_https_errors=True,
             viewport=PHONE if phone else DESK,
@@ -132,10 +135,10 @@ class Window:
 def opened() -> Iterator[Window]:
     """Start Chromium, without its sandbox where root runs it."""
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    with quiet_network() as network, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=network.program(CHROMIUM), args=arguments)
         try:
-            yield Window(browser)
+            yield Window(browser, network)
         finally:
             browser.close()
 
