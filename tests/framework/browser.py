@@ -26,8 +26,12 @@ CHROMIUM = "/usr/bin/chromium"
 PASSWORD = "correct horse battery"
 PHONE = {"width": 375, "height": 812}
 DESK = {"width": 1280, "height": 850}
-# What the browser says of an answer that the page reckons with: not logged in yet, refused, gone.
-_EXPECTED = "Failed to load resource: the server responded with a status of"
+# What the browser says of what the page reckons with: not logged in yet, refused, gone; and, on the host itself, of
+# calls that it gave up because an interface came or went with a guest.
+_EXPECTED = (
+    "Failed to load resource: the server responded with a status of",
+    "Failed to load resource: net::ERR_NETWORK_CHANGED",
+)
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 Scheme = Literal["light", "dark"]
