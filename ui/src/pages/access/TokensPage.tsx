@@ -115,7 +115,7 @@ function Secret({ made, onClose }: { made: Made; onClose: () => void }) {
         <Group justify="flex-end">
           <CopyButton value={made.secret}>
             {({ copied, copy }) => (
-              <Button variant="default" onClick={copy}>
+              <Button variant="default" onClick={copy} aria-label="Copy the secret">
                 <span role="status">{copied ? "Copied" : "Copy the secret"}</span>
               </Button>
             )}
