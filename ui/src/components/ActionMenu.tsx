@@ -1,11 +1,12 @@
 /** Several actions behind one button. Those that ask, ask when they are chosen. */
-import { ActionIcon, Button, type ButtonProps, Menu, Modal, Stack, Title } from "@mantine/core";
+import { ActionIcon, Button, type ButtonProps, Menu, Stack, Title } from "@mantine/core";
 import { IconChevronDown, IconCode, IconDots } from "@tabler/icons-react";
 import { type ReactNode, useState } from "react";
 import { type Done, tellFailure, useAct } from "../hooks/actions";
 import { type Action, asked } from "../logic/actions";
 import { ConfirmAction } from "./ConfirmAction";
 import { CopyTexts } from "./CopyAs";
+import { FocusedModal } from "./FocusedModal";
 
 export interface MenuEntry {
   readonly label: string;
@@ -90,9 +91,9 @@ export function ActionMenu({ label, entries, text, icon, size = "sm" }: Props) {
           )}
         </Menu.Dropdown>
       </Menu>
-      <Modal opened={copying} onClose={() => setCopying(false)} title={label} size="lg">
+      <FocusedModal opened={copying} onClose={() => setCopying(false)} title={label} size="lg">
         <Copies actions={actions} />
-      </Modal>
+      </FocusedModal>
       {chosen?.action !== undefined && (
         <ConfirmAction action={chosen.action} opened={asking} onClose={() => setAsking(false)} onDone={chosen.onDone} />
       )}

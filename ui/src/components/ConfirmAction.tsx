@@ -1,10 +1,11 @@
 /** Asks before an action is done, and says what is lost by it. */
-import { Accordion, Alert, Button, Group, List, Modal, Stack, Text, TextInput } from "@mantine/core";
+import { Accordion, Alert, Button, Group, List, Stack, Text, TextInput } from "@mantine/core";
 import { type FormEvent, useState } from "react";
 import { told } from "../api/errors";
 import { type Done, useAct } from "../hooks/actions";
 import type { Action } from "../logic/actions";
 import { CopyTexts } from "./CopyAs";
+import { FocusedModal } from "./FocusedModal";
 
 interface Props {
   action: Action;
@@ -15,9 +16,9 @@ interface Props {
 
 export function ConfirmAction({ action, opened, onClose, onDone }: Props) {
   return (
-    <Modal opened={opened} onClose={onClose} title={`${action.title}?`} centered>
+    <FocusedModal opened={opened} onClose={onClose} title={`${action.title}?`} centered>
       <Question action={action} onClose={onClose} onDone={onDone} />
-    </Modal>
+    </FocusedModal>
   );
 }
 

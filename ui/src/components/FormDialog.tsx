@@ -1,6 +1,7 @@
 /** A button that opens a form, which closes when it is done. */
-import { Button, type ButtonProps, Modal } from "@mantine/core";
+import { Button, type ButtonProps } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
+import { FocusedModal } from "./FocusedModal";
 import { SchemaForm, type SchemaFormProps } from "./SchemaForm";
 
 interface Props extends Omit<SchemaFormProps, "onCancel"> {
@@ -18,7 +19,7 @@ export function FormDialog({ label, title, look = { variant: "default" }, onDone
       <Button {...look} onClick={open} {...(label !== title && { "aria-label": title })}>
         {label}
       </Button>
-      <Modal opened={opened} onClose={close} title={title} size="lg">
+      <FocusedModal opened={opened} onClose={close} title={title} size="lg">
         <SchemaForm
           {...form}
           onCancel={close}
@@ -27,7 +28,7 @@ export function FormDialog({ label, title, look = { variant: "default" }, onDone
             onDone?.(done, values);
           }}
         />
-      </Modal>
+      </FocusedModal>
     </>
   );
 }

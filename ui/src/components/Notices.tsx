@@ -18,7 +18,7 @@ function Message({ notice: { message, upid, kind } }: { notice: Notice }) {
   return (
     <>
       {message !== "" && (
-        <Text size="sm" className="lines wrapped" lineClamp={6}>
+        <Text size="sm" c="var(--mantine-color-text)" className="lines wrapped" lineClamp={6}>
           {message}
         </Text>
       )}
@@ -56,5 +56,6 @@ function show(notice: Notice): void {
 
 export function Notices() {
   useEffect(() => onNotice(show), []);
-  return <Notifications position="bottom-right" limit={4} />;
+  // Below dialogs, whose buttons it would cover.
+  return <Notifications position="bottom-right" limit={4} zIndex={190} />;
 }

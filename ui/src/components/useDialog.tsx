@@ -1,6 +1,7 @@
 /** One dialog for a place that has several: what it shows is said when it is opened. */
-import { Modal } from "@mantine/core";
+
 import { type ReactNode, useState } from "react";
+import { FocusedModal } from "./FocusedModal";
 
 export interface DialogContent {
   readonly title: string;
@@ -24,9 +25,9 @@ export function useDialog(): Dialog {
     setOpened(true);
   }
   const element = (
-    <Modal opened={opened} onClose={close} title={shown?.title} size={shown?.size ?? "md"}>
+    <FocusedModal opened={opened} onClose={close} title={shown?.title} size={shown?.size ?? "md"}>
       {shown?.content}
-    </Modal>
+    </FocusedModal>
   );
   return { open, close, element };
 }

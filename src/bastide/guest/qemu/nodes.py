@@ -4,7 +4,7 @@ A drive's image is asked of QEMU by its node's name (`render/disks.py`), never r
 its place.
 """
 
-import contextlib
+import asyncio
 import os
 import re
 from contextlib import AsyncExitStack
@@ -17,6 +17,9 @@ from bastide.guest.qemu.render import disks as render_disks
 from bastide.guest.qemu.runtime import Vm
 from bastide.guest.vm_protocol import PlannedDisk, VmPlan
 from bastide.host.qmp import CHANGE_DEADLINE, CommandRefused
+
+_ATTEMPTS = 40
+_PAUSE = 0.05
 
 
 async def change(vm: Vm, command: str, arguments: dict[str, Any]) -> Any:
@@ -72,16 +75,29 @@ async def node_of(vm: Vm, key: str) -> str:
 async def remove_nodes(vm: Vm, key: str, *, keep: str | None = None) -> None:
     """Close every image of a drive's but the node `keep`, and take the descriptors back."""
     named = _named(key)
-    for row in await vm.monitor.execute("query-named-block-nodes", {"flat": True}):
-        name = row["node-name"]
-        if name != keep and named.fullmatch(name):
-            with contextlib.suppress(CommandRefused):
-                await change(vm, "blockdev-del", {"node-name": name})
+    # A device that is gone may hold its node for another moment, and an image the one that it builds on.
+    for _ in range(_ATTEMPTS):
+        if await _closed(vm, named, keep):
+            break
+        await asyncio.sleep(_PAUSE)
     left = {row["node-name"] for row in await vm.monitor.execute("query-named-block-nodes", {"flat": True})}
     for row in await vm.monitor.execute("query-fdsets"):
         for opaque in {str(one.get("opaque", "")) for one in row["fds"]}:
             if named.fullmatch(f"drive-{opaque.partition('.')[0]}") and f"drive-{opaque}" not in left:
                 await forget(vm, "remove-fd", {"fdset-id": row["fdset-id"]})
+
+
+async def _closed(vm: Vm, named: re.Pattern[str], keep: str | None) -> bool:
+    """Try to close the nodes so named; returns whether none was refused."""
+    refused = False
+    for row in await vm.monitor.execute("query-named-block-nodes", {"flat": True}):
+        name = row["node-name"]
+        if name != keep and named.fullmatch(name):
+            try:
+                await change(vm, "blockdev-del", {"node-name": name})
+            except CommandRefused:
+                refused = True
+    return not refused
 
 
 def _named(key: str) -> re.Pattern[str]:

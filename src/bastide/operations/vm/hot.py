@@ -18,7 +18,7 @@ from bastide.operations.vm.ports import port, ports
 from bastide.operations.vm.volumes import CLOUDINIT
 
 _RECORD_ONLY = frozenset({
-    "autostart", "description", "hookscript", "hotplug", "lock", "migrate_downtime", "migrate_speed", "onboot",
+    "autostart", "description", "hookscript", "hotplug", "lock", "migrate_downtime", "migrate_speed", "name", "onboot",
     "protection", "startup", "tags", "template", "vmstatestorage",
 })  # fmt: skip
 _LIMITS = frozenset({"cpulimit", "cpuunits", "affinity"})

@@ -2,6 +2,7 @@
 import { Stack } from "@mantine/core";
 import { defaultKeyOf, partsOf, textOf } from "../../logic/propertyString";
 import { asField, type FieldSchema, type FieldSpec } from "../../logic/schema";
+import { parseNewVolume } from "../../logic/volumes";
 import { PropertyFields } from "./PropertyFields";
 import { VolumeFields } from "./VolumeFields";
 
@@ -18,13 +19,14 @@ export interface DiskFormProps {
   brief?: boolean;
 }
 
+const FORMAT: FieldSpec = {
+  name: "format",
+  label: "Format",
+  help: "The storage's own, when none is chosen",
+  options: ["raw", "qcow2", "vmdk"],
+};
 const USUAL: readonly FieldSpec[] = [
-  {
-    name: "format",
-    label: "Format",
-    help: "The storage's own, when none is chosen",
-    options: ["raw", "qcow2", "vmdk"],
-  },
+  FORMAT,
   { name: "discard", label: "Discard", help: "on gives freed space back to the storage" },
 ];
 const RARE: readonly FieldSpec[] = [
@@ -54,8 +56,11 @@ export function DiskForm({
   const key = defaultKeyOf("qemu", name) ?? "file";
   const parts = partsOf("qemu", name, value);
   const volume = parts[key] ?? "";
+  const fresh = volume === "" || parseNewVolume(volume) !== undefined;
   const known = schema?.["x-properties"] ?? {};
-  const asked = [...USUAL, ...(brief ? [] : RARE)].filter((spec) => asField(spec).name in known);
+  const asked = [...USUAL, ...(brief ? [] : RARE)].filter(
+    (spec) => asField(spec).name in known && (fresh || spec !== FORMAT),
+  );
   return (
     <Stack gap="sm">
       <VolumeFields

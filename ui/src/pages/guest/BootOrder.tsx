@@ -20,12 +20,17 @@ export function BootOrder({ guest, rows }: { guest: GuestRow; rows: readonly Pen
         <Title order={2} size="h4" id="boot-order">
           Boot order
         </Title>
-        {draft !== undefined && (
+        {draft?.some((entry) => entry.on) && (
           <ActionButton action={save} size="compact-md" onDone={() => setDraft(undefined)}>
             Save
           </ActionButton>
         )}
       </Group>
+      {draft?.every((entry) => !entry.on) && (
+        <Text size="sm" role="status" mb="xs">
+          It needs one at least to boot from.
+        </Text>
+      )}
       {entries.length === 0 && <Text size="sm">It has nothing to boot from.</Text>}
       <Stack component="ol" gap={6} p={0} m={0} style={{ listStyle: "none" }}>
         {entries.map((entry, index) => (

@@ -1,6 +1,7 @@
 /** Make a guest of this one. */
-import { Loader, Modal } from "@mantine/core";
+import { Loader } from "@mantine/core";
 import { useNavigate } from "@tanstack/react-router";
+import { FocusedModal } from "../../components/FocusedModal";
 import { useStoragesFor } from "../../components/properties/VolumeFields";
 import { SchemaForm } from "../../components/SchemaForm";
 import { useNextId, usePools } from "../../hooks/creating";
@@ -22,7 +23,7 @@ export function CloneGuest({ guest, onClose, snapshot }: Props) {
   const nextId = useNextId();
   const fields = useFields(guest);
   return (
-    <Modal opened onClose={onClose} title={`Clone ${nameOf(guest)}`} size="lg">
+    <FocusedModal opened onClose={onClose} title={`Clone ${nameOf(guest)}`} size="lg">
       {nextId.isPending ? (
         <Loader aria-label="Loading" />
       ) : (
@@ -44,7 +45,7 @@ export function CloneGuest({ guest, onClose, snapshot }: Props) {
           onCancel={onClose}
         />
       )}
-    </Modal>
+    </FocusedModal>
   );
 }
 

@@ -1,7 +1,8 @@
 /** Texts for cloud-init in full: in a VM they take the place of what the options make, in a CT they are all there is. */
-import { Alert, Button, Group, Modal, Stack, Table, Text, Title } from "@mantine/core";
+import { Alert, Button, Group, Stack, Table, Text, Title } from "@mantine/core";
 import { useState } from "react";
 import { told } from "../../api/errors";
+import { FocusedModal } from "../../components/FocusedModal";
 import { SchemaForm } from "../../components/SchemaForm";
 import { type FullTexts, type Part, useFullTexts } from "../../hooks/cloudInit";
 import type { GuestRow } from "../../hooks/resources";
@@ -52,7 +53,7 @@ export function CloudInitTexts({ guest }: { guest: GuestRow }) {
       )}
       {data !== undefined && <Given texts={data} parts={parts} />}
       {editing && data !== undefined && (
-        <Modal opened onClose={() => setEditing(false)} title={`Cloud-init texts of ${nameOf(guest)}`} size="xl">
+        <FocusedModal opened onClose={() => setEditing(false)} title={`Cloud-init texts of ${nameOf(guest)}`} size="xl">
           <SchemaForm
             operation={{ method: "PUT", path: "/bastide/guests/{guest}/cloudinit" }}
             fields={parts.map((part) => ({ name: part, label: LABELS[part], lines: 4 }))}
@@ -62,7 +63,7 @@ export function CloudInitTexts({ guest }: { guest: GuestRow }) {
             onDone={() => setEditing(false)}
             onCancel={() => setEditing(false)}
           />
-        </Modal>
+        </FocusedModal>
       )}
     </section>
   );

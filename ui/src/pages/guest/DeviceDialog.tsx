@@ -1,5 +1,6 @@
 /** The form that was asked for: to add, change, resize, move or attach a volume or device. */
-import { Loader, Modal } from "@mantine/core";
+import { Loader } from "@mantine/core";
+import { FocusedModal } from "../../components/FocusedModal";
 import { useDaemon } from "../../hooks/creating";
 import { useConfig } from "../../hooks/guest";
 import { setDevice } from "../../logic/deviceActions";
@@ -46,9 +47,9 @@ export function DeviceDialog({ dialog, ...props }: Omit<DialogProps, "digest"> &
   const digest = useConfig(props.guest).data?.digest;
   const given = { ...props, digest: digest === undefined ? undefined : String(digest) };
   return (
-    <Modal opened onClose={props.onClose} title={`${titleOf(dialog)} (${nameOf(props.guest)})`} size="lg">
+    <FocusedModal opened onClose={props.onClose} title={`${titleOf(dialog)} (${nameOf(props.guest)})`} size="lg">
       <Content dialog={dialog} {...given} />
-    </Modal>
+    </FocusedModal>
   );
 }
 

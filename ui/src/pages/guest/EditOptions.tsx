@@ -1,5 +1,6 @@
 /** A form for some options of a guest, made from the schema. */
-import { Modal } from "@mantine/core";
+
+import { FocusedModal } from "../../components/FocusedModal";
 import { SchemaForm } from "../../components/SchemaForm";
 import { useConfig } from "../../hooks/guest";
 import type { GuestRow } from "../../hooks/resources";
@@ -28,7 +29,7 @@ export function EditOptions({ guest, label, fields, initial, sent = (texts) => t
   const digest = useConfig(guest).data?.digest;
   const known = useChoices(guest, fields);
   return (
-    <Modal opened onClose={onClose} title={`${label} of ${nameOf(guest)}`} size="lg">
+    <FocusedModal opened onClose={onClose} title={`${label} of ${nameOf(guest)}`} size="lg">
       <SchemaForm
         operation={configOperation(guest.type)}
         fields={known}
@@ -47,6 +48,6 @@ export function EditOptions({ guest, label, fields, initial, sent = (texts) => t
         onDone={onClose}
         onCancel={onClose}
       />
-    </Modal>
+    </FocusedModal>
   );
 }

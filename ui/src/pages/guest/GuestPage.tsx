@@ -1,7 +1,7 @@
 /** One guest: who it is, what can be done with it, and its tabs. */
 import { Anchor, Center, Loader, ScrollArea, Stack, Tabs, Text, Title } from "@mantine/core";
 import { Link, useNavigate, useParams } from "@tanstack/react-router";
-import { Suspense } from "react";
+import { Suspense, useEffect, useRef } from "react";
 import { type GuestRow, useGuests } from "../../hooks/resources";
 import { GuestHeader } from "./GuestHeader";
 import { PendingNotice } from "./PendingNotice";
@@ -21,6 +21,11 @@ function Guest({ guest, tab }: { guest: GuestRow; tab: string }) {
   const navigate = useNavigate();
   const tabs = TABS[guest.type];
   const shown = tabs.find((one) => one.name === tab);
+  const list = useRef<HTMLDivElement>(null);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: where it is narrow, another tab may be out of sight
+  useEffect(() => {
+    list.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ inline: "center", block: "nearest" });
+  }, [tab]);
   return (
     <Stack gap="md">
       <GuestHeader guest={guest} />
@@ -32,7 +37,7 @@ function Guest({ guest, tab }: { guest: GuestRow; tab: string }) {
         onChange={(name) => void navigate({ to: `/guests/${guest.vmid}/${name}` })}
       >
         <ScrollArea type="auto" offsetScrollbars="x" scrollbarSize={6}>
-          <Tabs.List aria-label="Parts of the guest" style={{ flexWrap: "nowrap" }}>
+          <Tabs.List ref={list} aria-label="Parts of the guest" style={{ flexWrap: "nowrap" }}>
             {tabs.map((one) => (
               <Tabs.Tab key={one.name} value={one.name} px="sm">
                 {one.label}

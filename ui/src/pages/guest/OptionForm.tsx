@@ -1,8 +1,9 @@
 /** A form for one option that has inputs of its own: what is typed stays until the API takes it. */
 import { Alert, Button, Group, Loader, Stack } from "@mantine/core";
-import { type FormEvent, type ReactNode, useState } from "react";
+import { type FormEvent, type ReactNode, useRef, useState } from "react";
 import { ApiError, told } from "../../api/errors";
 import { CopyAs } from "../../components/CopyAs";
+import { focusFault } from "../../components/form/useSchemaForm";
 import { useAct } from "../../hooks/actions";
 import { useRequestSchema } from "../../hooks/schema";
 import type { Action } from "../../logic/actions";
@@ -35,6 +36,7 @@ export function OptionForm({ kind, name, initial, action, onClose, fault, childr
   const [error, setError] = useState<string>();
   const [failure, setFailure] = useState<string>();
   const [busy, setBusy] = useState(false);
+  const form = useRef<HTMLFormElement>(null);
 
   function refuse(thrown: unknown): void {
     const beside = thrown instanceof ApiError ? thrown.errors[name] : undefined;
@@ -48,6 +50,7 @@ export function OptionForm({ kind, name, initial, action, onClose, fault, childr
     setError(wrong);
     setFailure(undefined);
     if (wrong !== undefined) {
+      focusFault(form.current);
       return;
     }
     setBusy(true);
@@ -56,6 +59,7 @@ export function OptionForm({ kind, name, initial, action, onClose, fault, childr
       onClose();
     } catch (thrown) {
       refuse(thrown);
+      focusFault(form.current);
     } finally {
       setBusy(false);
     }
@@ -65,7 +69,7 @@ export function OptionForm({ kind, name, initial, action, onClose, fault, childr
     return <Loader aria-label="Loading" />;
   }
   return (
-    <form onSubmit={submit} noValidate>
+    <form ref={form} onSubmit={submit} noValidate>
       <Stack>
         {failure !== undefined && (
           <Alert color="red" role="alert" className="lines">

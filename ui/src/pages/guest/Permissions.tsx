@@ -1,10 +1,11 @@
 /** Who may do what with a guest. */
-import { Button, Group, Modal, Table, Text, Title } from "@mantine/core";
+import { Button, Group, Table, Text, Title } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { IconPlus } from "@tabler/icons-react";
 import { ActionButton } from "../../components/ActionButton";
 import { Asked } from "../../components/Asked";
 import { Empty } from "../../components/Empty";
+import { FocusedModal } from "../../components/FocusedModal";
 import { SchemaForm } from "../../components/SchemaForm";
 import { WideTable } from "../../components/WideTable";
 import { useAcl, useGrantable } from "../../hooks/acl";
@@ -66,7 +67,7 @@ function Entries({ guest, entries }: { guest: GuestRow; entries: readonly AclEnt
 function AddEntry({ guest, onClose }: { guest: GuestRow; onClose: () => void }) {
   const known = useGrantable();
   return (
-    <Modal opened onClose={onClose} title={`Permission on ${nameOf(guest)}`}>
+    <FocusedModal opened onClose={onClose} title={`Permission on ${nameOf(guest)}`}>
       <Asked query={known}>
         {({ users, groups, roles }) => (
           <SchemaForm
@@ -85,6 +86,6 @@ function AddEntry({ guest, onClose }: { guest: GuestRow; onClose: () => void }) 
           />
         )}
       </Asked>
-    </Modal>
+    </FocusedModal>
   );
 }
