@@ -2,7 +2,17 @@ import { describe, expect, it } from "vitest";
 import { parts, squares } from "../src/logic/capacity";
 import { compared, median, ratioText, reasons, told, words } from "../src/logic/comparison";
 import { bootDisk, mend, shellSplit } from "../src/logic/review";
-import { freeName, imageToLaunch, launchAction, launchedVmid, placesOf, webAddress, wish } from "../src/logic/service";
+import {
+  freeName,
+  imageToLaunch,
+  launchAction,
+  launchedVmid,
+  notesOf,
+  placesOf,
+  sizeText,
+  webAddress,
+  wish,
+} from "../src/logic/service";
 
 describe("a service", () => {
   it("is asked about with lists, and without what the launch alone needs", () => {
@@ -32,6 +42,11 @@ describe("a service", () => {
     const upid = "UPID:pve:00000001:00000002:00000003:launch:100:root@pam:";
     expect(launchedVmid(upid, [])).toBe(100);
     expect(launchedVmid(upid, [{ t: "making CT 100 (web)" }, { t: "making CT 101 (web)" }])).toBe(101);
+  });
+
+  it("tells sizes as they may be typed, and no notes on calls that a launch makes itself", () => {
+    expect([sizeText(256 * 1024 ** 2), sizeText(4 * 1024 ** 3)]).toEqual(["256M", "4G"]);
+    expect(notesOf(["after the call, grow its disk", "Sites belong in /etc/nginx."])).toHaveLength(1);
   });
 
   it("knows what has to be brought", () => {

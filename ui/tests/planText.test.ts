@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { complete, faults, lineErrors, pathOf, planOf, type Schema } from "../src/logic/planText";
+import { complete, examplePlan, faults, lineErrors, pathOf, planOf, type Schema } from "../src/logic/planText";
 
 const schema: Schema = {
   $defs: {
@@ -109,5 +109,6 @@ it("reads the lines of errors", () => {
 });
 
 it("begins a plan", () => {
+  expect(examplePlan(new Set(["web"]))).toContain("- name: web-2\n  service: nginx\n  after: [dns]\n");
   expect(planOf("web", "nginx", 3)).toBe("name: home\nservices:\n- name: web\n  service: nginx\n  instances: 3\n");
 });

@@ -36,6 +36,7 @@ function setStanding(now: boolean): void {
 function apply({ guests = [], tasks = [], topics = [] }: News): void {
   if (guests.length > 0) {
     void refreshGuests(guests);
+    void queries.invalidateQueries({ queryKey: ["architect"] }); // reviews, room and plans are of guests
     for (const vmid of guests) {
       void queries.invalidateQueries({ queryKey: ["guests", vmid] });
     }

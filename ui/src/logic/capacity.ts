@@ -17,7 +17,12 @@ export interface Part {
   readonly share: number;
 }
 
-const TITLES = { promised: "promised to guests", host: "the host itself", spared: "headroom", free: "free" } as const;
+const TITLES = {
+  promised: "promised to guests",
+  host: "the host and what else it keeps",
+  spared: "headroom",
+  free: "free",
+} as const;
 
 /** The parts in their order; more may be promised than there is, and then the bar is as long as that. */
 export function parts(resource: Resource): Part[] {

@@ -81,7 +81,7 @@ export function AdviceView({ advice, onAnswer }: Props) {
 function Rules({ advice }: { advice: Advice }) {
   const rules = [...advice.rules, ...advice.against];
   return (
-    <WideTable label="Rules that hold" head={["For", "Strength", "Rule"]} minWidth={380}>
+    <WideTable label="Rules that hold" head={["For", "Strength", "Rule"]} minWidth={300}>
       {rules.map((rule) => (
         <Table.Tr key={rule.id}>
           <Table.Td>{rule.kind === "ct" ? "container" : "VM"}</Table.Td>
@@ -127,7 +127,7 @@ function Sizes({ advice: { sizing } }: { advice: Advice }) {
     ["Disk", bytes(sizing.disk), sizing.because.disk],
   ] as const;
   return (
-    <WideTable label="Size" head={["Of", "Gets", "Because"]} minWidth={320}>
+    <WideTable label="Size" head={["Of", "Gets", "Because"]} minWidth={300}>
       {rows.map(([title, amount, because]) => (
         <Table.Tr key={title}>
           <Table.Th scope="row">{title}</Table.Th>
@@ -168,7 +168,7 @@ function Costs({ advice }: { advice: Advice }) {
       <WideTable
         label="Cost of one idle guest"
         head={["One idle guest", ...costs.map((cost) => (cost.kind === "ct" ? "Container" : "VM"))]}
-        minWidth={320}
+        minWidth={300}
       >
         {known.map(([title, told]) => (
           <Table.Tr key={title}>
@@ -199,7 +199,7 @@ function Costs({ advice }: { advice: Advice }) {
 function Settings({ advice }: { advice: Advice }) {
   const keys = [...new Set([...Object.keys(advice.settings), ...Object.keys(advice.reasons)])];
   return (
-    <WideTable label="Settings" head={["Option", "Value", "Because"]} minWidth={380}>
+    <WideTable label="Settings" head={["Option", "Value", "Because"]} minWidth={300}>
       {keys.map((key) => (
         <Table.Tr key={key}>
           <Table.Th scope="row">{key}</Table.Th>

@@ -64,7 +64,7 @@ function Found({ capacity }: { capacity: Capacity }) {
   return (
     <Stack>
       <Text role="status">
-        {example.name}: {size}. It has {amount(capacity.guests.ct ?? 0, "container")} and{" "}
+        {example.name}: {size}. This host has {amount(capacity.guests.ct ?? 0, "container")} and{" "}
         {amount(capacity.guests.vm ?? 0, "VM")} now.
       </Text>
       <Grid>

@@ -92,7 +92,7 @@ function Bar({ row: { title, resource, amount, outlook } }: { row: Row }) {
 
 const LEGEND: readonly (readonly [Part["key"], string])[] = [
   ["promised", "promised to guests"],
-  ["host", "the host itself"],
+  ["host", "the host and what else it keeps"],
   ["spared", "headroom"],
   ["free", "free"],
 ];

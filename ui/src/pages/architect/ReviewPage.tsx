@@ -85,7 +85,9 @@ function Guest({ guest }: { guest: GuestReview }) {
           <Text size="sm" c="dimmed">
             {guest.kind.toUpperCase()} {guest.vmid}
             {guest.running ? "" : ", stopped"},{" "}
-            {guest.samples > 0 ? `${guest.samples} samples since ${moment(guest.since ?? undefined)}` : "no samples"}
+            {guest.samples > 0
+              ? `${guest.samples} ${guest.samples === 1 ? "sample" : "samples"} since ${moment(guest.since ?? undefined)}`
+              : "no samples"}
           </Text>
         </div>
         {guest.findings.map((finding) => (
