@@ -8,6 +8,7 @@ writes docs/images/page/*.png anew. Every figure on them was measured.
 import io
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +43,17 @@ class Town:
 
 
 @pytest.fixture(scope="module")
-def town(host: Host) -> Town:
+def town() -> Iterator[Town]:
+    with Host.launched() as host:
+        made = build(host)
+        time.sleep(MINUTES * 60)
+        yield made
+
+
+def build(host: Host) -> Town:
+    """What a house of some services looks like after its first evening."""
     browser.admit(host, "ada@pve")
+    host._vmid = 99  # as on a host of one's own
     guests = {
         name: host.create(hostname=name, tags=tags, memory=384 + 128 * number, cores=1 + number % 2, start=True)
         for number, (name, tags) in enumerate(SERVICES.items())
@@ -62,7 +72,6 @@ def town(host: Host) -> Town:
         host.wait(host.post(f"/nodes/{host.node}/vzdump", vmid=guests[name], storage="local", mode="snapshot"), 600)
     host.post("/cluster/backup", schedule="02:30", storage="local", all=1, mode="snapshot", comment="every night",
               **{"prune-backups": "keep-daily=7,keep-weekly=4"})  # fmt: skip
-    time.sleep(MINUTES * 60)
     return Town(host, guests)
 
 
@@ -82,6 +91,7 @@ def _places(town: Town) -> dict[str, tuple[str, str]]:
     return {
         "overview": ("/", "minecraft"),
         "guest": (f"/guests/{vmid['web']}/summary", "Memory"),
+        "charts": (f"/guests/{vmid['web']}/summary", "Over time"),
         "console": (f"/guests/{vmid['web']}/console", ""),
         "screen": (f"/guests/{vmid['home']}/console", ""),
         "snapshots": (f"/guests/{vmid['git']}/snapshots", "before-1-25"),
@@ -104,16 +114,25 @@ def _take(person: Person, name: str, scheme: Scheme) -> None:
 def _prepare(person: Person, name: str) -> None:
     """What somebody would do there before they show it."""
     if name == "console":
-        prompt = person.page.locator(".xterm-rows")
-        prompt.get_by_text("login:").or_(prompt.get_by_text("web")).first.wait_for()
-        person.page.keyboard.type("uptime; df -h /; ip -br address\n")
-        prompt.get_by_text("load average").first.wait_for()
+        screen = person.page.locator(".xterm-screen")
+        screen.wait_for()
+        screen.click()
+        person.page.keyboard.type("\nhostname; uname -sr; df -h /; ls /\n")
+        person.page.locator(".xterm-rows").get_by_text("sbin").first.wait_for()
+    if name == "charts":
+        person.page.get_by_role("heading", name="Over time").evaluate("heading => heading.scrollIntoView()")
+        person.page.mouse.wheel(0, -70)  # the page's head lies over what is scrolled up
     if name == "screen":
         person.page.locator("canvas").first.wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pictures_of_the_main_pages(window: Window, town: Town, scheme: Scheme) -> None:
+    picture(window, town, scheme)
+
+
+def picture(window: Window, town: Town, scheme: Scheme) -> None:
+    """Take them all in one scheme."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     with window.person(town.host, scheme=scheme) as person:
         person.page.set_viewport_size({"width": 1280, "height": 800})
