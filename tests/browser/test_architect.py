@@ -10,6 +10,7 @@ from bastide.base.layout import Layout
 from bastide.operations.architect import catalog
 from framework.browser import Person
 from framework.host import Host
+from framework.patience import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -85,7 +86,7 @@ def test_a_service_of_the_catalog_is_launched_and_answers(person: Person, teapot
     page.get_by_label("Name of the guest").fill("kettle")
     page.get_by_role("button", name="Launch kettle", exact=True).click()
     link = page.get_by_role("link", name="Open http")
-    link.wait_for(timeout=120_000)
+    link.wait_for(timeout=120_000 * PATIENCE)
     address = link.get_attribute("href") or ""
     assert httpx.get(address, trust_env=False).text.strip() == GREETING
     page.get_by_role("link", name="Show the guest").click()
@@ -154,12 +155,12 @@ def test_a_plan_is_mended_applied_and_destroyed(person: Person, teapot: Host) ->
     expect(outlook).to_contain_text("create: 1")
     expect(outlook.get_by_role("region", name="Decisions")).to_contain_text("CT, debian-12, Teapot")
     page.get_by_role("button", name="Apply kitchen", exact=True).click()
-    expect(outlook).to_contain_text("as it should be: 1", timeout=120_000)
+    expect(outlook).to_contain_text("as it should be: 1", timeout=120_000 * PATIENCE)
     guests = page.get_by_role("region", name="Guests of kitchen")
     expect(guests.get_by_role("row", name="pot")).to_contain_text("running")
     page.get_by_role("button", name="Destroy kitchen", exact=True).click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Type kitchen to go on").fill("kitchen")
     dialog.get_by_role("button", name="Destroy kitchen").click()
-    expect(guests).to_have_count(0, timeout=60_000)
+    expect(guests).to_have_count(0, timeout=60_000 * PATIENCE)
     assert not [row for row in teapot.get("/bastide/guests") if row["name"] == "pot"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from framework.host import Host
 from framework.patience import PATIENCE
@@ -139,6 +139,7 @@ class Window:
 def opened() -> Iterator[Window]:
     """Start Chromium, without its sandbox where root runs it."""
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    expect.set_options(timeout=20_000 * PATIENCE)
     with quiet_network() as network, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=network.program(CHROMIUM), args=arguments)
         try:

@@ -51,7 +51,7 @@ export function CapacityPage() {
           />
         </Paper>
       )}
-      <Asked query={capacity}>{(found) => <Found capacity={found} />}</Asked>
+      {Object.keys(refused).length === 0 && <Asked query={capacity}>{(found) => <Found capacity={found} />}</Asked>}
     </ArchitectFrame>
   );
 }
