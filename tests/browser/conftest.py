@@ -1,4 +1,4 @@
-"""A browser a worker, and the administrator `ada@pve` on its host. A failed test leaves a picture of what was shown."""
+"""A browser a module, and the administrator `ada@pve` on its host. A failed test leaves a picture of what was shown."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,8 @@ from framework.browser import Person, Window
 from framework.host import Host
 
 
-@pytest.fixture(scope="session")
+# Playwright keeps an event loop running in the thread: while it does, asynchronous tests of other modules cannot run.
+@pytest.fixture(scope="module")
 def window() -> Iterator[Window]:
     with browser.opened() as window:
         yield window
