@@ -79,7 +79,7 @@ describe("what is done with storages", () => {
     expect(placeOf({ server: "nas", export: "/vms" })).toBe("nas:/vms");
     expect(placeOf({ vgname: "pve", thinpool: "data" })).toBe("pve/data");
     expect([stateOf({ enabled: 1, active: 0 }), stateOf({ enabled: 0, active: 0 })]).toEqual(["away", "disabled"]);
-    expect(uploadCurl("https://h", "/x", "iso", "a b.iso")).toContain("'filename=@a b.iso'");
+    expect(uploadCurl("https://h", "/x", [["content", "iso"]], "a b.iso")).toContain("'filename=@a b.iso'");
   });
 });
 

@@ -137,11 +137,13 @@ async def list_storages(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
 
 
 @branch.get("/storage-types", NoParameters, user="all")
-async def list_storage_types(_call: Call, _p: NoParameters) -> list[dict[str, Any]]:
+async def list_storage_types(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """The types of storages that can be added: the options that each needs and may have, and what it can hold.
 
-    `fixed` options cannot change later, `secrets` are never shown, `default` is its content when nobody says.
+    `fixed` options cannot change later, `secrets` are never shown, `default` is its content when nobody says. `lacks`
+    names programs that are not installed on the host, without which such a storage stays inactive.
     """
+    lacks = {name: " ".join(programs.lacking(call.rooms.storages.programs_of(name))) for name in TYPES}
     return [
         {
             "type": name,
@@ -152,6 +154,7 @@ async def list_storage_types(_call: Call, _p: NoParameters) -> list[dict[str, An
             "content": sorted(keys.contents),
             "default": split_list(keys.default),
             "shared": int(keys.shared),
+            **({"lacks": lacks[name]} if lacks[name] else {}),
         }
         for name, keys in TYPES.items()
     ]

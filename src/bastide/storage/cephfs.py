@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+from bastide.base.layout import Layout
 from bastide.host import network_mounts
+from bastide.model.storage import StorageConfig
 from bastide.model.types import split_list
 from bastide.storage.mounted import MountedStorage
 
@@ -12,10 +14,12 @@ class CephStorage(MountedStorage):
 
     filesystems = frozenset({"ceph", "fuse.ceph", "fuse.ceph-fuse"})
 
-    @property
-    def programs(self) -> Sequence[str]:  # type: ignore[override]
-        """One of the two clients."""
-        return ("ceph-fuse",) if self.config.fuse else ("mount.ceph",)
+    programs: Sequence[str] = ("mount.ceph",)
+
+    def __init__(self, config: StorageConfig, layout: Layout) -> None:
+        super().__init__(config, layout)
+        if config.fuse:
+            self.programs = ("ceph-fuse",)
 
     def command(self) -> list[str]:
         """By mount.ceph, or by ceph-fuse where `fuse` says so."""

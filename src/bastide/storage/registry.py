@@ -6,7 +6,7 @@ import hashlib
 import json
 import posixpath
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import MappingProxyType
 from typing import Any, Literal, cast
@@ -90,6 +90,10 @@ class Storages:
         self._cache: dict[str, tuple[int, Storage]] = {}
         self._changing = asyncio.Lock()
         self._sums: dict[str, tuple[float, int]] = {}
+
+    def programs_of(self, kind: str) -> Sequence[str]:
+        """Programs without which a new storage of this type would stay inactive."""
+        return cast(Sequence[str], getattr(self._drivers.get(kind), "programs", ()))
 
     async def start(self) -> list[BastideError]:
         """Make `local` where there is no storage yet, and prepare all enabled ones; returns what failed."""

@@ -212,10 +212,14 @@ async def test_scans_ask_servers_and_tell_what_is_wrong(api: Api, monkeypatch: p
     assert (await call(ada, "GET", "/nodes/pve/scan/nfs", server="nas")).status_code == 403
 
 
-async def test_the_types_tell_what_they_need_and_hold(api: Api) -> None:
+async def test_the_types_tell_what_they_need_and_hold(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda program, **_: None if program in ("zfs", "mount.ceph") else program)
     types = {row["type"]: row for row in await api.data("GET", "/bastide/storage-types")}
     assert set(types) == set(TYPES)
     assert types["nfs"]["needed"] == ["export", "server"]
     assert "content" in types["nfs"]["optional"]
     assert types["cifs"]["secrets"] == ["password"]
+    assert {name: row["lacks"] for name, row in types.items() if "lacks" in row} == {
+        "cephfs": "mount.ceph", "zfspool": "zfs",
+    }  # fmt: skip
     assert types["borg"]["content"] == types["borg"]["default"] == ["backup"]

@@ -48,6 +48,8 @@ export interface StorageTypeRow {
   readonly content: readonly string[];
   readonly default: readonly string[];
   readonly shared: number;
+  /** Programs that are not installed on the host. */
+  readonly lacks?: string;
 }
 
 /** What a storage can do for guests: `lacks` names programs that are not installed. */

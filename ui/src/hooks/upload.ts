@@ -4,6 +4,7 @@ import { ApiError, told } from "../api/errors";
 import { upload } from "../api/upload";
 import { path } from "../logic/actions";
 import type { Faults } from "../logic/schema";
+import { uploadFields } from "../logic/storages";
 import { followAs } from "./actions";
 
 export interface UploadState {
@@ -32,19 +33,12 @@ export function useUpload(node: string, storage: string) {
   async function send({ file, name, content, checksum, algorithm }: Sending): Promise<boolean> {
     const ending = new AbortController();
     stopping.current = ending;
-    const check: [string, string][] =
-      checksum === ""
-        ? []
-        : [
-            ["checksum", checksum],
-            ["checksum-algorithm", algorithm],
-          ];
     const where = path`/nodes/${node}/storage/${storage}/upload`;
     setState({ ...IDLE, busy: true, total: file.size });
     try {
       const upid = await upload({
         path: where,
-        fields: [["content", content], ...check],
+        fields: uploadFields({ content, checksum, algorithm }),
         file,
         name,
         signal: ending.signal,

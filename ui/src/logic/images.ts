@@ -46,7 +46,7 @@ export function removeVolume(node: string, volid: string, size?: number): Action
     path: path`/nodes/${node}/storage/${storage}/content/${volid}`,
     command: shellCommand("bastide", "storage", "rm-volume", volid),
     danger: true,
-    loses: [size === undefined ? "The volume and all that is in it." : `The volume and the ${bytes(size)} in it.`],
+    loses: [`The volume${size === undefined ? "" : ` of ${bytes(size)}`} and all that is in it.`],
   };
 }
 

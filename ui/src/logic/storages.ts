@@ -37,8 +37,8 @@ const LABELS: Readonly<Record<string, Omit<Exclude<FieldSpec, string>, "name">>>
   "fs-name": { label: "File system" },
   is_mountpoint: { label: "Only while mounted", help: "1, or the path that has to be a mount point" },
   mkdir: { label: "Make its folders (older name)" },
-  "create-base-path": { label: "Make the folder when it lacks" },
-  "create-subdirs": { label: "Make the folders in it" },
+  "create-base-path": { label: "Make the folder when it lacks", on: true },
+  "create-subdirs": { label: "Make the folders in it", on: true },
   nodes: { label: "Only for these nodes", help: "Names, by commas; none is all" },
   disable: { label: "Disabled" },
   shared: { label: "The same on all nodes" },
@@ -187,9 +187,26 @@ export function stateOf(row: { readonly enabled: number; readonly active: number
   return row.active ? "ok" : "away";
 }
 
+/** What is sent with a file. */
+export function uploadFields(asked: { content: string; checksum: string; algorithm: string }): [string, string][] {
+  const { content, checksum, algorithm } = asked;
+  const check: [string, string][] = [
+    ["checksum", checksum],
+    ["checksum-algorithm", algorithm],
+  ];
+  return [["content", content], ...(checksum === "" ? [] : check)];
+}
+
+type Pairs = readonly (readonly [string, string])[];
+
 /** The call that uploads a file, for a shell with curl: the fields come before the file. */
-export function uploadCurl(origin: string, where: string, content: string, name: string): string {
-  const words = ["-F", `content=${content}`, "-F", `filename=@${name}`, `${origin}/api2/json${where}`];
+export function uploadCurl(origin: string, where: string, fields: Pairs, name: string): string {
+  const words = [
+    ...fields.flatMap(([key, value]) => ["-F", `${key}=${value}`]),
+    "-F",
+    `filename=@${name}`,
+    `${origin}/api2/json${where}`,
+  ];
   return `curl -k -H "Authorization: PVEAPIToken=$TOKEN" ${shellCommand(...words)}`;
 }
 

@@ -65,7 +65,11 @@ function Form({ onAdded, onClose }: { onAdded: (shown: Secrets | undefined) => v
       <Select
         label="Type"
         allowDeselect={false}
-        data={types.map((one) => ({ value: one.type, label: TYPE_LABELS[one.type] ?? one.type }))}
+        data={types.map(({ type: value, lacks }) => ({
+          value,
+          label: `${TYPE_LABELS[value] ?? value}${lacks === undefined ? "" : `: not installed on the host: ${lacks}`}`,
+          disabled: lacks !== undefined,
+        }))}
         value={type}
         onChange={choose}
       />

@@ -17,12 +17,13 @@ interface Props {
   /** What it may hold, by commas. */
   content: string;
   active: boolean;
+  disabled: boolean;
 }
 
 const FILES = ["iso", "vztmpl", "import"];
 const ALL = "all";
 
-export function Contents({ node, storage, content, active }: Props) {
+export function Contents({ node, storage, content, active, disabled }: Props) {
   const kinds = content.split(",").filter((kind) => kind !== "none");
   const asked = (useSearch({ strict: false }) as { content?: string }).content;
   const [kind, setKind] = useState(asked !== undefined && kinds.includes(asked) ? asked : ALL);
@@ -70,7 +71,13 @@ export function Contents({ node, storage, content, active }: Props) {
         />
       )}
       {error !== null && <Refusal error={error} />}
-      {!active && <Text>The storage does not answer, so nobody knows what is on it.</Text>}
+      {!active && (
+        <Text>
+          {disabled
+            ? "What is on it is shown when it is enabled."
+            : "It does not answer, so nobody knows what is on it."}
+        </Text>
+      )}
       {active && isPending && <Loader aria-label="Loading" />}
       {data !== undefined && <VolumeTable node={node} rows={rows} onCopy={setCopied} />}
       {dialog === "upload" && <UploadDialog {...shared} />}

@@ -1,4 +1,4 @@
-/** How full a storage was, over a day to a year. */
+/** How full a storage was, over an hour to a year. */
 import { SegmentedControl, Stack } from "@mantine/core";
 import { useMemo, useState } from "react";
 import { Refusal } from "../../components/Asked";
@@ -16,7 +16,7 @@ const FRAMES: { value: Timeframe; label: string }[] = [
 ];
 
 export function StorageChart({ node, storage }: { node: string; storage: string }) {
-  const [frame, setFrame] = useState<Timeframe>("day");
+  const [frame, setFrame] = useState<Timeframe>("hour");
   const { data = [], error } = useStorageSeries(node, storage, frame);
   const times = useMemo(() => data.map((row) => row.time), [data]);
   const lines = useMemo(() => [{ label: "Used", values: data.map((row) => row.used ?? null) }], [data]);

@@ -44,7 +44,13 @@ export function StoragePage() {
             <Room status={status} means={means} />
             <StorageChart node={node} storage={storage} />
           </SimpleGrid>
-          <Contents node={node} storage={storage} content={config.content} active={Boolean(status?.active)} />
+          <Contents
+            node={node}
+            storage={storage}
+            content={config.content}
+            active={Boolean(status?.active)}
+            disabled={status?.enabled === 0}
+          />
           <Options config={config} />
         </>
       )}
@@ -89,6 +95,8 @@ function Edit({ config, onClose }: { config: StorageConfig; onClose: () => void 
   );
 }
 
+const SILENT = { disabled: "It is disabled.", away: "It does not tell while it does not answer." } as const;
+
 function Room({ status, means }: { status: StorageStatus | undefined; means: StorageMeans | undefined }) {
   const promised = status?.promised === undefined ? "" : ` (${percent(status.promised)} of the size)`;
   return (
@@ -100,11 +108,11 @@ function Room({ status, means }: { status: StorageStatus | undefined; means: Sto
         {status?.active ? (
           <Space used={status.used} total={status.total} />
         ) : (
-          <Text>It does not tell while it does not answer.</Text>
+          <Text>{SILENT[status?.enabled === 0 ? "disabled" : "away"]}</Text>
         )}
-        {status?.allocated !== undefined && (
+        {Boolean(status?.allocated) && (
           <Text size="sm">
-            Its volumes may grow to {bytes(status.allocated)}
+            Its volumes may grow to {bytes(status?.allocated)}
             {promised}.
           </Text>
         )}

@@ -6,7 +6,7 @@ import { Copied } from "../../components/CopyAs";
 import { useUpload } from "../../hooks/upload";
 import { path } from "../../logic/actions";
 import type { Faults } from "../../logic/schema";
-import { uploadCurl } from "../../logic/storages";
+import { uploadCurl, uploadFields } from "../../logic/storages";
 import { bytes, percent, share } from "../../logic/units";
 import { contentLabel, contentOf } from "../../logic/volumes";
 import type { FileDialogProps } from "./DownloadDialog";
@@ -62,7 +62,7 @@ export function UploadDialog({ node, storage, kinds, kind, onClose }: FileDialog
             text={uploadCurl(
               location.origin,
               path`/nodes/${node}/storage/${storage}/upload`,
-              chosen.content,
+              uploadFields({ ...chosen, checksum: checksum.trim() }),
               chosen.name || "FILE",
             )}
           />
@@ -101,6 +101,7 @@ function Choice({ chosen, kinds, errors, onChange }: ChoiceProps) {
         label="File"
         required
         clearable
+        clearButtonProps={{ "aria-label": "Clear the file" }}
         placeholder="Choose a file"
         leftSection={<IconFile size={16} aria-hidden />}
         value={chosen.file}
