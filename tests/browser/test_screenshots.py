@@ -92,13 +92,14 @@ def _keep_states(host: Host, vmid: int) -> None:
     host.wait(host.post(place, snapname="before-1-25", description="tried again"))
 
 
-def _places(town: Town) -> dict[str, tuple[str, str]]:
+def _places(town: Town, scheme: Scheme) -> dict[str, tuple[str, str]]:
     """Of each picture the address and the words that show that it is complete."""
     vmid = town.guests
+    at_login = vmid["photos" if scheme == "dark" else "web"]  # who was logged in on a console stays so
     return {
         "overview": ("/", "minecraft"),
         "guest": (f"/guests/{vmid['web']}/summary", "Memory"),
-        "console": (f"/guests/{vmid['web']}/console", ""),
+        "console": (f"/guests/{at_login}/console", ""),
         "snapshots": (f"/guests/{vmid['git']}/snapshots", "before-1-25"),
         "architect": ("/architect?service=jellyfin", "confidence"),
         "backups": ("/backups", "git"),
@@ -120,7 +121,7 @@ def _prepare(person: Person, name: str) -> None:
     if name == "console":
         person.page.locator(".xterm-screen").click()
         for asked, answered in (
-            ("login:", "root"), ("Password:", browser.PASSWORD), ("root@web", "uname -sr; ip -br address; df -h /"),
+            ("login:", "root"), ("Password:", browser.PASSWORD), ("root@", "uname -sr; ip -br address; df -h /"),
             ("Mounted", ""),
         ):  # fmt: skip
             person.page.locator(".xterm-rows").get_by_text(asked).last.wait_for()
@@ -137,7 +138,7 @@ def picture(window: Window, town: Town, scheme: Scheme) -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     with window.person(town.host, scheme=scheme) as person:
         person.page.set_viewport_size({"width": 1280, "height": 800})
-        for name, (address, words) in _places(town).items():
+        for name, (address, words) in _places(town, scheme).items():
             person.open(address)
             main = person.page.get_by_role("main")
             main.get_by_label("Loading").first.wait_for(state="detached")
