@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from framework.browser import Person
+from framework.browser import Person, Window
 from framework.host import Host
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -113,3 +113,11 @@ def test_a_pool_is_made_filled_emptied_and_removed(person: Person, house: Host) 
     pool.wait_for(state="detached")
     assert house.get("/pools") == []
     house.wait(house.delete(house.path(vmid)))
+
+
+def test_a_phone_shows_all_of_it_without_scrolling_sideways(window: Window, house: Host) -> None:
+    with window.person(house, phone=True, scheme="dark") as person:
+        for path in ("/create/ct", "/create/vm", "/storage", "/storage/local", "/images", "/disks", "/pools"):
+            person.open(path)
+            person.page.get_by_label("Loading").first.wait_for(state="detached")
+            assert (path, person.sideways()) == (path, 0)

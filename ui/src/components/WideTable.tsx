@@ -10,8 +10,9 @@ interface Props {
 }
 
 export function WideTable({ label, head, children, minWidth = 480 }: Props) {
+  // Positioned, because words for screen readers alone are placed absolutely and would widen the whole page.
   return (
-    <Box role="region" aria-label={label} tabIndex={0} style={{ overflowX: "auto" }}>
+    <Box role="region" aria-label={label} tabIndex={0} pos="relative" style={{ overflowX: "auto" }}>
       <Table miw={minWidth} verticalSpacing={6} highlightOnHover>
         <Table.Thead>
           <Table.Tr>
