@@ -128,7 +128,7 @@ describe("the overview in its frame", () => {
     fireEvent.click(screen.getByRole("button", { name: "Stop <b>web</b>" }));
     const dialog = await screen.findByRole("dialog");
     expect(dialog.textContent).toContain("what is not written to disk is lost");
-    expect(dialog.textContent).toContain("bastide shutdown --force 100");
+    expect(dialog.textContent).toContain("bastide api create /nodes/pve/stopall vms=100 force-stop=1 timeout=60");
   });
   it("is walked through by keys", async () => {
     show();

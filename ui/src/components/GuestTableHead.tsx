@@ -9,7 +9,7 @@ const COLUMNS: readonly { by?: Column; label: string; width: number }[] = [
   { by: "name", label: "Name", width: 130 },
   { by: "state", label: "State", width: 100 },
   { by: "kind", label: "Kind", width: 60 },
-  { label: "Addresses", width: 120 },
+  { label: "Addresses", width: 144 },
   { by: "cpu", label: "CPU", width: 96 },
   { by: "mem", label: "Memory", width: 190 },
   { by: "disk", label: "Disk", width: 190 },
