@@ -164,3 +164,8 @@ def test_a_plan_is_mended_applied_and_destroyed(person: Person, teapot: Host) ->
     dialog.get_by_role("button", name="Destroy kitchen").click()
     expect(guests).to_have_count(0, timeout=60_000 * PATIENCE)
     assert not [row for row in teapot.get("/bastide/guests") if row["name"] == "pot"]
+
+    page.get_by_role("button", name="ada@pve").click()
+    page.get_by_role("menuitem", name="Log out").click()
+    page.get_by_role("form", name="Log in").wait_for()
+    assert "kitchen" not in page.evaluate("JSON.stringify(sessionStorage)")

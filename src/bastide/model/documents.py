@@ -19,6 +19,7 @@ Path = tuple[str | int, ...]
 TEXT_LIMIT = 1024 * 1024
 """Characters of a text that is read at all."""
 
+_NO_MAPPING = "holds no mapping: write `key: value` lines"
 _REPLACED = {
     "Extra inputs are not permitted": "this key is not known",
     "Field required": "this key is missing",
@@ -33,7 +34,7 @@ def parse(text: str, record: type[R], what: str = "file") -> R:
     """
     data, lines = load(text, what)
     if not isinstance(data, Mapping):
-        raise InvalidParameter({what: "holds no mapping: write `key: value` lines"})
+        raise InvalidParameter({what: _NO_MAPPING})
     try:
         return record.model_validate(data)
     except ValidationError as error:
@@ -114,7 +115,7 @@ def _explained(error: ValidationError, lines: Mapping[Path, int], what: str) -> 
     for item in error.errors(include_url=False, include_context=False):
         path = _existing(tuple(item["loc"]), lines)
         reason = item["msg"].removeprefix("Value error, ")
-        reason = _REPLACED.get(reason, reason)
+        reason = _NO_MAPPING if item["type"] == "model_type" else _REPLACED.get(reason, reason)
         if item["type"] == "missing":
             path = (*path, str(item["loc"][-1])) if not path or path[-1] != item["loc"][-1] else path
         head, _, rest = reason.partition(": ")

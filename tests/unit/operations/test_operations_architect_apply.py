@@ -304,6 +304,7 @@ async def test_copies_are_made_and_removed_in_one_go(rooms: Rooms) -> None:
         (ONE.replace("name: web", "name: web, memory: 17G"), "line 3: services[0].memory", "more than this host has"),
         (ONE.replace("name: web", "name: web, image: local:vztmpl/gone.tar"), "line 3: services[0].image", "no image"),
         (ONE.replace("name: web", "name: web, os: windows-11"), "line 3: services[0].os", "medium of its own"),
+        ("name: home\nservices:\n- web\n", "line 3: services[0]", "holds no mapping"),
     ],
 )
 async def test_what_this_host_cannot_do_is_told_by_its_line(rooms: Rooms, text: str, key: str, words: str) -> None:

@@ -105,8 +105,9 @@ function whose(): string | undefined {
   return state.kind === "in" || state.kind === "expired" ? state.session.username : undefined;
 }
 
-/** What is on the page, in its memory and underway is another user's: begin anew. */
+/** What is on the page, in its memory, kept for it and underway is another user's: begin anew. */
 function leave(): void {
+  sessionStorage.clear();
   become({ kind: "out" }); // a browser may keep the page as it was for its Back button
   location.replace("/");
 }

@@ -24,7 +24,8 @@ export function ComparisonTable({ comparison }: { comparison: Comparison }) {
         ))}
       </WideTable>
       <Text size="sm" c="dimmed">
-        Median of the runs; smallest and largest in brackets. The better one of a row is marked with ✓.
+        Median of the runs; smallest and largest in brackets.
+        {vm && " The better one of a row is marked with ✓."}
       </Text>
     </Stack>
   );
@@ -52,7 +53,7 @@ interface CellProps {
 
 function Cell({ figure, other, wins, kind }: CellProps) {
   const own = figure === undefined ? 0 : median(figure.values);
-  const most = Math.max(own, other === undefined ? 0 : median(other.values));
+  const most = other === undefined ? 0 : Math.max(own, median(other.values)); // one alone is not compared
   return (
     <Table.Td className="figures">
       <Text size="sm" {...(wins && { fw: 700 })}>

@@ -48,12 +48,11 @@ export function PlanPage() {
                 )}
               </FileButton>
               <NumberInput
-                label="Copies"
-                description="Separate environments of it"
+                label="Separate copies of it"
                 min={1}
                 max={100}
                 hideControls
-                w="10rem"
+                w="12rem"
                 value={copies}
                 onChange={setCopies}
               />
