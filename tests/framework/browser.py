@@ -9,7 +9,8 @@ What the browser complains of (script errors, refused content, requests to other
 """
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -87,6 +88,13 @@ class Person:
             for node in fault["nodes"]
         ]
 
+    def until(self, what: str, holds: Callable[[], bool]) -> None:
+        """Wait until something holds that no locator can tell. Raises AssertionError with `what`."""
+        deadline = time.monotonic() + 20 * PATIENCE
+        while not holds():
+            assert time.monotonic() < deadline, what
+            self.page.wait_for_timeout(50)
+
     def sideways(self) -> int:
         """By how many pixels the page is wider than its window."""
         return int(self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
@@ -138,6 +146,7 @@ class Window:
 @contextmanager
 def opened() -> Iterator[Window]:
     """Start Chromium, without its sandbox where root runs it."""
+    expect.set_options(timeout=20_000 * PATIENCE)
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     expect.set_options(timeout=20_000 * PATIENCE)
     with quiet_network() as network, sync_playwright() as playwright:

@@ -146,6 +146,10 @@ class Host:
             sys.stderr.write(f"down --purge failed: {purged.stdout}{purged.stderr}\n")
         shutil.rmtree(self.root, ignore_errors=True)
 
+    def remove(self, vmid: int) -> None:
+        """Stop a guest and remove it, protected or not."""
+        self._remove(self.path(vmid))
+
     def _remove(self, path: str) -> None:
         with contextlib.suppress(ApiFailure, TaskFailed):
             self.put(f"{path}/config", protection=0)

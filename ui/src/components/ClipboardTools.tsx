@@ -101,7 +101,13 @@ export function CopyTextButton({ label, text, nothing = "Nothing is selected" }:
     setTimeout(() => setTold(undefined), 2_000);
   }
   return (
-    <Button variant="default" size="xs" leftSection={<IconCopy size={14} />} onClick={() => void copy()}>
+    <Button
+      variant="default"
+      size="xs"
+      aria-label={label}
+      leftSection={<IconCopy size={14} />}
+      onClick={() => void copy()}
+    >
       <span role="status">{told ?? label}</span>
     </Button>
   );
