@@ -33,6 +33,8 @@ _EXPECTED = (
     "Failed to load resource: the server responded with a status of",
     "Failed to load resource: net::ERR_NETWORK_CHANGED",
 )
+_LOADING = ".mantine-Loader-root:visible, .mantine-Skeleton-root:visible"
+_COLOURS = ["color-contrast", "link-in-text-block"]
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 Scheme = Literal["light", "dark"]
@@ -75,11 +77,22 @@ class Person:
         form.get_by_role("button", name="Log in").click()
         form.wait_for(state="detached")
 
-    def axe(self) -> list[str]:
-        """What axe finds that is serious or critical on the page as it is shown, a line each."""
-        self.page.evaluate(AXE.read_text())
+    def go(self, path: str, heading: str) -> None:
+        """Go to a place as a link of the page does, and wait until it is there and nothing of it is loading."""
+        self.page.evaluate(
+            "path => { history.pushState(null, '', path); dispatchEvent(new PopStateEvent('popstate')) }", path
+        )
+        main = self.page.locator("main")
+        main.get_by_role("heading", level=1, name=heading, exact=True).wait_for()
+        expect(main.locator(_LOADING)).to_have_count(0, timeout=20_000 * PATIENCE)
+
+    def axe(self, *, colours: bool = False) -> list[str]:
+        """What axe finds that is serious or critical in what is shown, a line each; with `colours`, in those alone."""
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(AXE.read_text())
+        only = {"type": "rule", "values": _COLOURS} if colours else {"type": "tag", "values": _RULES}
         found: dict[str, Any] = self.page.evaluate(
-            "rules => axe.run(document, {runOnly: rules, resultTypes: ['violations']})", _RULES
+            "only => axe.run(document, {runOnly: only, resultTypes: ['violations']})", only
         )
         return [
             f"{fault['impact']} {fault['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"

@@ -138,6 +138,8 @@ const STATES = [
   { value: "template", label: "Templates" },
 ];
 
+const counted = (count: number) => (count === 1 ? "1 guest" : `${count} guests`);
+
 function Filters({ filter, onFilter, shown, total }: FiltersProps) {
   return (
     <Group gap="xs" mb="xs">
@@ -165,7 +167,7 @@ function Filters({ filter, onFilter, shown, total }: FiltersProps) {
         w={150}
       />
       <Text size="sm" c="dimmed" role="status">
-        {shown === total ? `${total} guests` : `${shown} of ${total} guests`}
+        {shown === total ? counted(total) : `${shown} of ${counted(total)}`}
       </Text>
     </Group>
   );
