@@ -46,7 +46,7 @@ export function ActionButton({ action, children, plain = false, onDone, ...look 
 }
 
 /** Says all that the action does, and what the button shows: who speaks to the page says that. */
-function named(shown: string, title: string): string {
+export function named(shown: string, title: string): string {
   return title.includes(shown) ? title : `${shown}: ${title}`;
 }
 

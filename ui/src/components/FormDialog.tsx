@@ -1,6 +1,7 @@
 /** A button that opens a form, which closes when it is done. */
 import { Button, type ButtonProps } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
+import { named } from "./ActionButton";
 import { FocusedModal } from "./FocusedModal";
 import { SchemaForm, type SchemaFormProps } from "./SchemaForm";
 
@@ -16,7 +17,7 @@ export function FormDialog({ label, title, look = { variant: "default" }, onDone
   const [opened, { open, close }] = useDisclosure();
   return (
     <>
-      <Button {...look} onClick={open} {...(label !== title && { "aria-label": title })}>
+      <Button {...look} onClick={open} {...(label !== title && { "aria-label": named(label, title) })}>
         {label}
       </Button>
       <FocusedModal opened={opened} onClose={close} title={title} size="lg">
