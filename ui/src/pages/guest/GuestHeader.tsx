@@ -36,7 +36,7 @@ export function GuestHeader({ guest }: { guest: GuestRow }) {
         </Stack>
         <GuestActions guest={guest} status={status} />
       </Group>
-      {status?.warning !== undefined && (
+      {status?.warning !== undefined && !guest.template && (
         <Alert color="yellow" role="status">
           This VM is {status.warning}
         </Alert>
