@@ -38,7 +38,7 @@ export function Shell() {
       <AppShell.Header>
         <Header opened={opened} onToggle={toggle} />
       </AppShell.Header>
-      <AppShell.Navbar p="sm" aria-label="Navigation" className={classes.navbar}>
+      <AppShell.Navbar p="sm" aria-label="Navigation" className={classes.navbar} data-opened={opened || undefined}>
         <Places />
         <Tree />
       </AppShell.Navbar>
