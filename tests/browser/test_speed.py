@@ -75,16 +75,17 @@ def test_ten_thousand_guests_scroll_and_are_found_at_once(person: Person) -> Non
     page.reload()
     page.get_by_text(f"{COUNT} guests").wait_for()
     page.wait_for_timeout(3000)  # what a first visit does is over
+    late: list[str] = []
     for name, role in (("Table of guests", "region"), ("Nodes, guests, storages, pools and tags", "tree")):
         frames = sorted(scrolled(person, name, role), reverse=True)
-        late = [round(frame) for frame in frames if frame > LATE]
+        late += [f"{name}: {frame:.0f} ms" for frame in frames if frame > LATE]
         print(f"{name}: {len(frames)} frames, median {frames[len(frames) // 2]:.0f} ms, longest {frames[0]:.0f} ms")
-        assert late == [], name
     page.evaluate(WATCH)
     page.get_by_role("searchbox", name="Filter guests").fill("guest-9999")
     expect(page.get_by_text(f"1 of {COUNT} guests")).to_be_visible()
     frames = page.evaluate(SEEN)
     print(f"filter: longest frame {max(frames):.0f} ms of {len(frames)}, {sum(frames):.0f} ms in all")
+    assert late == []
     assert max(frames) < 2 * LATE
 
 
