@@ -3,6 +3,7 @@ import { Alert, Button, FileInput, Group, Modal, Progress, Select, Stack, Text, 
 import { IconFile } from "@tabler/icons-react";
 import { type FormEvent, useState } from "react";
 import { Copied } from "../../components/CopyAs";
+import { useContent } from "../../hooks/storage";
 import { useUpload } from "../../hooks/upload";
 import { path } from "../../logic/actions";
 import type { Faults } from "../../logic/schema";
@@ -33,6 +34,10 @@ export function UploadDialog({ node, storage, kinds, kind, onClose }: FileDialog
     checksum: "",
   });
   const { file, checksum } = chosen;
+  // The host refuses before it has read the file, which a browser shows as a connection that broke.
+  const volid = `${storage}:${chosen.content}/${chosen.name}`;
+  const taken = useContent(node, storage).data?.some((volume) => volume.volid === volid) ?? false;
+  const errors = taken ? { ...sending.errors, filename: `${chosen.name} is there already` } : sending.errors;
 
   async function submit(event: FormEvent): Promise<void> {
     event.preventDefault();
@@ -56,7 +61,7 @@ export function UploadDialog({ node, storage, kinds, kind, onClose }: FileDialog
               {sending.failure}
             </Alert>
           )}
-          <Choice chosen={chosen} kinds={kinds} errors={sending.errors} onChange={setChosen} />
+          <Choice chosen={chosen} kinds={kinds} errors={errors} onChange={setChosen} />
           <Copied
             label="API call"
             text={uploadCurl(
@@ -71,7 +76,7 @@ export function UploadDialog({ node, storage, kinds, kind, onClose }: FileDialog
             <Button variant="default" onClick={sending.busy ? sending.stop : leave}>
               {sending.busy ? "Stop" : "Cancel"}
             </Button>
-            <Button type="submit" disabled={file === null} loading={sending.busy}>
+            <Button type="submit" disabled={file === null || (taken && !sending.busy)} loading={sending.busy}>
               Upload
             </Button>
           </Group>
