@@ -1,13 +1,15 @@
 """File systems of this machine: what is mounted, loop mounts, ext4 in a file, files put in place durably.
 
-Sources: proc(5) for /proc/self/mountinfo, mkfs.ext4(8), resize2fs(8).
+Sources: proc(5) for /proc/self/mountinfo, mkfs.ext4(8), resize2fs(8), EXT4_IOC_RESIZE_FS in linux/ext4.h.
 """
 
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ _ERRORS = 2
 _NEEDS_RECOVERY = 0x4
 _TOOL_DEADLINE = 600.0
 _COPY_DEADLINE = 24 * 3600.0
+_EXT4_RESIZE = 0x40086610
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,34 +230,57 @@ async def grow_ext4(image: Path, size: int, *, checked: bool = False) -> None:
     `checked`: it was, since it was last mounted. Raises NotSupported when the kernel lets no mounted file system grow
     (no CAP_SYS_RESOURCE), and leaves it as it was; NoSpace, RunError.
     """
-    before = image.stat().st_size
     devices = await asyncio.to_thread(loop_devices, image)
-    if not devices and not checked:
+    if devices:
+        await asyncio.to_thread(_grow_mounted, image, devices, size)
+        return
+    if not checked:
         await check_ext4(image)  # resize2fs wants it
     with translated(f"grow {image}"):
         os.truncate(image, size)
-    await _tell_capacity(devices)
     try:
-        await _tool(["resize2fs", devices[0] if devices else str(image)])
-    except RunError as error:
-        if "Permission denied to resize" in error.stderr:
-            with translated(f"shrink {image}"):
-                os.truncate(image, before)
-            await _tell_capacity(devices)
-            raise NotSupported(
-                "this host does not let a file system grow while it is in use; stop the guest first"
-            ) from error
-        if not devices:
-            # Until it is repaired nobody can mount it; with an image that cannot be written now, the next try does it.
-            with contextlib.suppress(HostFailure):
-                await run(["e2fsck", "-f", "-y", "--", str(image)], deadline=_TOOL_DEADLINE, check=False)
+        await _tool(["resize2fs", str(image)])
+    except RunError:
+        # Until it is repaired nobody can mount it; with an image that cannot be written now, the next try does it.
+        with contextlib.suppress(HostFailure):
+            await run(["e2fsck", "-f", "-y", "--", str(image)], deadline=_TOOL_DEADLINE, check=False)
         raise
 
 
-async def _tell_capacity(devices: list[str]) -> None:
-    """Let loop devices have the size that their file has by now."""
+def _grow_mounted(image: Path, devices: list[str], size: int) -> None:
+    """Grow an image under its loop devices, and its file system by the kernel. Raises as grow_ext4.
+
+    resize2fs reads the device beside the kernel that writes it, and then now and then finds nothing that it knows.
+    """
+    target = next((entry.target for entry in mounts() if entry.source in devices), None)
+    if target is None:
+        raise HostFailure(f"{image.name} is in use by {devices[0]}, which is not mounted here")
+    before = image.stat().st_size
+    with translated(f"grow {image}"):
+        _set_size(image, devices, size)
+        try:
+            _resize_ext4(target, size)
+        except PermissionError as error:
+            _set_size(image, devices, before)
+            raise NotSupported(
+                "this host does not let a file system grow while it is in use; stop the guest first"
+            ) from error
+
+
+def _set_size(image: Path, devices: list[str], size: int) -> None:
+    os.truncate(image, size)
     for device in devices:
-        await _tool(["losetup", "--set-capacity", device])
+        loop.set_capacity(device)
+
+
+def _resize_ext4(target: Path, size: int) -> None:
+    """Let the kernel grow a mounted ext4 to that many bytes. Raises OSError."""
+    descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        blocks = size // os.fstatvfs(descriptor).f_bsize
+        fcntl.ioctl(descriptor, _EXT4_RESIZE, struct.pack("=Q", blocks))
+    finally:
+        os.close(descriptor)
 
 
 async def remove_tree(path: Path, *, beyond: bool = False) -> None:

@@ -13,6 +13,7 @@ from bastide.host import syscalls
 
 _CTL_GET_FREE = 0x4C82
 _CONFIGURE = 0x4C0A
+_SET_CAPACITY = 0x4C07
 _READ_ONLY, _AUTOCLEAR = 1, 4
 # struct loop_config: the file, the block size (0: the kernel's choice), then struct loop_info64, then eight words.
 _CONFIG = struct.Struct("=II 5Q 4I 64s 64s 32s 2Q 8Q")
@@ -35,6 +36,15 @@ def mount(image: Path, target: Path, kind: str, flags: int = 0, options: str = "
         syscalls.mount(path, target, kind, flags, options)
     finally:
         # Now the mount alone holds it, or nobody does: then it is free again.
+        os.close(device)
+
+
+def set_capacity(path: str) -> None:
+    """Let the loop device with that path have the size that its file has by now. Raises OSError."""
+    device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(device, _SET_CAPACITY)
+    finally:
         os.close(device)
 
 
