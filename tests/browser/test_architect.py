@@ -139,6 +139,7 @@ def test_a_plan_is_mended_applied_and_destroyed(person: Person, teapot: Host) ->
     expect(editor(person)).to_contain_text("exposure: moon")
     page.reload()
     expect(editor(person)).to_contain_text("exposure: moon")
+    expect(page.locator(".cm-lint-marker-error")).to_have_count(1)  # the schema is there, which completion asks
 
     # What is selected may be typed over, the schema says what may stand there, and the keyboard leads out.
     editor(person).click()

@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 
 from framework.browser import Person
 from framework.host import Host
+from framework.patience import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -17,7 +18,7 @@ def next_step(person: Person, title: str) -> None:
 
 
 def test_a_ct_is_made_by_keyboard_alone_and_its_console_takes_typing(person: Person, house: Host) -> None:
-    house.template()
+    template = house.template().rpartition("/")[2].partition(".")[0]
     vmid, page = house.new_vmid(), person.page
     person.open("/create/ct")
     page.get_by_label("VMID").fill(str(vmid))
@@ -26,6 +27,13 @@ def test_a_ct_is_made_by_keyboard_alone_and_its_console_takes_typing(person: Per
     for title in ("Template", "Disks", "CPU & memory", "Network", "Review"):
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", level=2, name=title)).to_be_focused()
+        if title == "Template":  # other tests of this worker may have brought others
+            page.get_by_label("Template").first.focus()
+            page.keyboard.press("Control+a")
+            page.keyboard.type(template)
+            expect(page.get_by_role("option")).to_have_count(1)
+            page.keyboard.press("ArrowDown")
+            page.keyboard.press("Enter")
         if title != "Review":
             page.get_by_role("button", name="Next", exact=True).focus()
     page.get_by_role("button", name="Create", exact=True).press("Enter")
@@ -33,7 +41,7 @@ def test_a_ct_is_made_by_keyboard_alone_and_its_console_takes_typing(person: Per
     page.get_by_role("main").get_by_text("running", exact=True).first.wait_for()
     person.open(f"/guests/{vmid}/console")
     page.get_by_role("main").locator(".xterm").click()
-    house.wait_booted(vmid)
+    expect(page.locator(".xterm-rows")).to_contain_text("made login:", timeout=60_000 * PATIENCE)
     page.keyboard.type("root\n")
     expect(page.locator(".xterm-rows")).to_contain_text(re.compile("assword|root@made"))
     house.wait(house.delete(house.path(vmid), force=1))

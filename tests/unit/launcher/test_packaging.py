@@ -7,8 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 FOR_TESTS_OR_BUILDING = {
-    "btrfs-progs", "busybox-static", "fuse3", "grub-rescue-pc", "ipxe", "openssh-client", "python3-venv", "samba",
-    "smbclient", "xfsprogs",
+    "btrfs-progs", "busybox-static", "chromium", "fuse3", "grub-rescue-pc", "ipxe", "openssh-client", "python3-venv",
+    "samba", "smbclient", "xfsprogs",
 }  # fmt: skip
 
 
