@@ -86,7 +86,9 @@ function Frame({ rows, addresses, chosen, onChoose, children }: FrameProps) {
     count: rows.length,
     getScrollElement: () => frame.current,
     estimateSize: () => ROW_HEIGHT,
-    overscan: 8,
+    overscan: 4,
+    // Rows are made for the frame that is next, not for each of the wheel's events.
+    useFlushSync: false,
   });
   const items = seen.getVirtualItems();
   const above = items[0]?.start ?? 0;

@@ -81,7 +81,9 @@ function Rows({ rows, toggle }: { rows: readonly TreeItem[]; toggle: (item: Tree
     count: rows.length,
     getScrollElement: () => frame.current,
     estimateSize: () => ROW_HEIGHT,
-    overscan: 10,
+    overscan: 4,
+    // Rows are made for the frame that is next, not for each of the wheel's events.
+    useFlushSync: false,
   });
   const isHere = useCallback((item: TreeItem) => placeOf(item)?.split("/").slice(0, 3).join("/") === place, [place]);
   const here = useMemo(() => rows.findIndex(isHere), [rows, isHere]);
