@@ -250,7 +250,7 @@ async def grow_ext4(image: Path, size: int, *, checked: bool = False) -> None:
 def _grow_mounted(image: Path, devices: list[str], size: int) -> None:
     """Grow an image under its loop devices, and its file system by the kernel. Raises as grow_ext4.
 
-    resize2fs reads the device beside the kernel that writes it, and then now and then finds nothing that it knows.
+    Not by resize2fs: it opens the device beside the kernel that writes it, and was seen to fail at that.
     """
     target = next((entry.target for entry in mounts() if entry.source in devices), None)
     if target is None:
