@@ -184,6 +184,7 @@ def test_snapshots_of_a_stopped_vm(own_host: Host, bystander: Subject, tmp_path:
     assert sweep.report() >= 14
 
 
+@pytest.mark.slow
 def test_snapshots_of_a_running_vm(own_host: Host, bystander: Subject, tmp_path: Path) -> None:
     host, vm = own_host, Subject.made(own_host, tmp_path, start=True)
     sweep = Sweep(host, going_on(bystander, vm))
@@ -210,6 +211,7 @@ def test_snapshots_of_a_running_vm(own_host: Host, bystander: Subject, tmp_path:
     assert sweep.report() >= 24
 
 
+@pytest.mark.slow
 def test_copies(own_host: Host, bystander: Subject, tmp_path: Path) -> None:
     host, vm, template = own_host, Subject.made(own_host, tmp_path, start=True), own_host.new_vmid()
     copy = host.new_vmid()
