@@ -1,13 +1,10 @@
-/** Backups as a table of which only the rows in sight are in the document. */
-import { Anchor, Badge, Box, Group, Table, Text } from "@mantine/core";
+/** Backups as a table. */
+import { Anchor, Badge, Group, Table, Text } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
-import { useVirtualizer } from "@tanstack/react-virtual";
-import { useRef } from "react";
 import { type BackupRow, ofGuest, shortName, storageOf } from "../logic/backups";
 import { bytes, moment } from "../logic/units";
 import { ActionMenu, type MenuEntry } from "./ActionMenu";
-
-const ROW_HEIGHT = 46;
+import { type RowPlace, VirtualTable } from "./VirtualTable";
 
 interface Props {
   rows: readonly BackupRow[];
@@ -17,52 +14,39 @@ interface Props {
 }
 
 export function BackupTable({ rows, nameOf, entries }: Props) {
-  const frame = useRef<HTMLDivElement>(null);
-  const seen = useVirtualizer({
-    count: rows.length,
-    getScrollElement: () => frame.current,
-    estimateSize: () => ROW_HEIGHT,
-    overscan: 10,
-  });
-  const items = seen.getVirtualItems();
-  const above = items[0]?.start ?? 0;
-  const below = seen.getTotalSize() - (items.at(-1)?.end ?? 0);
   return (
-    <Box ref={frame} mah="64vh" tabIndex={0} role="region" aria-label="Backups" style={{ overflow: "auto" }}>
-      <Table stickyHeader miw={820}>
-        <Table.Thead>
-          <Table.Tr>
-            {nameOf && <Table.Th>Guest</Table.Th>}
-            <Table.Th>Made</Table.Th>
-            <Table.Th ta="right">Size</Table.Th>
-            <Table.Th>Storage</Table.Th>
-            <Table.Th>State</Table.Th>
-            <Table.Th>Notes</Table.Th>
-            <Table.Th aria-label="Actions" w={50} />
-          </Table.Tr>
-        </Table.Thead>
-        <Table.Tbody>
-          {above > 0 && <Table.Tr aria-hidden h={above} />}
-          {items.map((item) => {
-            const row = rows[item.index];
-            return row && <Row key={row.volid} row={row} nameOf={nameOf} entries={entries(row)} />;
-          })}
-          {below > 0 && <Table.Tr aria-hidden h={below} />}
-        </Table.Tbody>
-      </Table>
-    </Box>
+    <VirtualTable
+      label="Backups"
+      rows={rows}
+      height={46}
+      maxHeight="64vh"
+      minWidth={820}
+      head={
+        <>
+          {nameOf && <Table.Th>Guest</Table.Th>}
+          <Table.Th>Made</Table.Th>
+          <Table.Th ta="right">Size</Table.Th>
+          <Table.Th>Storage</Table.Th>
+          <Table.Th>State</Table.Th>
+          <Table.Th>Notes</Table.Th>
+          <Table.Th aria-label="Actions" w={50} />
+        </>
+      }
+      render={(row, place) => <Row key={row.volid} row={row} place={place} nameOf={nameOf} entries={entries(row)} />}
+    />
   );
 }
 
 interface RowProps {
   row: BackupRow;
+  place: RowPlace;
   nameOf: Props["nameOf"];
   entries: readonly MenuEntry[];
 }
 
-function Row({ row, nameOf, entries }: RowProps) {
+function Row({ row, place, nameOf, entries }: RowProps) {
   return (
-    <Table.Tr h={ROW_HEIGHT}>
+    <Table.Tr {...place}>
       {nameOf && (
         <Table.Td>
           <Whose row={row} nameOf={nameOf} />

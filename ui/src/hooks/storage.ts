@@ -1,6 +1,7 @@
 /** Storages: how they are configured, how full they are, and what is on them. */
 import { useQuery } from "@tanstack/react-query";
 import { answer, api, call } from "../api/client";
+import type { TypeFacts } from "../logic/storages";
 import type { SeriesRow, Timeframe } from "./guest";
 
 /** A storage as it is configured; its type says which other keys it has. */
@@ -39,14 +40,7 @@ export interface VolumeRow {
   readonly protected?: number;
 }
 
-export interface StorageTypeRow {
-  readonly type: string;
-  readonly needed: readonly string[];
-  readonly optional: readonly string[];
-  readonly fixed: readonly string[];
-  readonly secrets: readonly string[];
-  readonly content: readonly string[];
-  readonly default: readonly string[];
+export interface StorageTypeRow extends TypeFacts {
   readonly shared: number;
   /** Programs that are not installed on the host. */
   readonly lacks?: string;

@@ -1,32 +1,16 @@
 /** What cloud-init in a guest is told, as rows and forms. */
 
 import type { OptionGroup, Texts } from "./guestOptions";
-import { toldParts } from "./guestOptions";
+import { text, toldParts } from "./guestOptions";
 import type { FieldSpec } from "./schema";
 
 /** Keys are stored percent-encoded; what cannot be decoded is told as it is. */
-export function decodedKeys(text: string): string {
+export function decodedKeys(keys: string): string {
   try {
-    return decodeURIComponent(text).trim();
+    return decodeURIComponent(keys).trim();
   } catch {
-    return text;
+    return keys;
   }
-}
-
-function one(
-  key: string,
-  label: string,
-  otherwise: string,
-  more: Partial<Exclude<FieldSpec, string>> = {},
-): OptionGroup {
-  return {
-    id: key,
-    label,
-    keys: [key],
-    fields: [{ name: key, label, ...more }],
-    told: (values) => values[key] ?? otherwise,
-    otherwise,
-  };
 }
 
 function keysTold(values: Texts): string {
@@ -51,7 +35,7 @@ const ADDRESSES: readonly FieldSpec[] = [
 function addresses(index: string): OptionGroup {
   const key = `ipconfig${index}`;
   return {
-    ...one(key, `Addresses of net${index}`, "DHCP", { parts: ADDRESSES }),
+    ...text(key, `Addresses of net${index}`, "DHCP", { parts: ADDRESSES }),
     told: (values) => toldParts("qemu", key, values[key] ?? ""),
   };
 }
@@ -60,25 +44,25 @@ function addresses(index: string): OptionGroup {
 export function cloudInitGroups(keys: readonly string[]): OptionGroup[] {
   const indexes = keys.flatMap((key) => /^net(\d+)$/.exec(key)?.[1] ?? []);
   return [
-    one("ciuser", "User", "the image's own"),
+    text("ciuser", "User", "the image's own"),
     {
-      ...one("cipassword", "Password", "none", { secret: true, help: "Kept as a hash, and never shown." }),
+      ...text("cipassword", "Password", "none", { secret: true, help: "Kept as a hash, and never shown." }),
       told: () => "set",
     },
     {
-      ...one("sshkeys", "Public SSH keys", "none", { lines: 4, help: "One a line." }),
+      ...text("sshkeys", "Public SSH keys", "none", { lines: 4, help: "One a line." }),
       told: keysTold,
     },
     ...indexes.sort((a, b) => Number(a) - Number(b)).map(addresses),
-    one("nameserver", "DNS servers", "the host's", { help: "Addresses, with spaces between them." }),
-    one("searchdomain", "DNS search domain", "the host's"),
+    text("nameserver", "DNS servers", "the host's", { help: "Addresses, with spaces between them." }),
+    text("searchdomain", "DNS search domain", "the host's"),
     {
-      ...one("ciupgrade", "Upgrade packages at the first boot", "yes", { on: true }),
+      ...text("ciupgrade", "Upgrade packages at the first boot", "yes", { on: true }),
       told: ({ ciupgrade }) => (ciupgrade === "0" ? "no" : "yes"),
     },
-    one("citype", "Format", "by the operating system", { options: ["nocloud", "configdrive2"] }),
+    text("citype", "Format", "by the operating system", { options: ["nocloud", "configdrive2"] }),
     {
-      ...one("cicustom", "Snippets", "none", { parts: ["user", "network", "vendor", "meta"] }),
+      ...text("cicustom", "Snippets", "none", { parts: ["user", "network", "vendor", "meta"] }),
       told: ({ cicustom = "" }) => toldParts("qemu", "cicustom", cicustom),
     },
   ];
@@ -97,8 +81,8 @@ export function sentTexts(texts: Texts): Texts {
 }
 
 /** A text that the guest is told, without what a password is made of. */
-export function withoutSecrets(text: string): string {
-  return text.replace(
+export function withoutSecrets(told: string): string {
+  return told.replace(
     /^(\s*-?\s*"?(?:password|passwd|hashed_passwd|plain_text_passwd|admin_pass)"?\s*:\s*).+$/gm,
     "$1(not shown)",
   );

@@ -31,7 +31,8 @@ function flag(key: string, label: string, otherwise: boolean, help?: string): Op
   };
 }
 
-function text(
+/** A row of one text, told as it stands. */
+export function text(
   key: string,
   label: string,
   otherwise: string,

@@ -1,19 +1,10 @@
 /** The list of guests: sorting and filtering ten thousand rows, and what is done with several at once. */
 import { type Action, path } from "./actions";
 import { stateOf } from "./guestState";
-import { tagsOf } from "./tree";
+import { type Guest, tagsOf } from "./tree";
 import { share } from "./units";
 
-export interface Row {
-  readonly vmid: number;
-  readonly node: string;
-  readonly type: "lxc" | "qemu";
-  readonly name?: string;
-  readonly status: string;
-  readonly lock?: string;
-  readonly template?: number;
-  readonly tags?: string;
-  readonly pool?: string;
+export interface Row extends Guest {
   readonly uptime?: number;
   readonly cpu?: number;
   readonly mem?: number;

@@ -1,6 +1,6 @@
 /** The tree of what there is, as the flat list of the rows that are open: what a virtualised tree shows. */
 
-interface Guest {
+export interface Guest {
   readonly vmid: number;
   readonly node: string;
   readonly type: "lxc" | "qemu";

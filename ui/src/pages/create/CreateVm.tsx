@@ -1,16 +1,13 @@
 /** A new VM, step by step. */
-import { useNavigate } from "@tanstack/react-router";
 import { useMemo } from "react";
-import { Confirm } from "../../components/wizard/Confirm";
-import { creationFailure } from "../../components/wizard/CreationFailure";
-import { CreationLog } from "../../components/wizard/CreationLog";
-import { Interfaces, type StepForm } from "../../components/wizard/Interfaces";
+import { GuestWizard } from "../../components/wizard/GuestWizard";
+import type { StepForm } from "../../components/wizard/IndexedForms";
+import { Interfaces } from "../../components/wizard/Interfaces";
 import { Loading } from "../../components/wizard/Loading";
 import { usePrefilled } from "../../components/wizard/prefilled";
 import { type Host, useHost } from "../../components/wizard/useHost";
 import { useTaken } from "../../components/wizard/useTaken";
 import { useWizard } from "../../components/wizard/useWizard";
-import { Wizard } from "../../components/wizard/Wizard";
 import { useCreation } from "../../hooks/creation";
 import { useRequestSchema } from "../../hooks/schema";
 import {
@@ -63,7 +60,6 @@ function beginning(host: Host, prefilled: Values): Values {
 }
 
 function Form({ host, schema }: { host: Host; schema: RequestSchema }) {
-  const navigate = useNavigate();
   const creation = useCreation();
   const taken = useTaken(creation);
   const { step, ...prefilled } = usePrefilled();
@@ -89,25 +85,8 @@ function Form({ host, schema }: { host: Host; schema: RequestSchema }) {
   const steps = machineSteps(host.node, values, choice);
   const form: StepForm = { node: host.node, schema, values: all, errors: wizard.errors, onChange: wizard.set };
 
-  async function create(): Promise<void> {
-    const refused = await creation.run(steps);
-    if (refused === undefined) {
-      await navigate({ to: "/guests/$vmid/$tab", params: { vmid: values.vmid ?? "", tab: "summary" } });
-    } else {
-      wizard.show(refused);
-    }
-  }
-
   return (
-    <Wizard
-      title={TITLE}
-      plans={PLANS}
-      wizard={wizard}
-      submit="Create"
-      busy={creation.busy}
-      failure={creationFailure(creation, values.vmid)}
-      onSubmit={create}
-    >
+    <GuestWizard title={TITLE} plans={PLANS} wizard={wizard} creation={creation} steps={steps}>
       {wizard.step === "general" && <VmGeneral {...form} />}
       {wizard.step === "os" && <VmSystem {...form} />}
       {wizard.step === "disks" && <VmDisks {...form} storage={host.storage} />}
@@ -118,16 +97,6 @@ function Form({ host, schema }: { host: Host; schema: RequestSchema }) {
           {choice.source === "image" && <CloudNetwork {...form} />}
         </>
       )}
-      {wizard.step === "confirm" &&
-        (creation.busy && creation.upid !== undefined ? (
-          <CreationLog upid={creation.upid} doing={creation.doing} />
-        ) : (
-          <Confirm
-            steps={steps}
-            start={values.start === "1"}
-            onStart={(start) => wizard.set("start", start ? "1" : "")}
-          />
-        ))}
-    </Wizard>
+    </GuestWizard>
   );
 }

@@ -1,14 +1,13 @@
 /** The steps of a new CT. */
-import { Accordion, Button, Group, Stack } from "@mantine/core";
-import { IconPlus } from "@tabler/icons-react";
+import { Accordion, Stack } from "@mantine/core";
 import { SchemaFields } from "../../components/form/SchemaFields";
 import { MountPointForm } from "../../components/properties/MountPointForm";
 import { ImageChoice } from "../../components/wizard/ImageChoice";
-import type { StepForm } from "../../components/wizard/Interfaces";
+import { IndexedForms, optionForm, type StepForm } from "../../components/wizard/IndexedForms";
 import { useImageStorage } from "../../components/wizard/useHost";
 import { usePools } from "../../hooks/creating";
 import { indexed, nextIndexed } from "../../logic/creating";
-import { type FieldSpec, fieldSchema } from "../../logic/schema";
+import type { FieldSpec } from "../../logic/schema";
 
 const FEATURES: FieldSpec = {
   name: "features",
@@ -68,36 +67,16 @@ export function CtTemplate({ values, errors, onChange }: StepForm) {
   );
 }
 
-export function CtDisks({ node, schema, values, errors, onChange, storage }: StepForm & { storage: string }) {
-  const one = (name: string) => ({
-    node,
-    name,
-    schema: fieldSchema(schema, name),
-    value: values[name] ?? "",
-    error: errors[name],
-    onChange: (value: string) => onChange(name, value),
-  });
+export function CtDisks({ storage, ...form }: StepForm & { storage: string }) {
   return (
     <Stack>
-      <MountPointForm {...one("rootfs")} brief />
-      {indexed(values, "mp").map((name) => (
-        <Stack key={name} gap="xs">
-          <MountPointForm {...one(name)} />
-          <Group justify="flex-end">
-            <Button variant="default" size="compact-sm" onClick={() => onChange(name, "")}>
-              Remove {name}
-            </Button>
-          </Group>
-        </Stack>
-      ))}
-      <Button
-        variant="default"
-        leftSection={<IconPlus size={16} />}
-        w="fit-content"
-        onClick={() => onChange(nextIndexed(values, "mp"), `${storage}:8`)}
-      >
-        Add a volume
-      </Button>
+      <MountPointForm {...optionForm(form, "rootfs")} brief />
+      <IndexedForms
+        form={form}
+        names={indexed(form.values, "mp")}
+        more={["Add a volume", nextIndexed(form.values, "mp"), `${storage}:8`]}
+        render={(option) => <MountPointForm {...option} />}
+      />
     </Stack>
   );
 }

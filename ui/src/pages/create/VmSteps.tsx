@@ -1,12 +1,10 @@
 /** The other steps of a new VM. */
-import { Alert, Button, Group, Stack, Text } from "@mantine/core";
-import { IconPlus } from "@tabler/icons-react";
+import { Alert, Stack, Text } from "@mantine/core";
 import { SchemaFields } from "../../components/form/SchemaFields";
 import { DiskForm } from "../../components/properties/DiskForm";
-import type { StepForm } from "../../components/wizard/Interfaces";
+import { IndexedForms, optionForm, type StepForm } from "../../components/wizard/IndexedForms";
 import { useCpuModels, useDaemon, usePools } from "../../hooks/creating";
 import { indexed, systemDisk } from "../../logic/creating";
-import { fieldSchema } from "../../logic/schema";
 
 export function VmGeneral(form: StepForm) {
   const pools = usePools().data ?? [];
@@ -35,7 +33,8 @@ function nextDisk(values: StepForm["values"]): string {
   }
 }
 
-export function VmDisks({ node, schema, values, errors, onChange, storage }: StepForm & { storage: string }) {
+export function VmDisks({ storage, ...form }: StepForm & { storage: string }) {
+  const { values, errors } = form;
   const system = systemDisk(values);
   const refused = [errors.disk, errors[system], errors.efidisk0, errors.tpmstate0].filter(Boolean).join("; ");
   return (
@@ -44,39 +43,18 @@ export function VmDisks({ node, schema, values, errors, onChange, storage }: Ste
         <Text size="sm">The disk begins as the image and grows to this size, unless the image is larger.</Text>
       )}
       <DiskForm
-        node={node}
-        name={system}
+        {...optionForm(form, system)}
         brief
-        schema={fieldSchema(schema, system)}
         value={values.disk ?? ""}
         error={refused || undefined}
-        onChange={(value) => onChange("disk", value)}
+        onChange={(value) => form.onChange("disk", value)}
       />
-      {indexed(values, "scsi").map((name) => (
-        <Stack key={name} gap="xs">
-          <DiskForm
-            node={node}
-            name={name}
-            schema={fieldSchema(schema, name)}
-            value={values[name] ?? ""}
-            error={errors[name]}
-            onChange={(value) => onChange(name, value)}
-          />
-          <Group justify="flex-end">
-            <Button variant="default" size="compact-sm" onClick={() => onChange(name, "")}>
-              Remove {name}
-            </Button>
-          </Group>
-        </Stack>
-      ))}
-      <Button
-        variant="default"
-        leftSection={<IconPlus size={16} />}
-        w="fit-content"
-        onClick={() => onChange(nextDisk(values), `${storage}:16,discard=on`)}
-      >
-        Add a disk
-      </Button>
+      <IndexedForms
+        form={form}
+        names={indexed(values, "scsi")}
+        more={["Add a disk", nextDisk(values), `${storage}:16,discard=on`]}
+        render={(option) => <DiskForm {...option} />}
+      />
     </Stack>
   );
 }

@@ -4,7 +4,7 @@ import { IconDownload, IconUpload } from "@tabler/icons-react";
 import { useEffect, useState } from "react";
 import { SchemaFields } from "../../components/form/SchemaFields";
 import { ImageChoice } from "../../components/wizard/ImageChoice";
-import type { StepForm } from "../../components/wizard/Interfaces";
+import type { StepForm } from "../../components/wizard/IndexedForms";
 import { useFileStorage, useImageStorage } from "../../components/wizard/useHost";
 import { useImages } from "../../hooks/images";
 import { useIsos } from "../../hooks/storage";

@@ -1,16 +1,13 @@
-/** Volumes as a table of which only the rows in sight are in the document. */
-import { Anchor, Badge, Box, Group, Table, Text, VisuallyHidden } from "@mantine/core";
+/** Volumes as a table. */
+import { Anchor, Badge, Group, Table, Text, VisuallyHidden } from "@mantine/core";
 import { Link, useNavigate } from "@tanstack/react-router";
-import { useVirtualizer } from "@tanstack/react-virtual";
-import { useRef } from "react";
 import { ActionMenu, type MenuEntry } from "../../components/ActionMenu";
+import { type RowPlace, VirtualTable } from "../../components/VirtualTable";
 import type { VolumeRow } from "../../hooks/storage";
 import { removeVolume } from "../../logic/images";
 import { protectVolume } from "../../logic/storages";
 import { bytes, moment } from "../../logic/units";
 import { contentLabel, splitVolume } from "../../logic/volumes";
-
-const ROW_HEIGHT = 44;
 
 interface Props {
   node: string;
@@ -19,68 +16,42 @@ interface Props {
 }
 
 export function VolumeTable({ node, rows, onCopy }: Props) {
-  const frame = useRef<HTMLDivElement>(null);
-  const seen = useVirtualizer({
-    count: rows.length,
-    getScrollElement: () => frame.current,
-    estimateSize: () => ROW_HEIGHT,
-    overscan: 12,
-  });
-  const items = seen.getVirtualItems();
-  const above = items[0]?.start ?? 0;
-  const below = seen.getTotalSize() - (items.at(-1)?.end ?? 0);
   if (rows.length === 0) {
     return <Text>Nothing of that kind is on it.</Text>;
   }
   return (
-    <Box ref={frame} mah="60vh" tabIndex={0} role="region" aria-label="Volumes" style={{ overflow: "auto" }}>
-      <Table stickyHeader miw={720} aria-rowcount={rows.length}>
-        <Table.Thead>
-          <Table.Tr>
-            <Table.Th>Name</Table.Th>
-            <Table.Th>Content</Table.Th>
-            <Table.Th>Size</Table.Th>
-            <Table.Th>Guest</Table.Th>
-            <Table.Th>Made</Table.Th>
-            <Table.Th>
-              <VisuallyHidden>Actions</VisuallyHidden>
-            </Table.Th>
-          </Table.Tr>
-        </Table.Thead>
-        <Table.Tbody>
-          {above > 0 && <Table.Tr aria-hidden h={above} />}
-          {items.map((item) => {
-            const row = rows[item.index];
-            return (
-              row && (
-                <Row
-                  key={row.volid}
-                  node={node}
-                  row={row}
-                  index={item.index}
-                  measure={seen.measureElement}
-                  onCopy={onCopy}
-                />
-              )
-            );
-          })}
-          {below > 0 && <Table.Tr aria-hidden h={below} />}
-        </Table.Tbody>
-      </Table>
-    </Box>
+    <VirtualTable
+      label="Volumes"
+      rows={rows}
+      height={44}
+      maxHeight="60vh"
+      minWidth={720}
+      head={
+        <>
+          <Table.Th>Name</Table.Th>
+          <Table.Th>Content</Table.Th>
+          <Table.Th>Size</Table.Th>
+          <Table.Th>Guest</Table.Th>
+          <Table.Th>Made</Table.Th>
+          <Table.Th>
+            <VisuallyHidden>Actions</VisuallyHidden>
+          </Table.Th>
+        </>
+      }
+      render={(row, place) => <Row key={row.volid} node={node} row={row} place={place} onCopy={onCopy} />}
+    />
   );
 }
 
 interface RowProps extends Pick<Props, "node" | "onCopy"> {
   row: VolumeRow;
-  index: number;
-  measure: (element: HTMLTableRowElement | null) => void;
+  place: RowPlace;
 }
 
-function Row({ node, row, index, measure, onCopy }: RowProps) {
+function Row({ node, row, place, onCopy }: RowProps) {
   const { name } = splitVolume(row.volid);
   return (
-    <Table.Tr ref={measure} h={ROW_HEIGHT} data-index={index} aria-rowindex={index + 1}>
+    <Table.Tr {...place}>
       <Table.Td>
         <Group gap="xs" wrap="nowrap">
           <Text size="sm" style={{ overflowWrap: "anywhere" }}>
