@@ -8,15 +8,15 @@ import { RouterProvider } from "@tanstack/react-router";
 import { setNonce } from "get-nonce";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
+import { tellMissing } from "./api/parts";
 import { resume } from "./api/session";
 import { LoginGate } from "./components/LoginGate";
 import { queries } from "./hooks/queries";
-import { loadAnew } from "./loadAnew";
 import { nonce } from "./nonce";
 import { router } from "./router";
 import { theme } from "./theme";
 
-addEventListener("vite:preloadError", ({ payload }) => loadAnew(payload));
+addEventListener("vite:preloadError", ({ payload }) => tellMissing(payload));
 void resume();
 setNonce(nonce()); // of the style with which a dialog keeps the page under it from scrolling
 const root = document.getElementById("root");

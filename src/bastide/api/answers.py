@@ -12,6 +12,7 @@ from typing import Any
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from bastide.api.encodings import takes
 from bastide.api.errors import Problem
 from bastide.api.status import Status
 
@@ -19,6 +20,7 @@ CONTENT_TYPE = "application/json;charset=UTF-8"
 _COMPRESS_FROM = 2048
 _THREAD_FROM = 256 * 1024
 _UNREAD = frozenset({408, 413})  # the rest of such a body is not waited for
+_AGAIN_AFTER = "5"  # seconds: what is full is seldom so for longer
 _HEADERS = {
     "content-type": CONTENT_TYPE,
     "cache-control": "max-age=0",
@@ -75,13 +77,15 @@ async def failure(connection: HTTPConnection, problem: Problem) -> Response:
         response = await _json(connection, status, body)
     if problem.status in _UNREAD:
         response.headers["connection"] = "close"
+    if problem.status == 503:
+        response.headers["retry-after"] = _AGAIN_AFTER
     return response
 
 
 async def _json(connection: HTTPConnection, status: int, body: Any) -> Response:
     content = json.dumps(body, separators=(",", ":")).encode()
     headers = _HEADERS
-    if len(content) >= _COMPRESS_FROM and "gzip" in connection.headers.get("accept-encoding", ""):
+    if len(content) >= _COMPRESS_FROM and takes(connection, "gzip"):
         if len(content) >= _THREAD_FROM:
             content = await asyncio.to_thread(gzip.compress, content, 1)
         else:

@@ -20,6 +20,7 @@ from starlette.routing import Route as HttpRoute
 from bastide.api import branches
 from bastide.api.answers import failure, walled
 from bastide.api.dispatch import Endpoint, not_implemented
+from bastide.api.encodings import takes
 from bastide.api.errors import problem_of
 from bastide.api.openapi import document
 from bastide.api.page import Page
@@ -134,7 +135,7 @@ def _openapi(services: Services, declared: list[Route]) -> Any:
         }
         if request.headers.get("if-none-match") in (tag, f"W/{tag}"):
             return Response(status_code=304, headers=headers)
-        if "gzip" in request.headers.get("accept-encoding", ""):
+        if takes(request, "gzip"):
             return Response(packed, media_type="application/json", headers={**headers, "content-encoding": "gzip"})
         return Response(body, media_type="application/json", headers=headers)
 

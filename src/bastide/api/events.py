@@ -13,8 +13,9 @@ from typing import Any
 from starlette.responses import Response
 
 from bastide.api.auth import STOPPING, check_same_origin, identify
+from bastide.api.errors import RequestRefused
 from bastide.api.routing import Branch, Call, NoParameters
-from bastide.base.errors import AuthenticationFailed
+from bastide.base.errors import AuthenticationFailed, WrongState
 from bastide.operations.changes import TICK, Changes, Listener
 
 HEARTBEAT = 15.0
@@ -40,7 +41,10 @@ async def read_events(call: Call, _p: NoParameters) -> Response:
     """
     check_same_origin(call.connection)
     changes = call.services.changes
-    changes.refuse_too_many(call.identity)
+    try:
+        changes.refuse_too_many(call.identity)
+    except WrongState as error:
+        raise RequestRefused(503, str(error)) from None
     return _Stream(call, changes)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bastide.api.encodings import takes
+
 FOLDER = Path(__file__).resolve().parents[1] / "page"
 """Where the build puts the page (`ui/vite.config.ts`)."""
 
@@ -121,7 +123,6 @@ def _index(path: Path) -> Response:
 
 
 def _file(request: Request, path: str, files: dict[str, Path]) -> Response:
-    accepted = request.headers.get("accept-encoding", "")
     headers = {
         **_WALLS,
         "content-security-policy": _NOTHING,
@@ -131,7 +132,7 @@ def _file(request: Request, path: str, files: dict[str, Path]) -> Response:
     if any(path + ending in files for _, ending in _PACKED):
         headers["vary"] = "accept-encoding"
     for encoding, ending in _PACKED:
-        if path + ending in files and encoding in accepted:
+        if path + ending in files and takes(request, encoding):
             headers["content-encoding"] = encoding
             taken = path + ending
             break

@@ -184,6 +184,7 @@ async def test_many_streams_of_one_caller_are_refused(api: Api, monkeypatch: pyt
     async with streaming(api, **{LOCAL: True}):
         second = Stream(api, **{LOCAL: True})
         await second.open()
-        assert second.status == 500
+        assert second.status == 503
+        assert second.headers["retry-after"] == "5"
         assert "too many listen" in await second.text()
         await second.task

@@ -84,7 +84,9 @@ async def test_files_are_kept_for_ever_and_come_packed(browser: httpx.AsyncClien
     assert (packed.headers["content-encoding"], "content-encoding" in plain.headers) == ("gzip", False)
     assert packed.text == plain.text == SCRIPT
     assert int(packed.headers["content-length"]) < len(SCRIPT)
-    for answer in (packed, plain):
+    refused = await browser.get("/assets/a-1.js", headers={"accept": "*/*", "accept-encoding": "gzip;q=0, *"})
+    assert "content-encoding" not in refused.headers
+    for answer in (packed, plain, refused):
         assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
         assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
         assert answer.headers["vary"] == "accept-encoding"
@@ -154,5 +156,8 @@ async def test_the_document_is_packed_and_known_again(browser: httpx.AsyncClient
     assert packed.headers["content-encoding"] == "gzip"
     assert packed.json() == plain.json()
     assert int(packed.headers["content-length"]) * 5 < int(plain.headers["content-length"])
+    for refused in ("gzip;q=0", "br, gzip; q=0.0", "*;q=0", "xgzip"):
+        answer = await browser.get("/openapi.json", headers={"accept-encoding": refused})
+        assert "content-encoding" not in answer.headers, refused
     again = await browser.get("/openapi.json", headers={"if-none-match": plain.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
