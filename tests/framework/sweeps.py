@@ -78,7 +78,8 @@ class Sweep:
         When none of the kills hit the middle, some more are aimed at it. Fails when these miss it, too.
         """
         length = self._length(act)
-        before = settled(self.host)
+        # Who is still at work will have ended.
+        before = frozenset(trace for trace in settled(self.host) if not trace.endswith(_AT_WORK))
         told = self.outcomes.setdefault(act.name, Counter())
         early, late = 0.0, length
         for point in range(points + _AIMED):
