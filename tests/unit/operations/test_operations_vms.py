@@ -233,6 +233,16 @@ async def test_a_running_vm_takes_what_it_can_and_the_rest_waits(rooms: Rooms) -
     assert guest.pending == {}
 
 
+async def test_what_was_made_for_a_change_that_is_reverted_is_kept_unless_it_is_made_anew_anyway(rooms: Rooms) -> None:
+    await create(rooms, start=True)
+    await change(rooms, ide0="local:1", ide2="local:cloudinit")
+    assert set((await rooms.guests.get(100)).pending) == {"ide0", "ide2"}
+    await configure.update_config(rooms, ROOT, 100, VmOptions(), revert=["ide0", "ide2"])
+    guest = await rooms.guests.get(100)
+    assert (guest.pending, guest.config["unused0"]) == ({}, "local:100/vm-100-disk-1.raw")
+    assert await volumes(rooms) == {"local:100/vm-100-disk-0.raw", "local:100/vm-100-disk-1.raw"}
+
+
 async def test_a_change_that_fails_changes_nothing(rooms: Rooms) -> None:
     await create(rooms, start=True)
     before = await rooms.guests.get(100)

@@ -144,10 +144,14 @@ def _going(guest: Guest, removed: list[str], *, force: bool) -> dict[str, str]:
 
 
 def _doomed(guest: Guest, changed: Guest, removed: list[str], *, force: bool) -> list[str]:
-    """The volumes to remove: unused ones and configuration drives that were deleted, all deleted ones with `force`."""
+    """The volumes to remove: unused ones and configuration drives that were deleted, all deleted ones with `force`.
+
+    A configuration drive that only waited and is not wanted any more goes, too: all that it holds is made anew.
+    """
     before = owned_volumes(guest.config, guest.vmid)
     still = {*owned_volumes(changed.config, guest.vmid).values(), *owned_volumes(changed.pending, guest.vmid).values()}
-    return [
+    waited = set(owned_volumes(guest.pending, guest.vmid).values()) - still - set(before.values())
+    return [volume for volume in sorted(waited) if CLOUDINIT.search(volume)] + [
         volume
         for key, volume in before.items()
         if key in removed and volume not in still and (force or key.startswith("unused") or CLOUDINIT.search(volume))
