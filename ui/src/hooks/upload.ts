@@ -9,6 +9,8 @@ import { followAs } from "./actions";
 
 export interface UploadState {
   readonly busy: boolean;
+  /** The host has all of it and looks whether it is what it should be: that cannot be stopped any more. */
+  readonly checking?: boolean;
   readonly sent: number;
   readonly total: number;
   readonly failure?: string;
@@ -29,7 +31,7 @@ export function useUpload(node: string, storage: string) {
   const [state, setState] = useState<UploadState>(IDLE);
   const stopping = useRef<AbortController>(undefined);
 
-  /** Whether the storage has the file's bytes; its task goes on. */
+  /** Whether the storage has taken the file. */
   async function send({ file, name, content, checksum, algorithm }: Sending): Promise<boolean> {
     const ending = new AbortController();
     stopping.current = ending;
@@ -44,9 +46,13 @@ export function useUpload(node: string, storage: string) {
         signal: ending.signal,
         onProgress: (sent, total) => setState({ ...IDLE, busy: true, sent, total }),
       });
-      setState(IDLE);
-      followAs({ title: `Upload ${name} to ${storage}`, method: "POST", path: where }, upid);
-      return true;
+      setState({ ...IDLE, busy: true, checking: true, sent: file.size, total: file.size });
+      const { task } = followAs({ title: `Upload ${name} to ${storage}`, method: "POST", path: where }, upid);
+      const { exitstatus = "" } = (await task?.ended) ?? {};
+      const taken = exitstatus === "OK" || exitstatus.startsWith("WARNINGS");
+      const about = exitstatus.includes("checksum") ? { errors: { checksum: exitstatus } } : { failure: exitstatus };
+      setState(taken ? IDLE : { ...IDLE, ...about });
+      return taken;
     } catch (error) {
       const stopped = error instanceof DOMException && error.name === "AbortError";
       setState({

@@ -71,10 +71,10 @@ export function UploadDialog({ node, storage, kinds, kind, onClose }: FileDialog
               chosen.name || "FILE",
             )}
           />
-          {sending.busy && <Sent sent={sending.sent} total={sending.total} />}
+          {sending.busy && <Sent sent={sending.sent} total={sending.total} checking={sending.checking ?? false} />}
           <Group justify="flex-end">
-            <Button variant="default" onClick={sending.busy ? sending.stop : leave}>
-              {sending.busy ? "Stop" : "Cancel"}
+            <Button variant="default" onClick={sending.busy && !sending.checking ? sending.stop : leave}>
+              {sending.checking ? "Close" : sending.busy ? "Stop" : "Cancel"}
             </Button>
             <Button type="submit" disabled={file === null || (taken && !sending.busy)} loading={sending.busy}>
               Upload
@@ -147,13 +147,13 @@ function Choice({ chosen, kinds, errors, onChange }: ChoiceProps) {
   );
 }
 
-function Sent({ sent, total }: { sent: number; total: number }) {
+function Sent({ sent, total, checking }: { sent: number; total: number; checking: boolean }) {
   const part = share(sent, total);
   return (
     <div>
       <Progress value={part * 100} aria-label="Sent" aria-valuetext={percent(part)} />
       <Text size="sm" mt={4} className="figures">
-        {bytes(sent)} of {bytes(total)} ({percent(part)})
+        {bytes(sent)} of {bytes(total)} ({percent(part)}){checking && ": the host looks at it"}
       </Text>
     </div>
   );
