@@ -44,7 +44,7 @@ class Town:
 
 @pytest.fixture(scope="module")
 def town() -> Iterator[Town]:
-    with Host.launched() as host:
+    with Host.launched(node="bastide") as host:
         made = build(host)
         time.sleep(MINUTES * 60)
         yield made

@@ -69,10 +69,11 @@ class Host:
 
     @classmethod
     @contextlib.contextmanager
-    def launched(cls, number: int = 0) -> Iterator["Host"]:
-        """A fresh host that answers."""
+    def launched(cls, number: int = 0, node: str = "testnode") -> Iterator["Host"]:
+        """A fresh host of that name that answers."""
         root = Path(tempfile.mkdtemp(prefix="bst-", dir="/var/tmp"))  # short: UNIX socket paths end at 107 bytes
         host = cls(root, number)
+        host.node = node
         try:
             host.start()
             yield host
