@@ -6,6 +6,7 @@ import {
   giveRoles,
   leavePool,
   removeUser,
+  samePrivileges,
   setPassword,
   takeRole,
 } from "../src/logic/access";
@@ -51,4 +52,14 @@ it("takes guests and storages out of a pool", () => {
     storage: "local",
     delete: true,
   });
+});
+
+it("tells privileges once for all paths that have them", () => {
+  const all = { "VM.Audit": 1, "Sys.Audit": 1 };
+  expect(samePrivileges({ "/": all, "/vms": { "Sys.Audit": 0, "VM.Audit": 0 }, "/pool": { "Pool.Audit": 1 } })).toEqual(
+    [
+      ["Sys.Audit, VM.Audit", ["/", "/vms"]],
+      ["Pool.Audit", ["/pool"]],
+    ],
+  );
 });

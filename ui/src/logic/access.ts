@@ -121,3 +121,13 @@ export function leavePool(poolid: string, member: { readonly vmid?: number; read
     parameters: { poolid, ...which, delete: true },
   };
 }
+
+/** Each set of privileges with the paths that somebody has it at: mostly a few sets, at many paths. */
+export function samePrivileges(paths: Readonly<Record<string, object>>): [string, string[]][] {
+  const found = new Map<string, string[]>();
+  for (const [place, privileges] of Object.entries(paths)) {
+    const list = Object.keys(privileges).sort().join(", ");
+    found.set(list, [...(found.get(list) ?? []), place]);
+  }
+  return [...found];
+}

@@ -11,7 +11,7 @@ import { useAcl, useGrantable } from "../../hooks/acl";
 import { usePools } from "../../hooks/creating";
 import { useGuests, useStorages } from "../../hooks/resources";
 import { useUser } from "../../hooks/session";
-import { giveRoles, takeRole } from "../../logic/access";
+import { giveRoles, samePrivileges, takeRole } from "../../logic/access";
 import type { AclEntry } from "../../logic/acl";
 import type { Choice } from "../../logic/schema";
 import { AccessFrame } from "./AccessFrame";
@@ -125,11 +125,13 @@ function Effective() {
           Object.keys(paths).length === 0 ? (
             <Text>Nothing.</Text>
           ) : (
-            <WideTable label={`What ${chosen} may do`} head={["Path", "Privileges"]} minWidth={380}>
-              {Object.entries(paths).map(([place, privileges]) => (
-                <Table.Tr key={place}>
-                  <Table.Th scope="row">{place}</Table.Th>
-                  <Table.Td>{Object.keys(privileges).join(", ")}</Table.Td>
+            <WideTable label={`What ${chosen} may do`} head={["Paths", "Privileges"]} minWidth={340}>
+              {samePrivileges(paths).map(([privileges, places]) => (
+                <Table.Tr key={privileges}>
+                  <Table.Th scope="row" className="lines" style={{ verticalAlign: "top" }}>
+                    {places.join("\n")}
+                  </Table.Th>
+                  <Table.Td>{privileges}</Table.Td>
                 </Table.Tr>
               ))}
             </WideTable>
