@@ -13,6 +13,8 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Route, expect
 
+from bastide.base.layout import Layout
+from bastide.operations.architect import catalog
 from framework.browser import Person, Window, admit
 from framework.host import ApiFailure, Host
 from framework.hostile import MADE, PAYLOADS, TERMINAL, WATCH
@@ -34,9 +36,10 @@ class House:
         self.content = f"/nodes/{host.node}/storage/local/content"
         self.shown: dict[str, list[str]] = {}
         admit(host, "ada@pve")
-        self.ct = host.create(start=True, hostname="plain")
+        self.ct = host.create(start=True, hostname="plain", cmode="shell")
         self.vm = host.create_vm(agent=1)
         self._quiet_places()
+        self._catalog()
         self._people()
         self._guests()
         self._files()
@@ -81,6 +84,20 @@ class House:
             for path, name in (("/access/users", "userid"), ("/access/groups", "groupid"), ("/access/roles", "roleid")):
                 with pytest.raises(ApiFailure):
                     post(path, **{name: text})
+
+    def _catalog(self) -> None:
+        """Services with such titles and descriptions; what the catalog refuses is not in it."""
+        folder = catalog.folder(Layout(self.host.root))
+        folder.mkdir(parents=True, exist_ok=True)
+        sizes = {"cores": 1, "memory": "64M", "disk": "1G"}
+        for number, text in enumerate(SOME):
+            entry = {"name": f"h{number}", "title": text, "summary": text, "category": "web", "source": "none",
+                     "ports": [{"port": 80, "what": text}], "size": {"minimum": sizes, "usual": sizes}}  # fmt: skip
+            (folder / f"h{number}.yaml").write_text(json.dumps(entry))
+        titles = {row["name"]: row["title"] for row in self.host.get("/architect/catalog")}
+        taken = [name for name in titles if name.startswith("h") and name[1:].isdigit()]
+        assert taken, "no such title is in the catalog"
+        self.shown |= {f"/architect/catalog/{name}": [titles[name]] for name in taken}
 
     def _guests(self) -> None:
         host = self.host
@@ -179,6 +196,8 @@ def test_text_stays_text(person: Person, hostile: House) -> None:
         visit(person, path, texts)
     look_into_dialogs(person, hostile)
     type_everywhere(person)
+    write_plans(person)
+    print_at_console(person, hostile)
     ask_for_addresses(person)
 
 
@@ -207,6 +226,39 @@ def type_everywhere(person: Person) -> None:
         page.get_by_placeholder("Guest, storage, page, or: start web").fill(text)
     nothing_came_of_it(person, "palette")
     page.keyboard.press("Escape")
+
+
+def write_plans(person: Person) -> None:
+    """A plan whose every word is hostile, and which is told of line by line."""
+    person.open("/architect/plan")
+    services = "".join(f"- name: {json.dumps(text)}\n  service: {json.dumps(text)}\n" for text in PAYLOADS)
+    editor = person.page.get_by_role("textbox", name="The plan, in YAML")
+    for text in (f"name: {json.dumps(PAYLOADS[0])}\nservices:\n{services}", f"name: p\nservices:\n{services}", LINES):
+        editor.fill(text)
+        person.page.get_by_role("main").get_by_role("alert").wait_for()
+        nothing_came_of_it(person, "plan")
+        editor.fill("")
+        person.page.get_by_role("main").get_by_role("alert").wait_for(state="detached")
+
+
+def print_at_console(person: Person, hostile: House) -> None:
+    """10 MB that a guest prints at once, then its texts: no command of theirs reaches clipboard, title or address."""
+    page, host = person.page, hostile.host
+    printed = "\n".join([*PAYLOADS, *TERMINAL, ""])
+    host.cli("exec", str(hostile.ct), "--", "sh", "-c", "cat > /root/printed", input=printed)
+    person.open(f"/guests/{hostile.ct}/console")
+    terminal = page.get_by_role("region", name="Terminal of plain")
+    page.get_by_role("textbox", name="Terminal of plain").focus()
+    expect(terminal).to_contain_text("#")
+    page.keyboard.type(f"yes {'W' * 80} | head -c 10000000; echo $((73*137))\n")
+    expect(terminal).to_contain_text(re.compile("10001|output was left out"), timeout=90_000 * PATIENCE)
+    page.evaluate("navigator.clipboard.writeText('mine')")
+    page.keyboard.type("cat /root/printed; echo $((41*271))\n")
+    expect(terminal).to_contain_text("11111")
+    page.locator(".xterm-rows").get_by_text("a link", exact=True).first.click(force=True)
+    assert page.evaluate("navigator.clipboard.readText()") == "mine"
+    assert len(person.context.pages) == 1
+    nothing_came_of_it(person, "console")
 
 
 def ask_for_addresses(person: Person) -> None:

@@ -61,11 +61,12 @@ TERMINAL = (
 MADE = """() => [
     ...document.querySelectorAll(`
         [data-hostile], base, meta[http-equiv], iframe, object, embed, math, svg script, svg [onload], body[onload],
-        script:not([src]), [src*="evil.example"], form[action], link[href*="evil.example"], style:not([nonce]),
+        script:not([src]), [src*="evil.example"], form[action], link[href*="evil.example"], style,
         a[href^="javascript:" i], a[href^="data:" i], a[href^="//evil"], [onerror], [onload], [ontoggle], [onfocus],
         [style*="evil.example"]
     `),
-].map((element) => element.outerHTML.slice(0, 200)).concat(window.ran === undefined ? [] : [`ran ${window.ran}`])"""
+].filter((element) => element.localName !== "style" || element.nonce === "")
+    .map((element) => element.outerHTML.slice(0, 200)).concat(window.ran === undefined ? [] : [`ran ${window.ran}`])"""
 """What of the document, on any page, was made of them: nothing else of the page is found by this."""
 
 WATCH = """document.addEventListener("securitypolicyviolation",
