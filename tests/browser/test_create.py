@@ -28,6 +28,7 @@ def test_a_ct_is_made_by_keyboard_alone_and_its_console_takes_typing(person: Per
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", level=2, name=title)).to_be_focused()
         if title == "Template":  # other tests of this worker may have brought others
+            expect(page.get_by_label("Template").first).to_have_value(re.compile(" on local"))  # the list is there
             page.get_by_label("Template").first.focus()
             page.keyboard.press("Control+a")
             page.keyboard.type(template)

@@ -78,8 +78,7 @@ class Sweep:
         When none of the kills hit the middle, some more are aimed at it. Fails when these miss it, too.
         """
         length = self._length(act)
-        # Who is still at work will have ended.
-        before = frozenset(trace for trace in settled(self.host) if not trace.endswith(_AT_WORK))
+        before = settled(self.host)
         told = self.outcomes.setdefault(act.name, Counter())
         early, late = 0.0, length
         for point in range(points + _AIMED):
@@ -135,7 +134,10 @@ class Sweep:
 
     def _compare(self, before: frozenset[str]) -> None:
         after = settled(self.host, before)
-        assert after == before, f"left: {sorted(after - before)}, lost: {sorted(before - after)}"
+        # Who was at work at first, as on a busy machine, need not be any more.
+        lost = [trace for trace in before - after if not trace.endswith(_AT_WORK)]
+        left = after - before
+        assert not left | set(lost), f"left: {sorted(left)}, lost: {sorted(lost)}"
 
 
 def killed_after(host: Host, delay: float, begin: Callable[[], str]) -> str | None:

@@ -34,13 +34,16 @@ function Results({ query, onAction }: { query: string; onAction: (action: Action
   if (found.length === 0) {
     return <Spotlight.Empty>Nothing has these words.</Spotlight.Empty>;
   }
-  return groups.map((group) => (
-    <Spotlight.ActionsGroup key={group} label={group}>
+  // Spotlight marks the chosen one's element, at once after each key: the elements stay when others are found.
+  return groups.map((group, place) => (
+    // biome-ignore lint/suspicious/noArrayIndexKey: see above
+    <Spotlight.ActionsGroup key={place} label={group}>
       {found
         .filter((hit) => hit.group === group)
-        .map((hit) => (
+        .map((hit, index) => (
           <Spotlight.Action
-            key={hit.id}
+            // biome-ignore lint/suspicious/noArrayIndexKey: see above
+            key={index}
             onClick={() => (hit.action === undefined ? router.history.push(hit.to ?? "/") : onAction(hit.action))}
           >
             <Text span size="sm" truncate>

@@ -74,7 +74,7 @@ function Found({ review, all }: { review: Review; all: boolean }) {
 
 function Guest({ guest }: { guest: GuestReview }) {
   return (
-    <Paper withBorder p="md" component="section" aria-label={guest.name}>
+    <Paper withBorder p="md" component="section" aria-label={guest.name} style={{ overflowWrap: "anywhere" }}>
       <Stack gap="sm">
         <div>
           <Title order={2} size="h4">
