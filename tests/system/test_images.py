@@ -86,7 +86,9 @@ def test_a_build_that_is_stopped_or_killed_leaves_nothing(own_host: Host, kind: 
 
 def _wait_for_line(host: Host, upid: str, text: str) -> None:
     def seen() -> bool:
-        return any(text in line["t"] for line in host.get(f"/nodes/{host.node}/tasks/{upid}/log", limit=500))
+        lines = [line["t"] for line in host.get(f"/nodes/{host.node}/tasks/{upid}/log", limit=500)]
+        assert not lines or not lines[-1].startswith("TASK "), lines[-1]
+        return any(text in line for line in lines)
 
     _wait_until(seen, 120)
 

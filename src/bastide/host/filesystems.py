@@ -25,6 +25,7 @@ _ERRORS = 2
 _NEEDS_RECOVERY = 0x4
 _TOOL_DEADLINE = 600.0
 _COPY_DEADLINE = 24 * 3600.0
+_RELEASE_DEADLINE = 5.0
 _EXT4_RESIZE = 0x40086610
 
 
@@ -230,9 +231,9 @@ async def grow_ext4(image: Path, size: int, *, checked: bool = False) -> None:
     `checked`: it was, since it was last mounted. Raises NotSupported when the kernel lets no mounted file system grow
     (no CAP_SYS_RESOURCE), and leaves it as it was; NoSpace, RunError.
     """
-    devices = await asyncio.to_thread(loop_devices, image)
-    if devices:
-        await asyncio.to_thread(_grow_mounted, image, devices, size)
+    devices, target = await _settled(image)
+    if target is not None:
+        await asyncio.to_thread(_grow_mounted, image, devices, target, size)
         return
     if not checked:
         await check_ext4(image)  # resize2fs wants it
@@ -247,14 +248,28 @@ async def grow_ext4(image: Path, size: int, *, checked: bool = False) -> None:
         raise
 
 
-def _grow_mounted(image: Path, devices: list[str], size: int) -> None:
+async def _settled(image: Path) -> tuple[list[str], Path | None]:
+    """The loop devices over an image and where they are mounted; neither when it is free.
+
+    A device that was unmounted lasts while another process still looks at it, as those do that list disks: that is
+    waited for. Raises HostFailure when it stays, as it does when it is mounted in another namespace.
+    """
+    deadline = asyncio.get_running_loop().time() + _RELEASE_DEADLINE
+    while devices := await asyncio.to_thread(loop_devices, image):
+        target = next((entry.target for entry in mounts() if entry.source in devices), None)
+        if target is not None:
+            return devices, target
+        if asyncio.get_running_loop().time() > deadline:
+            raise HostFailure(f"{image.name} is in use by {devices[0]}, which is not mounted here")
+        await asyncio.sleep(0.02)
+    return [], None
+
+
+def _grow_mounted(image: Path, devices: list[str], target: Path, size: int) -> None:
     """Grow an image under its loop devices, and its file system by the kernel. Raises as grow_ext4.
 
     Not by resize2fs: it opens the device beside the kernel that writes it, and was seen to fail at that.
     """
-    target = next((entry.target for entry in mounts() if entry.source in devices), None)
-    if target is None:
-        raise HostFailure(f"{image.name} is in use by {devices[0]}, which is not mounted here")
     before = image.stat().st_size
     with translated(f"grow {image}"):
         _set_size(image, devices, size)

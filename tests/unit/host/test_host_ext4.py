@@ -1,5 +1,6 @@
 """Growing ext4 in images, through the kernel that has them mounted."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -75,6 +76,23 @@ async def test_a_mounted_one_has_grown_or_is_as_it_was(mounted):
 async def test_one_that_is_mounted_elsewhere_is_left_alone(mounted, monkeypatch):
     image, _ = mounted
     monkeypatch.setattr(filesystems, "loop_devices", lambda _image: ["/dev/loop99999"])
+    monkeypatch.setattr(filesystems, "_RELEASE_DEADLINE", 0.1)
     with pytest.raises(HostFailure, match=r"vm-100-disk-0\.raw is in use by /dev/loop99999"):
         await filesystems.grow_ext4(image, 12 * MIB)
     assert image.stat().st_size == 8 * MIB
+
+
+async def test_a_device_that_somebody_looks_at_is_waited_for(mounted):
+    """Whoever lists disks holds the device of one that was unmounted for a moment."""
+    image, target = mounted
+    await filesystems.mount_loop(image, target)
+    (device,) = filesystems.loop_devices(image)
+    looking = os.open(device, os.O_RDONLY)
+    await filesystems.unmount(target)
+    assert filesystems.loop_devices(image) == [device]
+    growing = asyncio.create_task(filesystems.grow_ext4(image, 12 * MIB))
+    await asyncio.sleep(0.2)
+    assert not growing.done()
+    os.close(looking)
+    await growing
+    assert image.stat().st_size == 12 * MIB
