@@ -11,6 +11,7 @@ from bastide.api.routing import Branch, Call, NoParameters, NotBuilt
 from bastide.api.shapes_access import GrantRow, GroupInfo, GroupRow, RealmRow, RoleRow
 from bastide.base.errors import AuthenticationFailed, InvalidParameter, NotFound, PermissionDenied
 from bastide.model.access import ROOT, Identity
+from bastide.model.audit import Secret
 from bastide.model.record import Multiline, Record
 from bastide.model.types import UserId, split_list
 
@@ -32,11 +33,11 @@ class Login(Record):
     """A user's name and password; an unexpired ticket as the password renews it."""
 
     username: Annotated[str, Field(max_length=64)]
-    password: Annotated[str, Field(max_length=4096)]
+    password: Annotated[str, Field(max_length=4096), Secret()]
     realm: RealmId | None = None
     new_format: Annotated[bool | None, Field(alias="new-format")] = None
-    otp: Annotated[str | None, Field(max_length=256), NotBuilt()] = None
-    tfa_challenge: Annotated[str | None, Field(alias="tfa-challenge", max_length=4096), NotBuilt()] = None
+    otp: Annotated[str | None, Field(max_length=256), NotBuilt(), Secret()] = None
+    tfa_challenge: Annotated[str | None, Field(alias="tfa-challenge", max_length=4096), NotBuilt(), Secret()] = None
     path: Annotated[AclPath | None, Field(max_length=64)] = None
     privs: Annotated[str | None, Field(pattern=_LIST, max_length=64)] = None
 
@@ -47,7 +48,7 @@ class ConsoleTicket(Record):
     authid: Annotated[str, Field(max_length=64)]
     path: Annotated[AclPath, Field(max_length=64)]
     privs: Annotated[str, Field(pattern=_LIST, max_length=64)]
-    vncticket: Annotated[str, Field(max_length=4096)]
+    vncticket: Annotated[str, Field(max_length=4096), Secret()]
     port: Annotated[int | None, Field(ge=0, le=65535)] = None
 
 
@@ -55,10 +56,10 @@ class Password(Record):
     """A user's new password, and the caller's own present one."""
 
     userid: UserId
-    password: Annotated[str, Field(min_length=8, max_length=64)]
-    confirmation_password: Annotated[str | None, Field(alias="confirmation-password", min_length=5, max_length=64)] = (
-        None
-    )
+    password: Annotated[str, Field(min_length=8, max_length=64), Secret()]
+    confirmation_password: Annotated[
+        str | None, Field(alias="confirmation-password", min_length=5, max_length=64), Secret()
+    ] = None
 
 
 class PermissionsQuery(Record):

@@ -10,6 +10,7 @@ from bastide.api.routing import Branch, Call
 from bastide.api.shapes_access import NewToken, TokenInfo, TokenRow, UserInfo, UserRow
 from bastide.base.errors import InvalidParameter
 from bastide.model.access import ROOT, Token, User
+from bastide.model.audit import Secret
 from bastide.model.record import Multiline, Record
 from bastide.model.types import ConfigKeys, TokenName, UserId, split_list
 
@@ -44,14 +45,14 @@ class _UserKeys(UserName):
     expire: Expire = None
     firstname: Annotated[str | None, Field(max_length=1024)] = None
     groups: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._,;\s-]*$", max_length=2048)] = None
-    keys: Annotated[str | None, Field(pattern=r"^[0-9a-zA-Z!=]{0,2048}$")] = None
+    keys: Annotated[str | None, Field(pattern=r"^[0-9a-zA-Z!=]{0,2048}$"), Secret()] = None
     lastname: Annotated[str | None, Field(max_length=1024)] = None
 
 
 class UserCreate(_UserKeys):
     """A new user; a password only in the realm `pve`."""
 
-    password: Annotated[str | None, Field(min_length=8, max_length=64)] = None
+    password: Annotated[str | None, Field(min_length=8, max_length=64), Secret()] = None
 
 
 class UserChange(_UserKeys):

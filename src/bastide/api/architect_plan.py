@@ -6,6 +6,7 @@ from pydantic import Field
 
 from bastide.api.architect_permits import Permits
 from bastide.api.routing import Branch, Call, NoParameters
+from bastide.model.audit import Bulk
 from bastide.model.documents import TEXT_LIMIT
 from bastide.model.homelab import COPIES_LIMIT, KnownGuest, KnownPlan, PlanOutlook
 from bastide.model.homelab_schema import schema
@@ -15,7 +16,7 @@ from bastide.operations.architect.plans import PlannedGuest, known_plans, workin
 
 branch = Branch("/architect")
 
-_Text = Annotated[str, Multiline(), Field(min_length=1, max_length=TEXT_LIMIT)]
+_Text = Annotated[str, Multiline(), Field(min_length=1, max_length=TEXT_LIMIT), Bulk()]
 _PlanName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._+-]{0,62}$")]
 
 
@@ -43,7 +44,7 @@ class ApplyText(PlanText):
 class DestroyPlan(_Copies):
     """A plan by its text or its name."""
 
-    text: Annotated[str | None, Multiline(), Field(min_length=1, max_length=TEXT_LIMIT)] = None
+    text: _Text | None = None
     name: _PlanName | None = None
 
 

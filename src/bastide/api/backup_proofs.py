@@ -9,6 +9,7 @@ from bastide.api.fields import volume_on
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call, NoParameters
 from bastide.api.shapes_storage import RestoreTestRow, TestJobRow, VerifyJobRow
+from bastide.model.audit import Bulk
 from bastide.model.backup_proof import JobId, RestoreTestJob, RestoreTestOptions, VerifyJob
 from bastide.model.record import Multiline, Record
 from bastide.model.types import ConfigKeys, StorageId, Vmid, VolumeIdText, split_list
@@ -70,7 +71,7 @@ class TestJobChange(JobPath):
     all: bool | None = None
     exclude: Annotated[str | None, Field(max_length=65_536)] = None
     backup_storage: Annotated[StorageId | None, Field(alias="backup-storage")] = None
-    command: Annotated[str | None, Field(min_length=1, max_length=8192), Multiline()] = None
+    command: Annotated[str | None, Field(min_length=1, max_length=8192), Multiline(), Bulk()] = None
     timeout: Annotated[int | None, Field(ge=10, le=86_400)] = None
     delete: ConfigKeys | None = None
 

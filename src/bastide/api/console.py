@@ -12,6 +12,7 @@ from bastide.api.routing import Branch, Call
 from bastide.api.shapes_guests import ScreenOffer, TerminalOffer
 from bastide.api.websocket import SocketChannel, while_allowed
 from bastide.base.errors import MethodNotImplemented
+from bastide.model.audit import Secret
 from bastide.model.record import Record
 from bastide.operations import execute
 from bastide.operations.console import Screen
@@ -61,7 +62,7 @@ class VncWebsocket(GuestPath):
     """What `termproxy` or `vncproxy` offered."""
 
     port: Annotated[int, Field(ge=5900, le=5999)]
-    vncticket: Annotated[str, Field(max_length=512)]
+    vncticket: Annotated[str, Field(max_length=512), Secret()]
 
 
 @branch.websocket("/bastide/guests/{guest}/console", Console, user="all")

@@ -8,6 +8,7 @@ from pydantic import Field
 from bastide.api.lists import find_guest
 from bastide.api.routing import Branch, Call
 from bastide.api.websocket import SocketChannel, while_allowed
+from bastide.model.audit import Bulk, Secret
 from bastide.model.guest import Guest
 from bastide.model.record import ANY_TEXT, Record
 from bastide.operations import execute
@@ -27,8 +28,10 @@ class Exec(Record):
     """A command, with a terminal (`tty`) of a size or with pipes. `env` are `NAME=VALUE`."""
 
     guest: GuestName
-    command: Annotated[list[Annotated[str, Field(max_length=8192)]], Field(min_length=1, max_length=1024), ANY_TEXT]
-    env: Annotated[list[Annotated[str, Field(max_length=8192)]], Field(max_length=256), ANY_TEXT] = Field(
+    command: Annotated[
+        list[Annotated[str, Field(max_length=8192)]], Field(min_length=1, max_length=1024), ANY_TEXT, Bulk()
+    ]
+    env: Annotated[list[Annotated[str, Field(max_length=8192)]], Field(max_length=256), ANY_TEXT, Secret()] = Field(
         default_factory=list
     )
     cwd: Annotated[str | None, Field(max_length=4096)] = None

@@ -13,6 +13,7 @@ from bastide.api.routing import Branch, Call
 from bastide.api.shape import Options
 from bastide.api.shapes_guests import ContainerInterface, ContainerRow, Moment, PendingRow
 from bastide.base.errors import InvalidParameter
+from bastide.model.audit import Secret
 from bastide.model.container import ContainerConfig, ContainerOptions
 from bastide.model.record import Multiline
 from bastide.model.types import ArchiveText, ConfigKeys, PublicKeys, split_list
@@ -29,7 +30,7 @@ class ContainerCreate(ContainerOptions, NewGuest):
     """A new container, of a template or, with `restore`, of a backup; then `force` replaces one that is there."""
 
     ostemplate: ArchiveText
-    password: Annotated[str | None, Field(min_length=5, max_length=1024)] = None
+    password: Annotated[str | None, Field(min_length=5, max_length=1024), Secret()] = None
     ssh_public_keys: Annotated[PublicKeys | None, Field(alias="ssh-public-keys", max_length=65536), Multiline()] = None
     # Bastide's own: unpack the template, where the container would share a base with others.
     full: bool | None = None

@@ -12,6 +12,7 @@ from bastide.api.fields import GuestPath
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call
 from bastide.base.errors import InvalidParameter
+from bastide.model.audit import Bulk, Secret
 from bastide.model.record import ANY_TEXT
 from bastide.operations.vm import agent
 
@@ -65,8 +66,10 @@ class AnyCommand(GuestPath):
 class Exec(GuestPath):
     """A program with its arguments, and what it reads."""
 
-    command: Annotated[list[Annotated[str, Field(max_length=65536)]], Field(min_length=1, max_length=1024), ANY_TEXT]
-    input_data: Annotated[str | None, Field(alias="input-data", max_length=65536), ANY_TEXT] = None
+    command: Annotated[
+        list[Annotated[str, Field(max_length=65536)]], Field(min_length=1, max_length=1024), ANY_TEXT, Bulk()
+    ]
+    input_data: Annotated[str | None, Field(alias="input-data", max_length=65536), ANY_TEXT, Bulk()] = None
 
 
 class ExecStatus(GuestPath):
@@ -88,7 +91,7 @@ class FileWrite(GuestPath):
     """A file in the guest and what it shall hold; with `encode` off the content is base64 already."""
 
     file: FilePath
-    content: Annotated[str, Field(max_length=61440), ANY_TEXT]
+    content: Annotated[str, Field(max_length=61440), ANY_TEXT, Bulk()]
     encode: bool = True
 
 
@@ -96,7 +99,7 @@ class SetPassword(GuestPath):
     """A user in the guest and their new password; `crypted`: it is hashed already."""
 
     username: Annotated[str, Field(min_length=1, max_length=256)]
-    password: Annotated[str, Field(min_length=5, max_length=1024, repr=False)]
+    password: Annotated[str, Field(min_length=5, max_length=1024, repr=False), Secret()]
     crypted: bool = False
 
 

@@ -11,6 +11,7 @@ from bastide.api.guest_permissions import root_only
 from bastide.api.qemu import SkipLock
 from bastide.api.routing import Branch, Call
 from bastide.base.errors import NotFound
+from bastide.model.audit import Bulk, Secret
 from bastide.model.record import Record
 from bastide.operations.console import require_screen
 
@@ -23,14 +24,14 @@ branch = Branch("")
 class SendKey(GuestPath):
     """Keys to press together, in QEMU's names: `ctrl-alt-delete`."""
 
-    key: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+){0,15}$")]
+    key: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+){0,15}$"), Secret()]
     skiplock: SkipLock = None
 
 
 class Monitor(GuestPath):
     """A command of QEMU's human monitor."""
 
-    command: Annotated[str, Field(min_length=1, max_length=4096)]
+    command: Annotated[str, Field(min_length=1, max_length=4096), Bulk()]
 
 
 class Screenshot(Record):

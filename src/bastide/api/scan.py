@@ -8,6 +8,7 @@ from bastide.api.fields import NodePath
 from bastide.api.lists import index
 from bastide.api.routing import Branch, Call
 from bastide.base.errors import MethodNotImplemented
+from bastide.model.audit import Secret
 from bastide.model.storage import Portal, Server
 from bastide.operations import scan
 
@@ -26,7 +27,7 @@ class CifsQuery(ServerPath):
     """An SMB server, and who asks it."""
 
     username: Annotated[str | None, Field(max_length=255)] = None
-    password: Annotated[str | None, Field(max_length=256)] = None
+    password: Annotated[str | None, Field(max_length=256), Secret()] = None
     domain: Annotated[str | None, Field(max_length=256)] = None
 
 
@@ -46,7 +47,7 @@ class BackupServerQuery(ServerPath):
     """A Proxmox Backup Server."""
 
     username: Annotated[str, Field(max_length=255)]
-    password: Annotated[str, Field(max_length=256)]
+    password: Annotated[str, Field(max_length=256), Secret()]
     fingerprint: Annotated[str | None, Field(pattern=r"^([A-Fa-f0-9]{2}:){31}[A-Fa-f0-9]{2}$")] = None
     port: Annotated[int | None, Field(ge=1, le=65535)] = None
 

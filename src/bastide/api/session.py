@@ -15,6 +15,7 @@ from bastide.api.answers import success
 from bastide.api.auth import COOKIE, check_same_origin, find_ticket, is_local
 from bastide.api.routing import Branch, Call, NoParameters, NotBuilt
 from bastide.base.errors import AuthenticationFailed
+from bastide.model.audit import Secret
 from bastide.model.record import Record
 
 branch = Branch("/bastide/session")
@@ -24,9 +25,9 @@ class Credentials(Record):
     """A user's name and password, and for a second factor the challenge that the password then answers."""
 
     username: Annotated[str, Field(max_length=64)]
-    password: Annotated[str, Field(max_length=4096)]
+    password: Annotated[str, Field(max_length=4096), Secret()]
     realm: RealmId | None = None
-    tfa_challenge: Annotated[str | None, Field(alias="tfa-challenge", max_length=4096), NotBuilt()] = None
+    tfa_challenge: Annotated[str | None, Field(alias="tfa-challenge", max_length=4096), NotBuilt(), Secret()] = None
 
 
 class Session(Record):

@@ -12,6 +12,7 @@ from bastide.api.lists import storages_seen
 from bastide.api.routing import Branch, Call, NotBuilt
 from bastide.api.shape import Options
 from bastide.base.errors import MethodNotImplemented
+from bastide.model.audit import Secret
 from bastide.model.record import Multiline, Record
 from bastide.model.storage import TYPES, StorageConfig
 from bastide.model.types import ConfigKeys, StorageId, split_list
@@ -28,7 +29,8 @@ _Port = Annotated[int, Field(ge=1, le=65535)]
 _Fingerprint = Annotated[str, Field(pattern=r"^([A-Fa-f0-9]{2}:){31}[A-Fa-f0-9]{2}$")]
 
 _UNBUILT: dict[str, Any] = {
-    **dict.fromkeys(("comstar_hg", "comstar_tg", "encryption-key", "lio_tpg", "master-pubkey", "zfs-base-path"), _Text),
+    **dict.fromkeys(("comstar_hg", "comstar_tg", "lio_tpg", "master-pubkey", "zfs-base-path"), _Text),
+    "encryption-key": Annotated[str, Field(max_length=4096), Secret()],
     **dict.fromkeys(("nowritecache", "skip-cert-verification"), bool),
     "fingerprint": _Fingerprint,
     "port": _Port,
@@ -65,9 +67,9 @@ def _known(fixed: bool) -> dict[str, Any]:
 class _Secrets(Record):
     """What is kept apart from the record and shown to nobody."""
 
-    password: Annotated[str | None, Field(max_length=256)] = None
-    keyring: Annotated[str | None, Field(max_length=65536), Multiline()] = None
-    passphrase: Annotated[str | None, Field(min_length=1, max_length=1024)] = None
+    password: Annotated[str | None, Field(max_length=256), Secret()] = None
+    keyring: Annotated[str | None, Field(max_length=65536), Multiline(), Secret()] = None
+    passphrase: Annotated[str | None, Field(min_length=1, max_length=1024), Secret()] = None
 
     def given(self) -> dict[Given, str]:
         """The secrets that were sent."""

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from bastide.model.audit import Secret
 from bastide.model.record import Multiline, Record
 from bastide.model.types import TokenName, UserId
 
@@ -19,9 +20,9 @@ class User(Record):
     lastname: Annotated[str | None, Field(max_length=1024)] = None
     email: Annotated[str | None, Field(max_length=254)] = None
     comment: Annotated[str | None, Field(max_length=2048), Multiline()] = None
-    keys: Annotated[str | None, Field(max_length=2048)] = None
+    keys: Annotated[str | None, Field(max_length=2048), Secret()] = None
     groups: Annotated[str | None, Field(max_length=2048)] = None
-    password: Annotated[str | None, Field(repr=False)] = None
+    password: Annotated[str | None, Field(repr=False), Secret()] = None
 
 
 class Token(Record):

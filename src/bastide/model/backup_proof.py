@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from bastide.model.audit import Bulk
 from bastide.model.backup_options import VmidList
 from bastide.model.record import Multiline, Record
 from bastide.model.types import StorageId
@@ -26,7 +27,7 @@ class RestoreTestOptions(Record):
     exclude: VmidList | None = None
     storage: StorageId = "local"
     backup_storage: Annotated[StorageId | None, Field(alias="backup-storage")] = None
-    command: Annotated[str | None, Field(min_length=1, max_length=8192), Multiline()] = None
+    command: Annotated[str | None, Field(min_length=1, max_length=8192), Multiline(), Bulk()] = None
     timeout: Annotated[int, Field(ge=10, le=86_400)] = 600
 
     @model_validator(mode="after")

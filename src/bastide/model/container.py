@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from bastide.model.audit import Secret
 from bastide.model.record import Indexed, Multiline, PropertyString, Record
 from bastide.model.types import (
     Addresses,
@@ -142,7 +143,7 @@ class ContainerOptions(Record):
     description: Annotated[str | None, Field(max_length=8192), Multiline()] = None
     dev: Annotated[dict[int, Device], Indexed(256)] = Field(default_factory=dict)
     entrypoint: Annotated[str | None, Field(pattern=r"^/[^\x00-\x1f\x7f]+$", max_length=4096)] = None
-    env: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_]+=[^\x01-\x1f\x7f]*$"), Multiline("\0")] = None
+    env: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_]+=[^\x01-\x1f\x7f]*$"), Multiline("\0"), Secret()] = None
     features: Features | None = None
     hookscript: VolumeIdText | None = None
     hostname: DnsName | None = None

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from pydantic import AfterValidator, Field
 
 from bastide.base.units import MIB
+from bastide.model.audit import Secret
 from bastide.model.container import Startup
 from bastide.model.record import Indexed, Multiline, Record, forbidden_character
 from bastide.model.types import Addresses, DnsName, DnsNames, StorageId, Tags, VolumeIdText, public_keys, split_list
@@ -100,7 +101,7 @@ class VmOptions(Record):
     boot: Boot | None = None
     bootdisk: Annotated[str | None, Field(pattern=r"^(ide|sata|scsi|virtio)\d+$")] = None
     cicustom: CiCustom | None = None
-    cipassword: Annotated[str | None, Field(max_length=1024, repr=False)] = None
+    cipassword: Annotated[str | None, Field(max_length=1024, repr=False), Secret()] = None
     citype: Literal["configdrive2", "nocloud", "opennebula"] | None = None
     ciupgrade: bool | None = None
     ciuser: Annotated[str | None, Field(pattern=r"^[a-z_][a-z0-9_.-]{0,31}\$?$|^[A-Za-z][A-Za-z0-9 ._-]{0,63}$")] = None
