@@ -214,15 +214,16 @@ async def list_acl(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
 async def change_acl(call: Call, p: AclChange) -> None:
     """Give roles on a path to users, groups and tokens, or take them away."""
     roles, users, tokens = split_list(p.roles), split_list(p.users or ""), split_list(p.tokens or "")
-    propagate = p.propagate is not False
-    for subject in [*users, *tokens]:
-        await call.access.check_own_change(call.identity, subject.partition("!")[0])
+    groups, propagate = split_list(p.groups or ""), p.propagate is not False
+    reached = {subject.partition("!")[0] for subject in (*users, *tokens)}
+    for userid in reached | (await call.access.authority()).members(groups):
+        await call.access.check_own_change(call.identity, userid)
     await call.access.check_grant(call.identity, p.path, roles, propagate=propagate)
     await call.access.grants.set(
         p.path,
         roles,
         users=users,
-        groups=split_list(p.groups or ""),
+        groups=groups,
         tokens=tokens,
         propagate=propagate,
         delete=bool(p.delete),

@@ -3,8 +3,7 @@
 import asyncio
 from typing import Any, Literal
 
-from bastide.api import version
-from bastide.api.lists import guests_seen, index, storages_seen, task_rows
+from bastide.api.lists import guests_seen, index, node_seen, pools_seen, storages_seen, task_rows
 from bastide.api.routing import Branch, Call, NoParameters
 from bastide.api.shapes_guests import ClusterResource
 from bastide.api.shapes_nodes import ClusterTaskRow
@@ -39,15 +38,20 @@ async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
 
 @branch.get("/resources", ResourcesQuery, user="all", answer=list[ClusterResource])
 async def read_resources(call: Call, p: ResourcesQuery) -> list[dict[str, Any]]:
-    """Guests, storages and nodes that the caller may see, with their latest figures."""
+    """Guests, storages, pools and nodes that the caller may see, with their latest figures.
+
+    Of a node everybody sees that it is there; its figures take Sys.Audit on it.
+    """
     rows: list[dict[str, Any]] = []
     if p.type in (None, "vm"):
         rows += await resources.guest_rows(call.rooms, await guests_seen(call))
     if p.type in (None, "node"):
-        rows.append(resources.node_row(call.rooms, version.manager_version(call)))
+        rows.append(await node_seen(call))
     if p.type in (None, "storage"):
         seen = await storages_seen(call)
         rows += await asyncio.gather(*(resources.storage_row(call.rooms, storage) for storage in seen))
+    if p.type is None:
+        rows += [{"id": f"/pool/{pool.poolid}", "type": "pool", "pool": pool.poolid} for pool in await pools_seen(call)]
     if p.type in (None, "sdn") and await call.may("/sdn/zones/localnetwork", "SDN.Audit"):
         rows.append(
             {
@@ -94,7 +98,7 @@ async def read_status(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
 async def read_tasks(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """Recent tasks, newest first: all with Sys.Audit on the node, else one's own."""
     audit = await call.may(f"/nodes/{call.rooms.node}", "Sys.Audit")
-    wanted = TaskFilter(source="all", user=None if audit else call.identity.userid)
+    wanted = TaskFilter(source="all", owner=None if audit else str(call.identity))
     records, _ = await call.rooms.tasks.page(wanted, 0, _RECENT_TASKS)
     return [{**row, "saved": "0" if "endtime" not in row else "1"} for row in task_rows(records)]
 

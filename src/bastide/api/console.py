@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from bastide.api.execute import Columns, GuestName, guest_for_console
+from bastide.api.allowed import while_allowed
+from bastide.api.execute import Columns, GuestName, guest_for_console, on_guest
 from bastide.api.fields import GuestPath
 from bastide.api.routing import Branch, Call
 from bastide.api.shapes_guests import ScreenOffer, TerminalOffer
-from bastide.api.websocket import SocketChannel, while_allowed
+from bastide.api.websocket import SocketChannel
 from bastide.base.errors import MethodNotImplemented
 from bastide.model.audit import Secret
 from bastide.model.record import Record
@@ -74,7 +75,7 @@ async def attach(call: Call, p: Console) -> None:
     channel = SocketChannel(call.websocket)
     async with call.services.consoles.open(call.rooms, guest, tty, terminal) as console:
         await channel.accept()
-        await while_allowed(call, guest.vmid, console.join(channel))
+        await while_allowed(call, on_guest(call, guest.vmid, "VM.Console"), console.join(channel))
     await channel.close()
 
 
@@ -138,7 +139,7 @@ async def _serve(call: Call, p: VncWebsocket) -> None:
     try:
         await channel.accept()
         serving = call.services.consoles.serve(call.rooms, guest, offer, channel, p.vncticket)
-        await while_allowed(call, guest.vmid, serving)
+        await while_allowed(call, on_guest(call, guest.vmid, "VM.Console"), serving)
     finally:
         offer.closed.set()
     await channel.close()

@@ -5,9 +5,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from bastide.api.allowed import Permit, while_allowed
 from bastide.api.lists import find_guest
 from bastide.api.routing import Branch, Call
-from bastide.api.websocket import SocketChannel, while_allowed
+from bastide.api.websocket import SocketChannel
 from bastide.model.audit import Bulk, Secret
 from bastide.model.guest import Guest
 from bastide.model.record import ANY_TEXT, Record
@@ -47,6 +48,11 @@ async def guest_for_console(call: Call, name: str) -> Guest:
     return guest
 
 
+def on_guest(call: Call, vmid: int, *privileges: str) -> Permit:
+    """Asks whether the caller still has any of the privileges on a guest, for `while_allowed`."""
+    return lambda: call.require(f"/vms/{vmid}", *privileges, any_of=True)
+
+
 @branch.websocket("/{guest}/exec", Exec, user="all")
 async def run_command(call: Call, p: Exec) -> None:
     """Run a command in the guest.
@@ -63,9 +69,9 @@ async def run_command(call: Call, p: Exec) -> None:
     if guest.kind == "qemu":
         by_agent = await vm_execute.execute(call.rooms, guest, command, terminal)
         await channel.accept()
-        await while_allowed(call, guest.vmid, by_agent.join(channel), privilege=privilege)
+        await while_allowed(call, on_guest(call, guest.vmid, privilege), by_agent.join(channel))
     else:
         with contextlib.closing(await execute.execute(call.rooms, guest, command, terminal)) as session:
             await channel.accept()
-            await while_allowed(call, guest.vmid, execute.join(session, channel))
+            await while_allowed(call, on_guest(call, guest.vmid, privilege), execute.join(session, channel))
     await channel.close()

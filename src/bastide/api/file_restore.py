@@ -7,12 +7,14 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from pydantic import Field
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
+from bastide.api.allowed import Watched
 from bastide.api.backup_permissions import open_backup
 from bastide.api.fields import StoragePath, volume_on
 from bastide.api.routing import Branch, Call
 from bastide.api.shapes_storage import FileRow
+from bastide.api.volume_permissions import check_volume
 from bastide.base.errors import InvalidParameter, NotFound
 from bastide.operations.backup import files
 from bastide.operations.backup.archives import Archive
@@ -52,7 +54,7 @@ async def list_in_backup(call: Call, p: InBackup) -> list[dict[str, Any]]:
 
 
 @branch.get("/{storage}/file-restore/download", FromBackup, user="all")
-async def download_from_backup(call: Call, p: FromBackup) -> StreamingResponse:
+async def download_from_backup(call: Call, p: FromBackup) -> Response:
     """Fetch a file or a folder of a backup."""
     archive = await _archive(call, p)
     with _by_filepath():
@@ -63,7 +65,8 @@ async def download_from_backup(call: Call, p: FromBackup) -> StreamingResponse:
         "cache-control": "no-store",
     }
     headers |= {} if found.size is None else {"content-length": str(found.size)}
-    return StreamingResponse(_closing(found.parts), media_type=found.media_type, headers=headers)
+    answer = StreamingResponse(_closing(found.parts), media_type=found.media_type, headers=headers)
+    return Watched(call, lambda: check_volume(call, volume_on(p.storage, p.volume)), answer)
 
 
 async def _closing(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

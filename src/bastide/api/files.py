@@ -9,7 +9,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from bastide.api.execute import GuestName
+from bastide.api.allowed import Watched, while_allowed
+from bastide.api.execute import GuestName, on_guest
 from bastide.api.lists import find_guest
 from bastide.api.routing import Branch, Call
 from bastide.base.errors import WrongState
@@ -76,17 +77,17 @@ class _Download(Response):
 @branch.get("/{guest}/file", ReadFile, user="all", raw=True)
 async def read_file(call: Call, p: ReadFile) -> Response:
     """Read a file of the guest."""
-    guest = await _guest(call, p.guest, "VM.GuestAgent.FileRead")
+    guest, needed = await _guest(call, p.guest, "VM.GuestAgent.FileRead")
     read = vm_files.read_file if guest.kind == "qemu" else files.read_file
     async with contextlib.AsyncExitStack() as stack:
         facts, content = await stack.enter_async_context(read(call.rooms, guest, p.path))
-        return _Download(facts, content, stack.pop_all())
+        return Watched(call, on_guest(call, guest.vmid, *needed), _Download(facts, content, stack.pop_all()))
 
 
 @branch.put("/{guest}/file", WriteFile, user="all", raw=True)
 async def write_file(call: Call, p: WriteFile) -> dict[str, Any]:
     """Write a file in the guest, whole or not at all."""
-    guest = await _guest(call, p.guest, "VM.GuestAgent.FileWrite")
+    guest, needed = await _guest(call, p.guest, "VM.GuestAgent.FileWrite")
     length = call.request.headers.get("content-length", "")
     new = files.Writing(
         mode=None if p.mode is None else int(p.mode, 8),
@@ -95,16 +96,17 @@ async def write_file(call: Call, p: WriteFile) -> dict[str, Any]:
         size=int(length[:18]) if length.isdecimal() else None,
     )
     write = vm_files.write_file if guest.kind == "qemu" else files.write_file
-    facts = await write(call.rooms, guest, p.path, _body(call.request), new)
+    writing = write(call.rooms, guest, p.path, _body(call.request), new)
+    facts = await while_allowed(call, on_guest(call, guest.vmid, *needed), writing)
     return {"size": facts.size, "mode": facts.mode, "uid": facts.uid, "gid": facts.gid}
 
 
-async def _guest(call: Call, name: str, of_vm: str) -> Guest:
-    """The guest, if the caller may: VM.Console for a container's files, the agent's privilege for a VM's."""
+async def _guest(call: Call, name: str, of_vm: str) -> tuple[Guest, tuple[str, ...]]:
+    """The guest, if the caller may: VM.Console for a container's files, any of the agent's privileges for a VM's."""
     guest = await find_guest(call, name)
     wanted = (of_vm, "VM.GuestAgent.Unrestricted") if guest.kind == "qemu" else ("VM.Console",)
     await call.require(f"/vms/{guest.vmid}", *wanted, any_of=True)
-    return guest
+    return guest, wanted
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:

@@ -4,9 +4,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from bastide.access.authority import denied
+from bastide.api import version
 from bastide.api.routing import Call
 from bastide.model.guest import Guest
 from bastide.model.task import TaskRecord
+from bastide.operations import resources
+from bastide.operations.pools import Pool, list_pools
 from bastide.storage.protocol import Storage
 
 
@@ -48,6 +51,19 @@ async def storages_seen(call: Call) -> list[Storage]:
             f"/storage/{storage.config.storage}", "Datastore.Audit", "Datastore.AllocateSpace", any_of=True
         )
     ]
+
+
+async def node_seen(call: Call) -> dict[str, Any]:
+    """The node's row, in `/nodes` and among the resources; figures only with Sys.Audit on the node."""
+    row = resources.node_row(call.rooms, version.manager_version(call))
+    if not await call.may(f"/nodes/{call.rooms.node}", "Sys.Audit"):
+        row = {key: row[key] for key in ("id", "type", "node", "status", "level")}
+    return row
+
+
+async def pools_seen(call: Call) -> list[Pool]:
+    """The pools on which the caller has Pool.Audit."""
+    return [pool for pool in await list_pools(call.rooms) if await call.may(f"/pool/{pool.poolid}", "Pool.Audit")]
 
 
 def task_rows(records: Iterable[TaskRecord]) -> list[dict[str, Any]]:

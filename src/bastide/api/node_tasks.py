@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 
+from bastide.api.allowed import Watched
 from bastide.api.answers import Answer
 from bastide.api.fields import NodePath, TaskPath, UpidText
 from bastide.api.lists import index, task_row, task_rows
@@ -73,7 +74,7 @@ async def list_tasks(call: Call, p: TasksQuery) -> Answer:
         until=p.until,
         errors=bool(p.errors),
         source=p.source or "archive",
-        user=None if audit else call.identity.userid,
+        owner=None if audit else str(call.identity),
     )
     records, total = await call.rooms.tasks.page(task_filter, p.start or 0, 50 if p.limit is None else p.limit)
     return Answer(task_rows(records), {"total": total})
@@ -111,6 +112,7 @@ async def read_news(call: Call, p: NewsQuery) -> dict[str, Any]:
     """
     await _seen(call, p.upid, "Sys.Audit")
     record, lines = await call.rooms.tasks.news(p.upid, p.start, p.wait)
+    await _seen(call, p.upid, "Sys.Audit")  # it may have been taken away while this waited
     news = _status(record)
     return news if p.start is None else {**news, "log": [{"n": line.n, "t": line.t} for line in lines]}
 
@@ -150,8 +152,6 @@ async def _download(call: Call, p: LogQuery) -> Response:
         for line in lines:
             yield f"{line.t}\n".encode()
 
-    return StreamingResponse(
-        text(),
-        media_type="text/plain; charset=utf-8",
-        headers={"content-disposition": 'attachment; filename="task.log"'},
-    )
+    headers = {"content-disposition": 'attachment; filename="task.log"'}
+    answer = StreamingResponse(text(), media_type="text/plain; charset=utf-8", headers=headers)
+    return Watched(call, lambda: _seen(call, p.upid, "Sys.Audit"), answer)

@@ -7,7 +7,7 @@ from pydantic import Field
 from bastide.api import version
 from bastide.api.fields import Consolidation, NodePath
 from bastide.api.graphs import picture
-from bastide.api.lists import index
+from bastide.api.lists import index, node_seen
 from bastide.api.routing import Branch, Call, NoParameters
 from bastide.api.shapes_guests import Moment, NodeResource
 from bastide.api.shapes_nodes import Clock, InterfaceRow, NodeStatus, Version
@@ -15,7 +15,6 @@ from bastide.base.errors import MethodNotImplemented
 from bastide.host import facts
 from bastide.model.types import InterfaceName
 from bastide.network import interfaces
-from bastide.operations import resources
 
 NodeTimeFrame = Literal["hour", "day", "week", "month", "year", "decade"]
 
@@ -68,10 +67,7 @@ class NodeGraph(NodeSeries):
 @branch.get("", NoParameters, user="all", answer=list[NodeResource])
 async def list_nodes(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     """The nodes; figures only with Sys.Audit on the node."""
-    row = resources.node_row(call.rooms, version.manager_version(call))
-    if not await call.may(f"/nodes/{call.rooms.node}", "Sys.Audit"):
-        row = {key: row[key] for key in ("id", "type", "node", "status", "level")}
-    return [row]
+    return [await node_seen(call)]
 
 
 @branch.get("/{node}", NodePath, user="all")

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from bastide.api.lists import pools_seen
 from bastide.api.routing import Branch, Call
 from bastide.api.shapes_access import PoolInfo, PoolRow
 from bastide.base.errors import InvalidParameter, NotFound
@@ -64,11 +65,7 @@ async def list_pools(call: Call, p: PoolsQuery) -> list[dict[str, Any]]:
         await call.require(f"/pool/{p.poolid}", "Pool.Audit")
         pool = await pools.get_pool(call.rooms, p.poolid)
         return [{**_row(pool), "members": await _members(call, pool, p.type)}]
-    return [
-        _row(pool)
-        for pool in await pools.list_pools(call.rooms)
-        if await call.may(f"/pool/{pool.poolid}", "Pool.Audit")
-    ]
+    return [_row(pool) for pool in await pools_seen(call)]
 
 
 @branch.post("", PoolCreate, check=_ALLOCATE)
@@ -123,6 +120,9 @@ async def _update(call: Call, p: PoolChange) -> None:
             await call.require(f"/vms/{vmid}", "Permissions.Modify")
     for storage in storages:
         await call.require(f"/storage/{storage}", "Datastore.Allocate")
+    for other in await pools.list_pools(call.rooms) if p.allow_move else ():
+        if other.guests.intersection(vmids) and other.poolid != pool.poolid:  # it loses them
+            await call.require(f"/pool/{other.poolid}", "Pool.Allocate")
     await pools.update_pool(
         call.rooms,
         pool.poolid,

@@ -77,7 +77,16 @@ class NetworkResource(TypedDict):
     status: str
 
 
-ClusterResource: TypeAlias = GuestResource | NodeResource | StorageResource | NetworkResource
+@shape
+class PoolResource(TypedDict):
+    """A pool."""
+
+    id: str
+    type: Literal["pool"]
+    pool: str
+
+
+ClusterResource: TypeAlias = GuestResource | NodeResource | StorageResource | NetworkResource | PoolResource
 
 
 @shape

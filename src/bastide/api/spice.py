@@ -16,11 +16,11 @@ from cryptography import x509
 from pydantic import Field
 
 from bastide.access.users import is_active
+from bastide.api.allowed import LOOK_EVERY
 from bastide.api.connection import HEAD_DEADLINE
 from bastide.api.fields import GuestPath
 from bastide.api.routing import Branch, Call
 from bastide.api.services import Services
-from bastide.api.websocket import LOOK_EVERY
 from bastide.base.errors import AuthenticationFailed, BastideError
 from bastide.operations.spice import Offer
 

@@ -10,6 +10,7 @@ from typing import Annotated, BinaryIO
 from pydantic import Field
 
 from bastide.api import parameters
+from bastide.api.allowed import while_allowed
 from bastide.api.fields import ChecksumAlgorithm, DownloadContent, StoragePath
 from bastide.api.multipart import Sink, read_upload
 from bastide.api.routing import Branch, Call, NotBuilt
@@ -18,6 +19,7 @@ from bastide.model.types import FileName
 from bastide.operations import content
 
 _CHUNK = 1024 * 1024
+_PRIVILEGE = "Datastore.AllocateTemplate"
 
 branch = Branch("/nodes/{node}/storage/{storage}/upload")
 
@@ -33,12 +35,13 @@ class Upload(StoragePath):
 
 
 @branch.post("", StoragePath, raw=True, body=Upload,
-             check=("perm", "/storage/{storage}", ("Datastore.AllocateTemplate",)))  # fmt: skip
+             check=("perm", "/storage/{storage}", (_PRIVILEGE,)))  # fmt: skip
 async def upload(call: Call, p: StoragePath) -> str:
     """Upload a template, an ISO image or a disk image, and check what it hashes to."""
     spool = _Spool(call, p)
     try:
-        await read_upload(call.request.headers.get("content-type", ""), call.request.stream(), spool.open)
+        reading = read_upload(call.request.headers.get("content-type", ""), call.request.stream(), spool.open)
+        await while_allowed(call, lambda: call.require(f"/storage/{p.storage}", _PRIVILEGE), reading)
     except BaseException:
         spool.discard()
         raise

@@ -26,7 +26,7 @@ class TaskFilter:
     """What must be true of a task; None and empty mean no matter.
 
     `vmid` is what the task works on; `userfilter` a part of the user or token id; `since` and `until` are start times
-    in epoch seconds, both included; `user` is exactly one user (with all their tokens).
+    in epoch seconds, both included; `owner` is exactly one user, with all their tokens, or one token (`ada@pve!ci`).
     """
 
     vmid: int | str | None = None
@@ -37,7 +37,7 @@ class TaskFilter:
     until: int | None = None
     errors: bool = False
     source: Source = "all"
-    user: str | None = None
+    owner: str | None = None
 
     def matches(self, record: TaskRecord) -> bool:
         """Whether the list shows the task."""
@@ -50,7 +50,7 @@ class TaskFilter:
             or (self.userfilter is not None and self.userfilter.lower() not in upid.user.lower())
             or (self.since is not None and upid.starttime < self.since)
             or (self.until is not None and upid.starttime > self.until)
-            or (self.user is not None and upid.user.partition("!")[0] != self.user)
+            or (self.owner is not None and self.owner not in (upid.user, upid.user.partition("!")[0]))
             or (self.errors and outcome(record) != "error")
             or (self.statusfilter and outcome(record) not in self.statusfilter)
         )

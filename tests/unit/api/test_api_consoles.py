@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bastide.api import websocket
+from bastide.api import allowed
 from framework.api import Api, call
 from framework.api_sockets import Socket
 from framework.rooms import TEMPLATE
@@ -73,7 +73,7 @@ async def test_strangers_other_sites_and_users_without_the_right_get_nothing(web
 
 @pytest.mark.parametrize("taken", ["token", "grant", "user"])
 async def test_a_right_that_is_taken_away_ends_the_command(web: Api, monkeypatch, taken: str) -> None:
-    monkeypatch.setattr(websocket, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(allowed, "LOOK_EVERY", 0.05)
     user = (await web.token(grants={"/vms/100": "PVEVMUser"})).headers["Authorization"]
     async with Socket(web.app, EXEC, headers={"Authorization": user}, command=["sleep", "300"]) as socket:
         await asyncio.sleep(0.2)

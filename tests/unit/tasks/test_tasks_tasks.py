@@ -221,7 +221,7 @@ async def test_lists_show_what_was_asked_for(tasks: Tasks) -> None:
     assert await shown(statusfilter=["ok", "warning"]) == [odd, ok]
     assert await shown(until=ok.starttime - 1) == []
     assert await shown(since=ok.starttime) == [runs, odd, bad, ok]
-    page, total = await tasks.page(TaskFilter(user="ada@pve"), limit=1)
+    page, total = await tasks.page(TaskFilter(owner="ada@pve"), limit=1)
     assert ([record.upid for record in page], total) == ([runs], 2)
     page, total = await tasks.page(TaskFilter(), visible=lambda record: record.upid.user == "root@pam")
     assert total == 2
