@@ -7,6 +7,7 @@ import typer
 
 from bastide.base.errors import InvalidParameter
 from bastide.cli import output
+from bastide.cli.rights import show_permissions
 from bastide.cli.session import Session
 from bastide.client.http import segment
 
@@ -107,6 +108,16 @@ def remove_user(ctx: typer.Context, user: UserId) -> None:
     session: Session = ctx.obj
     session.client().delete(f"/access/users/{segment(user)}")
     output.emit_json({"userid": user}, only_if=session.json)
+
+
+@users.command("permissions")
+def list_permissions(
+    ctx: typer.Context,
+    user: Annotated[str | None, typer.Argument(metavar="WHO", help="A user or a token; without one, you.")] = None,
+    path: Annotated[str | None, typer.Option(metavar="PATH", help="On this path alone.")] = None,
+) -> None:
+    """Tell what somebody may do, and where."""
+    show_permissions(ctx, user, path)
 
 
 TokenName = Annotated[str, typer.Argument(metavar="NAME", help="The token's name.", show_default=False)]

@@ -57,7 +57,7 @@ class Client:
         self._connection: _Connection | None = None
         self._used = 0.0
 
-    def get(self, path: str, **params: Any) -> Any:
+    def get(self, path: str, /, **params: Any) -> Any:
         """What is at a path."""
         return self.request("GET", path, params)
 

@@ -46,7 +46,14 @@ def host(daemon):
     daemon.on("DELETE", "/storage/x", None)
     daemon.on("GET", "/access/users", [{"userid": "root@pam", "enable": 1}])
     daemon.on("GET", "/access/users/root@pam/token", [{"tokenid": "ci", "privsep": 0}])
+    daemon.on("GET", "/access/acl", [])
+    daemon.on("GET", "/access/roles", [])
+    daemon.on("GET", "/access/groups", [])
+    daemon.on("GET", "/access/users/a@pve", {"groups": ["g"]})
+    daemon.on("GET", "/access/permissions", {"/": {"VM.Audit": 0}})
     for method, path in (
+        ("PUT", "/access/acl"), ("POST", "/access/roles"), ("PUT", "/access/roles/R"), ("DELETE", "/access/roles/R"),
+        ("POST", "/access/groups"), ("PUT", "/access/groups/g"), ("DELETE", "/access/groups/g"),
         ("PUT", "/access/users/a@pve"), ("DELETE", "/access/users/a@pve"), ("PUT", "/access/password"),
         ("DELETE", "/access/users/a@pve/token/t"), ("POST", "/access/users"), ("DELETE", f"/nodes/pve1/tasks/{T}"),
     ):  # fmt: skip
@@ -105,6 +112,9 @@ COMMANDS = [
     "user create a@pam", "user rm a@pve", "user passwd a@pve --password-stdin", "token ls", "token rm a@pve t",
     "api get /storage", "reset db", "suspend db", "resume db", "resize db 9G", "cloudinit db", "sendkey db ret",
     "monitor db info status", "storage set local content=iso", "storage types", "storage scan nfs nas.lan",
+    "acl list", "acl set / a@pve --role R", "acl remove / a@pve --role R", "role ls", "role create R VM.Audit",
+    "role set R", "role rm R", "group ls", "group create g", "group set g", "group rm g", "group add g a@pve",
+    "group drop g a@pve", "user permissions", "user permissions a@pve --path /vms",
     "storage show local", "suspend db --disk", "snapshot web", "snapshot web one",
     "snapshot web one --delete", "snapshot web one --edit -d x",
     "snapshot web one --config", "rollback web one --start", "clone web copy --vmid 102",
