@@ -4,6 +4,7 @@ Attack classes 9 and 10, over each value of each option and of each key within a
 rendered has the same words and keys as without it.
 """
 
+import base64
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -25,10 +26,10 @@ from bastide.guest.qemu.render.argv import needs, render_argv, startup_commands
 from bastide.host.qemu_facts import HostFacts
 from bastide.model.container import ContainerConfig
 from bastide.model.vm import VmConfig
-from framework.qemu_plans import GOLDEN, HOSTS, names, numbered, planned
+from framework.qemu_plans import GOLDEN, HOSTS, KVM, names, numbered, planned
 
 EVIL = [",x=y", ",,id=b", ",id=b", "=", ":x", " -device isa-debug-exit", ",if=none,file=/etc/shadow", "$(id)", ";id",
-        '"}', "'", "\\", "%s", "\n-S", "\nlxc.cap.drop =", "\0", "\x85", "\u2028", "\n- evil: 1", "#"]  # fmt: skip
+        '"}', "'", "\\", "%41", "\n-S", "\nlxc.cap.drop =", "\0", "\x85", "\u2028", "\n- evil: 1", "#"]  # fmt: skip
 OWN = {"args"}
 """Further arguments for QEMU, which root alone may give."""
 
@@ -72,7 +73,7 @@ def rendered(options: dict[str, str], host: HostFacts) -> tuple[Counter[object],
 
 @pytest.mark.parametrize("name", names())
 def test_no_value_of_a_vm_becomes_an_argument(name: str) -> None:
-    """Class 10. Without the doubled commas of `option_text` or the keys of `model/vm_devices.py` this fails."""
+    """Class 10. Without the known keys of `model/vm_devices.py`' property strings this fails."""
     first, *lines = (GOLDEN / f"{name}.conf").read_text().splitlines()
     host, options = HOSTS[first.removeprefix("#host: ")], dict(line.split(": ", 1) for line in lines)
     texts = {"name": "web", "description": "x", "tags": "a", "smbios1": "manufacturer=A,serial=7"}
@@ -91,6 +92,16 @@ def test_no_value_of_a_vm_becomes_an_argument(name: str) -> None:
         assert not [word for word in found - words if evil_keys(word)], (key, value, found - words)
         assert sum(found.values()) == sum(words.values()), (key, value)
         assert (said.keys() == commands.keys(), files) == (True, opened), (key, value)
+
+
+@pytest.mark.parametrize("key", ["manufacturer", "product", "version", "serial", "sku", "family"])
+def test_no_encoded_value_becomes_an_argument(key: str) -> None:
+    """Class 10, where a comma can arrive. Without the doubled commas of `option_text` this fails."""
+    words, _, _ = rendered({"smbios1": f"{key}={base64.b64encode(b'A').decode()},base64=1"}, KVM)
+    for evil in EVIL:
+        encoded = base64.b64encode(f"A{evil}".encode()).decode()
+        with suppress(BastideError):
+            assert rendered({"smbios1": f"{key}={encoded},base64=1"}, KVM)[0] == words, evil
 
 
 def names_another(before: str, value: str) -> bool:
@@ -136,7 +147,10 @@ def lxc_keys(options: dict[str, str]) -> Counter[str]:
 
 
 def test_no_value_of_a_container_becomes_a_line() -> None:
-    """Class 9. Without the checks of `model/container.py` and of `guest/lxc/render.py` this fails."""
+    """Class 9. Without `forbidden_character` in `model/record.py` and the renderer's own look at each line this fails.
+
+    `test_no_value_makes_a_key` in `tests/unit/guest/test_lxc_render.py` is for the latter alone.
+    """
     before, asked, taken = lxc_keys(CONTAINER), 0, 0
     for key, value, new in changed(CONTAINER):
         asked += 1
@@ -148,6 +162,13 @@ def test_no_value_of_a_container_becomes_a_line() -> None:
             assert not extra, (key, value, extra)
     assert asked > 1500
     assert 0 < taken < asked / 2
+
+
+def test_no_description_becomes_a_note_of_a_backups_own() -> None:
+    """Class 9: a line that looks like a drive's. Without `_encoded`'s look at such a line this fails."""
+    for text in ("qmdump#map:scsi0:drive-scsi0:tank:raw:", "vzdump#x", "a\nqmdump#map:scsi0:x:y:raw:\n[one]\nargs: -S"):
+        read = parse_config_text(config_text({"description": text, "memory": 16}), "qemu")
+        assert (dict(read.options), read.drives) == ({"description": text, "memory": "16"}, {})
 
 
 @pytest.mark.parametrize(("kind", "options"), [("lxc", CONTAINER), ("qemu", {"name": "a", "description": "x"})])
