@@ -2,15 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from bastide.access.authority import Authority, denied, normalize_path
+from bastide.access.factors import FactorBook
 from bastide.access.grants import Grants, Groups, Roles
 from bastide.access.keys import SigningKeys
 from bastide.access.passwords import Passwords, is_outdated, usable
+from bastide.access.sealing import Seal
+from bastide.access.second_step import HalfLogin, SecondStep
 from bastide.access.throttle import Throttle
 from bastide.access.tickets import ConsoleTickets, Tickets
 from bastide.access.users import Tokens, Users, is_active, realm_of
+from bastide.access.webauthn import Site
 from bastide.base.errors import AuthenticationFailed, BastideError, NotFound
 from bastide.base.layout import Layout
 from bastide.model.access import Grant, Identity, User
@@ -35,7 +39,12 @@ class Access:
         self._pace = pace
         self._passwords = Passwords()
         self._throttle = Throttle()
+        # Of its own: whoever knows the password would otherwise be forgiven with each first step.
+        self._second_throttle = Throttle()
         self._tickets = Tickets(SigningKeys(layout.state / "access" / "tickets.key"))
+        seal = Seal(layout.state / "access" / "factors.key")
+        self.factors = FactorBook(store, seal)
+        self._second = SecondStep(store, self._tickets, seal)
         self._consoles = ConsoleTickets()
         self._authority: tuple[list[tuple[int, int]], Authority] | None = None
         self.users = Users(store, self._passwords)
@@ -44,25 +53,49 @@ class Access:
         self.roles = Roles(store)
         self.grants = Grants(store, self.users, self.tokens, self.groups, self.roles)
 
-    async def authenticate(self, userid: str, password: str, address: str = "") -> Identity:
-        """Who logs in with a password, or renews a ticket with that ticket as the password.
+    async def log_in(
+        self, userid: str, password: str, address: str = "", *, site: Site | None = None, challenge: str | None = None
+    ) -> Identity | HalfLogin:
+        """Who logs in, or the question for a second factor; with its `challenge`, `password` is the answer to it.
 
-        `address` is the caller's, for throttling. Raises AuthenticationFailed, always after the same time and with
-        the same words, whether the user is unknown, disabled, throttled or the password is wrong.
+        A ticket as the password renews it, without a second factor. `address` is the caller's, for throttling, `site`
+        whom security keys are for. Raises AuthenticationFailed, always after the same time and with the same words,
+        whether the user is unknown, disabled, throttled, or the password or answer is wrong.
         """
+        if challenge is not None:
+            return await self.answer(userid, challenge, password, address, site)
         if await self._is_own_ticket(userid, password):
             return Identity(userid)
-        async with self._throttle.turn(userid, address):
-            begun = asyncio.get_running_loop().time()
-            if not (early := self._throttle.blocked(userid, address)):
-                if await self._knows(userid, password):
-                    self._throttle.succeeded(userid, address)
-                    return Identity(userid)
-                self._throttle.failed(userid, address)
-                await self._keep_pace(userid, begun)
-        if early:
-            await self._keep_pace(userid, begun)
-        raise AuthenticationFailed("authentication failure")
+        identity = await self.authenticate(userid, password, address)
+        return await self._second.ask(userid, site) or identity
+
+    async def authenticate(self, userid: str, password: str, address: str = "") -> Identity:
+        """Whose password it is; a ticket is none. Raises AuthenticationFailed as `log_in` does."""
+
+        async def knows() -> bool:
+            return await self._knows(userid, password)
+
+        return await self._paced(self._throttle, userid, address, knows)
+
+    async def answer(
+        self, userid: str, challenge: str, answer: str, address: str = "", site: Site | None = None
+    ) -> Identity:
+        """Who answers to a second factor's challenge. Raises AuthenticationFailed as `log_in` does."""
+
+        async def knows() -> bool:
+            if await self._active_user(userid) is None:
+                return False
+            try:
+                await self._second.answer(userid, challenge, answer, site)
+            except AuthenticationFailed:
+                return False
+            return True
+
+        return await self._paced(self._second_throttle, userid, address, knows)
+
+    async def ask_second(self, identity: Identity, site: Site | None = None) -> Identity | HalfLogin:
+        """Who logs in by other means than a password, or the question for a second factor."""
+        return await self._second.ask(identity.userid, site) or identity
 
     async def issue_ticket(self, userid: str) -> tuple[str, str]:
         """A ticket and its CSRF prevention token, for a user who has logged in."""
@@ -137,10 +170,11 @@ class Access:
                     raise denied(path, (privilege,))
 
     async def delete_user(self, userid: str) -> None:
-        """Remove a user, their tokens and grants. Raises NotFound, WrongState for root@pam."""
+        """Remove a user, their tokens, grants and second factors. Raises NotFound, WrongState for root@pam."""
         await self.users.get(userid)
         await self.grants.forget(subject=userid)
         await self.users.delete(userid)
+        await self.factors.forget(userid)
 
     async def delete_token(self, userid: str, name: str) -> None:
         """Remove a token and its grants. Raises NotFound."""
@@ -162,6 +196,22 @@ class Access:
     async def close(self) -> None:
         """Let the password threads end."""
         self._passwords.close()
+
+    async def _paced(
+        self, throttle: Throttle, userid: str, address: str, knows: Callable[[], Awaitable[bool]]
+    ) -> Identity:
+        """Who knows, at the pace of failures, and one attempt after the other. Raises AuthenticationFailed."""
+        async with throttle.turn(userid, address):
+            begun = asyncio.get_running_loop().time()
+            if not (early := throttle.blocked(userid, address)):
+                if await knows():
+                    throttle.succeeded(userid, address)
+                    return Identity(userid)
+                throttle.failed(userid, address)
+                await self._keep_pace(userid, begun)
+        if early:
+            await self._keep_pace(userid, begun)
+        raise AuthenticationFailed("authentication failure")
 
     async def _keep_pace(self, userid: str, begun: float) -> None:
         pace = PACE_OF_PAM if realm_of(userid) == "pam" else PACE

@@ -1,17 +1,21 @@
 """Tickets: of a login (`PVE:user@realm:HEXTIME::base64`), against forged writes (`HEXTIME:base64`), of a console.
 
-The first two are signed and live two hours. A console's ticket is a random text that is kept in memory until it is
-used once, half a minute at most; a restart forgets it.
+The first two are signed and live two hours. Between a login's password and its second factor there is half a ticket
+(`PVE:!tfa!JSON:HEXTIME::base64`), good for five minutes and nothing else. A console's ticket is a random text that is
+kept in memory until it is used once, half a minute at most; a restart forgets it.
 """
 
 import hashlib
+import json
 import re
 import secrets
 import time
 from base64 import b64encode
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote
 
 from bastide.access.keys import SigningKeys
 from bastide.base.errors import AuthenticationFailed
@@ -19,12 +23,19 @@ from bastide.base.errors import AuthenticationFailed
 LIFETIME = 2 * 3600
 """Seconds that a login's ticket is good for."""
 
+HALF_LIFETIME = 300
+"""Seconds in which the second factor follows the password."""
+
 CONSOLE_LIFETIME = 30
 CLOCK_SKEW = 60
 """Seconds that a ticket may be from the future, after the host's clock was set back."""
 
 _TICKET = re.compile(
     r"PVE:(?P<userid>[^\s:!]{1,64}):(?P<time>[0-9A-F]{8})::(?P<signature>[A-Za-z0-9+/=]{1,128})", re.ASCII
+)
+_HALF = re.compile(
+    r"PVE:!tfa!(?P<challenge>[A-Za-z0-9%._~-]{1,65536}):(?P<time>[0-9A-F]{8})::(?P<signature>[A-Za-z0-9+/=]{1,128})",
+    re.ASCII,
 )
 _CSRF = re.compile(r"(?P<time>[0-9A-F]{8}):(?P<signature>[A-Za-z0-9+/=]{1,128})", re.ASCII)
 _CONSOLE_LIMIT = 4096
@@ -52,6 +63,22 @@ class Tickets:
             raise AuthenticationFailed("permission denied - invalid PVE ticket")
         return match["userid"]
 
+    def issue_half(self, userid: str, state: str, challenge: Mapping[str, Any]) -> str:
+        """Half a ticket for a user whose factors are in this state; what is asked stands in it for all to read."""
+        plain = f"PVE:!tfa!{quote(json.dumps(challenge), safe='')}:{int(self._clock()):08X}"
+        return f"{plain}::{self._keys.sign('second-step', f'{plain}:{userid}:{state}')}"
+
+    def verify_half(self, ticket: str, userid: str, state: str) -> dict[str, Any]:
+        """What a good half ticket of the user asks. Raises AuthenticationFailed, also when the factors changed."""
+        match = _HALF.fullmatch(ticket)
+        if match is None or not self._is_fresh(match["time"], HALF_LIFETIME):
+            raise AuthenticationFailed("permission denied - invalid tfa challenge")
+        plain = ticket[: match.end("time")]
+        if not self._keys.verify("second-step", f"{plain}:{userid}:{state}", match["signature"]):
+            raise AuthenticationFailed("permission denied - invalid tfa challenge")
+        challenge: dict[str, Any] = json.loads(unquote(match["challenge"]))
+        return challenge
+
     def verify_csrf(self, token: str, userid: str) -> None:
         """Raise AuthenticationFailed unless the token was issued to the user and is fresh."""
         match = _CSRF.fullmatch(token)
@@ -60,8 +87,8 @@ class Tickets:
         if not self._keys.verify("csrf", f"{match['time']}:{userid}", match["signature"]):
             raise AuthenticationFailed("Permission denied - invalid csrf token")
 
-    def _is_fresh(self, hextime: str) -> bool:
-        return -CLOCK_SKEW <= self._clock() - int(hextime, 16) <= LIFETIME
+    def _is_fresh(self, hextime: str, lifetime: int = LIFETIME) -> bool:
+        return -CLOCK_SKEW <= self._clock() - int(hextime, 16) <= lifetime
 
 
 @dataclass(frozen=True, slots=True)

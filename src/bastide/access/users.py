@@ -71,6 +71,8 @@ class Users:
             user = user.model_copy(update={"password": await self._hash(user.userid, password)})
         if user.userid == ROOT.userid and await self._store.get(f"user/{user.userid}") is None:
             raise AlreadyExists(f"create user failed: user '{user.userid}' already exists")
+        if await self._store.get(f"user/{user.userid}") is None:
+            await self._store.delete(f"factor/{user.userid}")  # of one whose removal was cut short
         try:
             await self._store.put(f"user/{user.userid}", to_json(user), ABSENT)
         except Conflict:

@@ -7,7 +7,8 @@ Keys in use, each with what the daemon needs after a restart:
   `templating/<vmid>`: a VM that is being made a template; `restore/<vmid>`: what a VM was in whose place another one
   runs that is being restored;
 * storage: `storage/<id>`, `base/<storage>/<key>`, `disk/<name>` (a disk's folder and its mount);
-* who may do what: `user/<userid>`, `group/<id>`, `role/<id>`, `token/<userid>!<name>`, `grant/<sha>`, `pool/<id>`;
+* who may do what: `user/<userid>`, `group/<id>`, `role/<id>`, `token/<userid>!<name>`, `grant/<sha>`, `pool/<id>`,
+  `factor/<userid>` (second factors);
 * work: `task/<upid>`, `plan/<name>`, `comparison/<time>`, `comparing/<vmid>`;
 * backups: `backupjob/<id>`, `verifyjob/<id>`, `restoretestjob/<id>`, and under `scheduled/<one of these>` when it ran;
   `verified/<volume id>`, `restoretest/<time>-<vmid>`, `trying/<vmid>`: a guest that is restored on trial;

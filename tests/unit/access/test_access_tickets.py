@@ -121,9 +121,11 @@ async def test_a_ticket_ends_with_its_user(access: Access) -> None:
     await access.users.create(User(userid="ada@pve"), "long enough")
     ticket, _ = await access.issue_ticket("ada@pve")
     assert await access.verify_ticket(ticket) == Identity("ada@pve")
-    assert await access.authenticate("ada@pve", ticket) == Identity("ada@pve")
+    assert await access.log_in("ada@pve", ticket) == Identity("ada@pve")
     with pytest.raises(AuthenticationFailed):
-        await access.authenticate("root@pam", ticket)
+        await access.log_in("root@pam", ticket)
+    with pytest.raises(AuthenticationFailed):
+        await access.authenticate("ada@pve", ticket)  # a stolen ticket confirms nothing as the password
     for change in ({"enable": False}, {"enable": True, "expire": 1}):
         await access.users.update("ada@pve", change)
         with pytest.raises(AuthenticationFailed):
