@@ -20,8 +20,7 @@ NOT_YET = (
     # branches with issues of their own
     r"/nodes/{node}/(firewall|ceph|sdn|apt|services|certificates|replication)",
     r"/cluster/(ha|sdn|firewall|ceph|acme|config|jobs/realm-sync|mapping|metrics|notifications|replication|log|bulk-action|qemu)",
-    r"/access/(tfa|openid)",
-    r"/access/users/{userid}/(tfa|unlock-tfa)",
+    r"/access/openid",
     r"/nodes/{node}/lxc/{vmid}/(firewall|migrate|remote_migrate|mtunnel|mtunnelwebsocket|spiceproxy)",
     r"/nodes/{node}/qemu/{vmid}/(firewall|migrate|remote_migrate|mtunnel|mtunnelwebsocket|backup)",
     # methods of the node that act on the machine or other nodes
@@ -31,7 +30,7 @@ NOT_YET = (
 NOT_YET_METHODS = {
     # read only in the first release
     ("POST", "/access/domains"), ("PUT", "/access/domains/{realm}"), ("DELETE", "/access/domains/{realm}"),
-    ("POST", "/access/domains/{realm}/sync"), ("PUT", "/cluster/options"),
+    ("POST", "/access/domains/{realm}/sync"),
     ("POST", "/nodes/{node}/network"), ("PUT", "/nodes/{node}/network"), ("DELETE", "/nodes/{node}/network"),
     ("PUT", "/nodes/{node}/network/{iface}"), ("DELETE", "/nodes/{node}/network/{iface}"),
 }  # fmt: skip

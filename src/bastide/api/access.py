@@ -5,12 +5,15 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from bastide.access.roles import BUILTIN_ROLES
+from bastide.access.second_step import HalfLogin
 from bastide.access.users import REALMS
+from bastide.access.webauthn import ANSWER_LIMIT
 from bastide.api.lists import index
-from bastide.api.routing import Branch, Call, NoParameters, NotBuilt
+from bastide.api.logins import confirm, log_in, refuse_root
+from bastide.api.routing import Branch, Call, NoParameters
 from bastide.api.shapes_access import GrantRow, GroupInfo, GroupRow, RealmRow, RoleRow
-from bastide.base.errors import AuthenticationFailed, InvalidParameter, NotFound, PermissionDenied
-from bastide.model.access import ROOT, Identity
+from bastide.base.errors import AuthenticationFailed, InvalidParameter, NotFound
+from bastide.model.access import Identity
 from bastide.model.audit import Secret
 from bastide.model.record import Multiline, Record
 from bastide.model.types import UserId, split_list
@@ -26,18 +29,25 @@ Names = Annotated[str | None, Field(pattern=_LIST, max_length=8192)]
 RealmId = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]+$", max_length=32)]
 RoleId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=64)]
 
+CHALLENGE_LIMIT = 65_536
+"""Characters of half a ticket: it names every security key of its user."""
+
 branch = Branch("/access")
 
 
 class Login(Record):
-    """A user's name and password; an unexpired ticket as the password renews it."""
+    """A user's name and password; an unexpired ticket as the password renews it.
+
+    A second factor is asked for by a ticket that is no more than a challenge: with it as `tfa-challenge` the password
+    is the answer, such as `totp:123456`. `otp` gives the code of a TOTP at once.
+    """
 
     username: Annotated[str, Field(max_length=64)]
-    password: Annotated[str, Field(max_length=4096), Secret()]
+    password: Annotated[str, Field(max_length=ANSWER_LIMIT), Secret()]
     realm: RealmId | None = None
     new_format: Annotated[bool | None, Field(alias="new-format")] = None
-    otp: Annotated[str | None, Field(max_length=256), NotBuilt(), Secret()] = None
-    tfa_challenge: Annotated[str | None, Field(alias="tfa-challenge", max_length=4096), NotBuilt(), Secret()] = None
+    otp: Annotated[str | None, Field(max_length=256), Secret()] = None
+    tfa_challenge: Annotated[str | None, Field(alias="tfa-challenge", max_length=CHALLENGE_LIMIT), Secret()] = None
     path: Annotated[AclPath | None, Field(max_length=64)] = None
     privs: Annotated[str | None, Field(pattern=_LIST, max_length=64)] = None
 
@@ -122,8 +132,8 @@ class GroupChange(GroupName):
 @branch.get("", NoParameters, user="all")
 async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
     """Directory index."""
-    return index("subdir", "acl", "domains", "groups", "password", "permissions", "roles", "ticket", "users",
-                 "vncticket")  # fmt: skip
+    return index("subdir", "acl", "domains", "groups", "password", "permissions", "roles", "tfa", "ticket",
+                 "users", "vncticket")  # fmt: skip
 
 
 @branch.get("/ticket", NoParameters, user="world")
@@ -136,7 +146,22 @@ async def create_ticket(call: Call, p: Login) -> dict[str, Any]:
     """Log in, or renew a ticket; answers the ticket and its CSRF prevention token."""
     if (p.path is None) != (p.privs is None):
         raise InvalidParameter({"path": "'path' and 'privs' go together"})
-    identity = await log_in(call, p.username, p.realm, p.password)
+    outcome = await log_in(call, p.username, p.realm, p.password, p.tfa_challenge)
+    if isinstance(outcome, HalfLogin) and p.otp:
+        code = p.otp if ":" in p.otp else f"totp:{p.otp}"
+        outcome = await log_in(call, outcome.userid, None, code, outcome.ticket)
+    if isinstance(outcome, HalfLogin):
+        return {
+            "username": outcome.userid,
+            "ticket": outcome.ticket,
+            "CSRFPreventionToken": (await call.access.issue_ticket(outcome.userid))[1],
+            "clustername": call.rooms.node,
+            "NeedTFA": 1,
+        }
+    return await _whole(call, p, outcome)
+
+
+async def _whole(call: Call, p: Login, identity: Identity) -> dict[str, Any]:
     if p.path is not None and p.privs is not None:
         await call.access.check(identity, p.path, split_list(p.privs))
     ticket, csrf = await call.access.issue_ticket(identity.userid)
@@ -169,10 +194,7 @@ async def verify_console_ticket(call: Call, p: ConsoleTicket) -> None:
 async def change_password(call: Call, p: Password) -> None:
     """Change a user's password. Everybody but root@pam must confirm with their own present one."""
     await refuse_root(call, p.userid)
-    if not call.is_root:
-        if p.confirmation_password is None:
-            raise InvalidParameter({"confirmation-password": "your own present password is needed"})
-        await call.access.authenticate(call.identity.userid, p.confirmation_password, _address(call))
+    await confirm(call, "confirmation-password", p.confirmation_password)
     await call.access.users.set_password(p.userid, p.password)
 
 
@@ -317,22 +339,6 @@ async def change_group(call: Call, p: GroupChange) -> None:
 async def delete_group(call: Call, p: GroupName) -> None:
     """Remove a group and its grants."""
     await call.access.delete_group(p.groupid)
-
-
-async def log_in(call: Call, username: str, realm: str | None, password: str) -> Identity:
-    """Who logs in; the realm may also be a part of the name. Raises AuthenticationFailed."""
-    userid = username if realm is None or username.endswith(f"@{realm}") else f"{username}@{realm}"
-    return await call.access.authenticate(userid, password, _address(call))
-
-
-async def refuse_root(call: Call, userid: str) -> None:
-    """Raise PermissionDenied for a change of root@pam by anybody else: whoever could, would be root."""
-    if userid == ROOT.userid and not (await call.access.authority()).is_root(call.identity):
-        raise PermissionDenied("Permission check failed (user != root@pam)")
-
-
-def _address(call: Call) -> str:
-    return call.connection.client.host if call.connection.client else ""
 
 
 def _comment(comment: str | None) -> dict[str, str]:

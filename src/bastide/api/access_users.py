@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from bastide.access.users import realm_of
-from bastide.api.access import refuse_root
+from bastide.api.access_tfa import locks
+from bastide.api.logins import refuse_root
 from bastide.api.routing import Branch, Call
 from bastide.api.shapes_access import NewToken, TokenInfo, TokenRow, UserInfo, UserRow
 from bastide.base.errors import InvalidParameter
@@ -88,10 +89,11 @@ async def list_users(call: Call, p: UsersQuery) -> list[dict[str, Any]]:
     wanted = ("User.Modify", "Sys.Audit")
     every = authority.allows(call.identity, "/access/groups", wanted, any=True)
     seen = authority.members(authority.groups_with(call.identity, wanted)) | {call.identity.userid}
+    locked = {factors.userid: locks(factors) for factors in await call.access.factors.every()}
     rows = []
     for user in await call.access.users.list():
         if (every or user.userid in seen) and p.enabled in (None, user.enable):
-            row = _shown(user)
+            row = {**_shown(user), **locked.get(user.userid, {})}
             if p.full:
                 tokens = await call.access.tokens.list(user.userid)
                 row |= {"groups": user.groups or "", "tokens": [_token(token) for token in tokens]}

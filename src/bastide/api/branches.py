@@ -2,6 +2,7 @@
 
 from bastide.api import (
     access,
+    access_tfa,
     access_users,
     architect,
     architect_capacity,
@@ -15,6 +16,7 @@ from bastide.api import (
     capabilities,
     cluster,
     cluster_backup,
+    cluster_options,
     console,
     disk_storages,
     disks,
@@ -57,9 +59,11 @@ from bastide.api.routing import Branch, Route
 _BRANCHES: tuple[Branch, ...] = (
     version.branch,
     access.branch,
+    access_tfa.branch,
     access_users.branch,
     cluster.branch,
     cluster_backup.branch,
+    cluster_options.branch,
     nodes.branch,
     hardware.branch,
     disks.branch,

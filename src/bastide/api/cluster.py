@@ -101,9 +101,3 @@ async def read_tasks(call: Call, _p: NoParameters) -> list[dict[str, Any]]:
     wanted = TaskFilter(source="all", owner=None if audit else str(call.identity))
     records, _ = await call.rooms.tasks.page(wanted, 0, _RECENT_TASKS)
     return [{**row, "saved": "0" if "endtime" not in row else "1"} for row in task_rows(records)]
-
-
-@branch.get("/options", NoParameters, check=("perm", "/", ("Sys.Audit",)), user="all")
-async def read_options(_call: Call, _p: NoParameters) -> dict[str, Any]:
-    """Datacenter options: those that hold here, as they cannot be changed yet."""
-    return {"keyboard": "en-us", "mac_prefix": "BC:24:11", "console": "xtermjs"}

@@ -10,10 +10,13 @@ from urllib.parse import quote
 from pydantic import Field
 from starlette.responses import Response
 
-from bastide.api.access import RealmId, log_in
+from bastide.access.second_step import HalfLogin
+from bastide.access.webauthn import ANSWER_LIMIT
+from bastide.api.access import CHALLENGE_LIMIT, RealmId
 from bastide.api.answers import success
 from bastide.api.auth import COOKIE, check_same_origin, find_ticket, is_local
-from bastide.api.routing import Branch, Call, NoParameters, NotBuilt
+from bastide.api.logins import log_in
+from bastide.api.routing import Branch, Call, NoParameters
 from bastide.base.errors import AuthenticationFailed
 from bastide.model.audit import Secret
 from bastide.model.record import Record
@@ -25,9 +28,9 @@ class Credentials(Record):
     """A user's name and password, and for a second factor the challenge that the password then answers."""
 
     username: Annotated[str, Field(max_length=64)]
-    password: Annotated[str, Field(max_length=4096), Secret()]
+    password: Annotated[str, Field(max_length=ANSWER_LIMIT), Secret()]
     realm: RealmId | None = None
-    tfa_challenge: Annotated[str | None, Field(alias="tfa-challenge", max_length=4096), NotBuilt(), Secret()] = None
+    tfa_challenge: Annotated[str | None, Field(alias="tfa-challenge", max_length=CHALLENGE_LIMIT), Secret()] = None
 
 
 class Session(Record):
@@ -58,9 +61,12 @@ async def read_session(call: Call, _p: NoParameters) -> Response:
 
 @branch.post("", Credentials, user="world", allow_token=False, answer=SessionBegun)
 async def begin_session(call: Call, p: Credentials) -> Response:
-    """Log in: sets the cookie."""
+    """Log in: sets the cookie, or answers what is asked of a second factor."""
     check_same_origin(call.connection)
-    return await _begun(call, (await log_in(call, p.username, p.realm, p.password)).userid)
+    outcome = await log_in(call, p.username, p.realm, p.password, p.tfa_challenge)
+    if isinstance(outcome, HalfLogin):
+        return await _answer(call, {"challenge": outcome.ticket, "factors": list(outcome.kinds)})
+    return await _begun(call, outcome.userid)
 
 
 @branch.put("", NoParameters, user="all", allow_token=False, answer=Session)

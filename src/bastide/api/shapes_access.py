@@ -4,6 +4,7 @@ from typing import Literal
 
 from bastide.api.shape import Flag, NotRequired, TypedDict, shape
 from bastide.api.shapes_guests import GuestResource, StorageResource
+from bastide.model.factors import FactorKind
 
 
 @shape
@@ -43,11 +44,12 @@ class _User(TypedDict):
     keys: NotRequired[str]
 
 
+_Locks = TypedDict("_Locks", {"totp-locked": NotRequired[Flag], "tfa-locked-until": NotRequired[int]})
 _UserNames = TypedDict("_UserNames", {"realm-type": str})
 
 
 @shape
-class UserRow(_User, _UserNames):
+class UserRow(_User, _UserNames, _Locks):
     """A user; groups and tokens when they are asked for."""
 
     userid: str
@@ -61,6 +63,42 @@ class UserInfo(_User):
 
     groups: list[str]
     tokens: dict[str, TokenInfo]
+
+
+@shape
+class FactorRow(TypedDict):
+    """A second factor; `created` in seconds since the epoch."""
+
+    id: str
+    type: FactorKind
+    description: str
+    created: int
+    enable: Flag
+
+
+@shape
+class UserFactors(_Locks):
+    """A user's second factors, and which are locked after wrong answers: until when, in seconds since the epoch."""
+
+    userid: str
+    entries: list[FactorRow]
+
+
+@shape
+class NewFactor(TypedDict):
+    """A new second factor: its id, recovery codes, which are shown this once, or what to ask a security key."""
+
+    id: NotRequired[str]
+    challenge: NotRequired[str]
+    recovery: NotRequired[list[str]]
+
+
+@shape
+class FactorTypes(TypedDict):
+    """The types of a user's second factors."""
+
+    types: NotRequired[list[FactorKind]]
+    user: NotRequired[Literal["oath", "u2f"]]
 
 
 @shape
