@@ -141,7 +141,7 @@ async def read_ticket(_call: Call, _p: NoParameters) -> None:
     """Dummy: useful for formatters that want to provide a login page."""
 
 
-@branch.post("/ticket", Login, user="world", allow_token=False)
+@branch.post("/ticket", Login, user="world", allow_token=False, event="login")
 async def create_ticket(call: Call, p: Login) -> dict[str, Any]:
     """Log in, or renew a ticket; answers the ticket and its CSRF prevention token."""
     if (p.path is None) != (p.privs is None):
@@ -178,7 +178,7 @@ async def _whole(call: Call, p: Login, identity: Identity) -> dict[str, Any]:
     }
 
 
-@branch.post("/vncticket", ConsoleTicket, user="world")
+@branch.post("/vncticket", ConsoleTicket, user="world", event="login")
 async def verify_console_ticket(call: Call, p: ConsoleTicket) -> None:
     """Verify a console's ticket and that its holder has the privileges; 401 when it is not so."""
     userid, _, token = p.authid.partition("!")

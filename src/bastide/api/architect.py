@@ -36,7 +36,7 @@ async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
     )
 
 
-@branch.post("/advise", AdviseParameters, user="all", nested=True, answer=Advice)
+@branch.post("/advise", AdviseParameters, user="all", nested=True, answer=Advice, event=None)
 async def advise(call: Call, p: AdviseParameters) -> AdviceAnswer:
     """Which kind of guest a service should be on this host, and why.
 

@@ -41,7 +41,7 @@ async def read_capacity(call: Call, p: CapacityQuery) -> dict[str, Any]:
     return (await capacity.capacity(call.rooms, Example(**asked))).model_dump(mode="json")
 
 
-@branch.post("/placement", PlacementProblem, check=_AUDIT, nested=True, answer=Placement)
+@branch.post("/placement", PlacementProblem, check=_AUDIT, nested=True, answer=Placement, event=None)
 async def solve_placement(_call: Call, p: PlacementProblem) -> dict[str, Any]:
     """Which guest runs on which host: the fewest moves, then few hosts or hosts filled alike.
 

@@ -48,7 +48,7 @@ class DestroyPlan(_Copies):
     name: _PlanName | None = None
 
 
-@branch.post("/plan", PlanText, user="all", answer=list[PlanOutlook])
+@branch.post("/plan", PlanText, user="all", answer=list[PlanOutlook], event=None)
 async def read_plan(call: Call, p: PlanText) -> list[dict[str, Any]]:
     """What the architect decides for each service of a plan, and what applying it would change. Nothing is made.
 

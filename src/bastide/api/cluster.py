@@ -33,7 +33,7 @@ class NextIdQuery(Record):
 @branch.get("", NoParameters, user="all")
 async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
     """Cluster index."""
-    return index("name", "backup", "backup-info", "jobs", "resources", "nextid", "status", "tasks", "options")
+    return index("name", "backup", "backup-info", "jobs", "log", "resources", "nextid", "status", "tasks", "options")
 
 
 @branch.get("/resources", ResourcesQuery, user="all", answer=list[ClusterResource])

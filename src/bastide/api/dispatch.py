@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket
 from bastide.access.checks import enforce
 from bastide.api import parameters
 from bastide.api.answers import failure, success, walled
+from bastide.api.auditing import Note
 from bastide.api.auth import check_origin, identify
 from bastide.api.errors import problem_of
 from bastide.api.routing import Call, Route
@@ -42,30 +43,38 @@ class Endpoint:
 
     async def http(self, request: Request) -> Response:
         """Answer an HTTP request; never raises."""
+        note = Note(self._services, self._route, request)
         try:
-            call, params = await self._admit(request)
+            call, params = await self._admit(request, note)
             result = await self._route.handler(call, params)
+            note.done(result)
             return walled(result if isinstance(result, Response) else await success(request, result))
         except Exception as error:
-            return walled(await failure(request, problem_of(error)))
+            problem = problem_of(error)
+            note.refused(problem, error)
+            return walled(await failure(request, problem))
+        finally:
+            note.interrupted()
 
     async def socket(self, websocket: WebSocket) -> None:
         """Serve a WebSocket; a refusal is an HTTP answer to its handshake."""
+        note = Note(self._services, self._route, websocket)
         try:
             check_origin(websocket)
-            call, params = await self._admit(websocket)
+            call, params = await self._admit(websocket, note)
             await self._route.handler(call, params)
         except Exception as error:
             problem = problem_of(error)
+            note.refused(problem, error)
             if websocket.application_state.name == "CONNECTING":
                 await websocket.send_denial_response(await failure(websocket, problem))
             elif websocket.application_state.name == "CONNECTED":
                 await websocket.close(1011, problem.message[:100])
 
-    async def _admit(self, connection: HTTPConnection) -> tuple[Call, Record]:
+    async def _admit(self, connection: HTTPConnection, note: Note) -> tuple[Call, Record]:
         route = self._route
-        caller = await self._caller(connection)
-        values = await self._values(connection)
+        caller = note.caller = await self._caller(connection)
+        values = note.values = await self._values(connection)
         params, fault = _parse(route.parameters, values)
         if caller is not None:
             shown = dict(values) if params is None else {**values, **_texts(params)}
@@ -76,7 +85,7 @@ class Endpoint:
         self._check_node(params)
         await self._check_guest(params)
         route.refuse_unbuilt(params, caller)
-        return Call(self._services, caller, connection, dict(connection.path_params)), params
+        return Call(self._services, caller, connection, dict(connection.path_params), values), params
 
     async def _caller(self, connection: HTTPConnection) -> Identity | None:
         method = connection.scope.get("method", "GET")
@@ -124,12 +133,15 @@ async def authorize(services: Services, route: Route, caller: Identity, values: 
 
 async def not_implemented(services: Services, request: Request) -> Response:
     """The answer to whatever no route knows: 501, or 401 to a stranger."""
+    note = Note(services, None, request)
     try:
-        await identify(services.access, request, method="GET")
+        note.caller = await identify(services.access, request, method="GET")
         path = request.url.path.removeprefix("/api2/json").removeprefix("/api2/extjs")
         raise MethodNotImplemented(f"Method '{request.method} {path or '/'}' not implemented")
     except Exception as error:
-        return walled(await failure(request, problem_of(error)))
+        problem = problem_of(error)
+        note.refused(problem, error)
+        return walled(await failure(request, problem))
 
 
 def _parse(kind: type[Record], values: Mapping[str, Any]) -> tuple[Record | None, InvalidParameter | None]:

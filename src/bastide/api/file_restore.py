@@ -53,7 +53,7 @@ async def list_in_backup(call: Call, p: InBackup) -> list[dict[str, Any]]:
     ]
 
 
-@branch.get("/{storage}/file-restore/download", FromBackup, user="all")
+@branch.get("/{storage}/file-restore/download", FromBackup, user="all", event="read")
 async def download_from_backup(call: Call, p: FromBackup) -> Response:
     """Fetch a file or a folder of a backup."""
     archive = await _archive(call, p)

@@ -74,7 +74,7 @@ class _Download(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-@branch.get("/{guest}/file", ReadFile, user="all", raw=True)
+@branch.get("/{guest}/file", ReadFile, user="all", raw=True, event="read")
 async def read_file(call: Call, p: ReadFile) -> Response:
     """Read a file of the guest."""
     guest, needed = await _guest(call, p.guest, "VM.GuestAgent.FileRead")

@@ -13,7 +13,7 @@ from bastide.api.routing import Branch, Call
 from bastide.api.shape import Options
 from bastide.api.shapes_guests import ContainerInterface, ContainerRow, Moment, PendingRow
 from bastide.base.errors import InvalidParameter
-from bastide.model.audit import Secret
+from bastide.model.audit import Bulk, Secret
 from bastide.model.container import ContainerConfig, ContainerOptions
 from bastide.model.record import Multiline
 from bastide.model.types import ArchiveText, ConfigKeys, PublicKeys, split_list
@@ -31,7 +31,9 @@ class ContainerCreate(ContainerOptions, NewGuest):
 
     ostemplate: ArchiveText
     password: Annotated[str | None, Field(min_length=5, max_length=1024), Secret()] = None
-    ssh_public_keys: Annotated[PublicKeys | None, Field(alias="ssh-public-keys", max_length=65536), Multiline()] = None
+    ssh_public_keys: Annotated[
+        PublicKeys | None, Field(alias="ssh-public-keys", max_length=65536), Multiline(), Bulk()
+    ] = None
     # Bastide's own: unpack the template, where the container would share a base with others.
     full: bool | None = None
     bwlimit: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None

@@ -91,7 +91,7 @@ class Rescan(Record):
 async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
     """Index."""
     return index(
-        "name", "backup", "events", "guests", "images", "rescan", "status", "storage", "storage-types", "tasks"
+        "name", "audit", "backup", "events", "guests", "images", "rescan", "status", "storage", "storage-types", "tasks"
     )
 
 

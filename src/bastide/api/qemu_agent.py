@@ -129,7 +129,7 @@ async def read_program(call: Call, p: ExecStatus) -> dict[str, Any]:
     return await agent.execute_status(call.rooms, p.vmid, p.pid)
 
 
-@branch.get("/file-read", FileRead, check=_READ)
+@branch.get("/file-read", FileRead, check=_READ, event="read")
 async def read_file(call: Call, p: FileRead) -> dict[str, Any]:
     """Read a file in the guest, at most 16 MiB at once; its bytes are characters up to U+00FF."""
     row = await agent.read_file(call.rooms, p.vmid, p.file, offset=p.offset, count=p.count)

@@ -20,6 +20,7 @@ from bastide.access.access import Access
 from bastide.api.services import Services
 from bastide.base.errors import MethodNotImplemented, PermissionDenied
 from bastide.model.access import ROOT, Identity
+from bastide.model.audit import Event
 from bastide.model.record import Record
 from bastide.operations.rooms import Rooms
 
@@ -50,12 +51,14 @@ class Call:
     """One call: who makes it, what answers it, and the connection for what is not a parameter.
 
     `identity` is None only on methods open to the world. On a WebSocket `websocket` is set instead of `request`.
+    `values` are the parameters as they were sent, for the audit log; a handler that reads its body adds what it found.
     """
 
     services: Services
     caller: Identity | None
     connection: HTTPConnection
     path_parameters: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
 
     @property
     def identity(self) -> Identity:
@@ -109,7 +112,8 @@ class Route:
     `raw` routes read their body themselves and may return a Response; `websocket` ones take over the connection.
     `allow_token` is false for the few methods that an API token may not call. `body` describes what a raw route reads
     itself, for the document. A `nested` route's JSON body may hold mappings and lists of them. `answer` is the type of
-    `data`, for the document; without one the handler's return type says it.
+    `data`, for the document; without one the handler's return type says it. `event` is what a call is in the audit log;
+    None keeps it out, as a look.
     """
 
     method: str
@@ -124,6 +128,7 @@ class Route:
     body: type[Record] | None = None
     nested: bool = False
     answer: Any = None
+    event: Event | None = None
 
     @property
     def pattern(self) -> str:
@@ -165,11 +170,11 @@ class Branch:
         self.routes: list[Route] = []
 
     def get(self, path: str, parameters: type[Record] = NoParameters, **options: Any) -> Callable[[H], H]:
-        """Declare a GET; options: check, user, raw, allow_token, answer."""
+        """Declare a GET; options: check, user, raw, allow_token, answer, event."""
         return self._declare("GET", path, parameters, options)
 
     def post(self, path: str, parameters: type[Record] = NoParameters, **options: Any) -> Callable[[H], H]:
-        """Declare a POST; beside a GET's options: body, nested."""
+        """Declare a POST; beside a GET's options: body, nested. Its `event` is a write unless it says otherwise."""
         return self._declare("POST", path, parameters, options)
 
     def put(self, path: str, parameters: type[Record] = NoParameters, **options: Any) -> Callable[[H], H]:
@@ -182,7 +187,7 @@ class Branch:
 
     def websocket(self, path: str, parameters: type[Record] = NoParameters, **options: Any) -> Callable[[H], H]:
         """Declare a WebSocket; the handler gets the call (with `call.websocket`, not yet accepted) and parameters."""
-        return self._declare("GET", path, parameters, {**options, "websocket": True})
+        return self._declare("GET", path, parameters, {"event": "console", **options, "websocket": True})
 
     def _declare(self, method: str, path: str, parameters: type[Record], options: dict[str, Any]) -> Callable[[H], H]:
         def keep(handler: H) -> H:
@@ -200,6 +205,7 @@ class Branch:
                     body=options.get("body"),
                     nested=options.get("nested", False),
                     answer=options.get("answer"),
+                    event=options.get("event", None if method == "GET" else "write"),
                 )
             )
             return handler

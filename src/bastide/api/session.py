@@ -59,7 +59,7 @@ async def read_session(call: Call, _p: NoParameters) -> Response:
     return await _answer(call, {"username": call.identity.userid, "csrf": csrf})
 
 
-@branch.post("", Credentials, user="world", allow_token=False, answer=SessionBegun)
+@branch.post("", Credentials, user="world", allow_token=False, answer=SessionBegun, event="login")
 async def begin_session(call: Call, p: Credentials) -> Response:
     """Log in: sets the cookie, or answers what is asked of a second factor."""
     check_same_origin(call.connection)
@@ -69,7 +69,7 @@ async def begin_session(call: Call, p: Credentials) -> Response:
     return await _begun(call, outcome.userid)
 
 
-@branch.put("", NoParameters, user="all", allow_token=False, answer=Session)
+@branch.put("", NoParameters, user="all", allow_token=False, answer=Session, event=None)
 async def renew_session(call: Call, _p: NoParameters) -> Response:
     """Renew the cookie's ticket."""
     check_same_origin(call.connection)
@@ -78,7 +78,7 @@ async def renew_session(call: Call, _p: NoParameters) -> Response:
     return await _begun(call, call.identity.userid)
 
 
-@branch.delete("", NoParameters, user="world", allow_token=False)
+@branch.delete("", NoParameters, user="world", allow_token=False, event="login")
 async def end_session(call: Call, _p: NoParameters) -> Response:
     """Log out: forgets the cookie, also one whose ticket has expired."""
     check_same_origin(call.connection)

@@ -22,6 +22,7 @@ from bastide.api.fields import GuestPath
 from bastide.api.routing import Branch, Call
 from bastide.api.services import Services
 from bastide.base.errors import AuthenticationFailed, BastideError
+from bastide.model.audit import AuditRecord
 from bastide.operations.spice import Offer
 
 branch = Branch("/nodes/{node}/qemu/{vmid}")
@@ -81,9 +82,21 @@ class Tunnel:
                 with socket.socket(fileno=descriptor) as guest:
                     guest.setblocking(False)
                     await loop.sock_sendall(connection, b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    self._record(connection, offer, 101)
                     await self._join(connection, guest, offer, context)
-        except BastideError:
+        except BastideError as error:
+            self._record(connection, None, 403, str(error))
             await loop.sock_sendall(connection, _REFUSED)
+
+    def _record(self, connection: socket.socket, offer: Offer | None, status: int, error: str | None = None) -> None:
+        """Tell the audit log of a client that came."""
+        path = "" if offer is None else f"/nodes/{self._services.node}/qemu/{offer.vmid}/spiceproxy"
+        try:
+            address = str(connection.getpeername()[0])
+        except OSError:
+            address = ""  # it is gone already
+        user = "" if offer is None else str(offer.by)
+        self._services.audit.write(AuditRecord("console", user, address, "CONNECT", path, status, error=error))
 
     async def _join(self, client: socket.socket, guest: socket.socket, offer: Offer, context: ssl.SSLContext) -> None:
         loop = asyncio.get_running_loop()

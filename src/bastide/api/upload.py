@@ -75,6 +75,7 @@ class _Spool:
         """Check what the fields say before the file's bytes are taken."""
         values = parameters.merge(self._place, [*fields, ("filename", filename)])
         self.asked = parameters.parse(Upload, values)
+        self._call.values.update(values)
         content.check_checksum(self.asked.checksum, self.asked.checksum_algorithm)
         self.path = await content.upload_path(
             self._call.rooms, self._place["storage"], self.asked.content, self.asked.filename

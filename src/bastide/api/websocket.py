@@ -2,6 +2,8 @@
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from bastide.api.auditing import NOTE, Note
+
 _SUBPROTOCOL = "binary"
 
 
@@ -15,6 +17,9 @@ class SocketChannel:
         """Answer the handshake, with the subprotocol `binary` for clients that offer it."""
         offered = self._websocket.scope.get("subprotocols", [])
         await self._websocket.accept(_SUBPROTOCOL if _SUBPROTOCOL in offered else None)
+        note = self._websocket.scope.get(NOTE)
+        if isinstance(note, Note):
+            note.opened()
 
     async def receive(self) -> bytes | None:
         """The next message, or None when the client is gone."""

@@ -74,6 +74,7 @@ COMMANDS = {
     "group": ("bastide.cli.rights:groups", _MORE),
     "role": ("bastide.cli.rights:roles", _MORE),
     "acl": ("bastide.cli.rights:acl", _MORE),
+    "audit": ("bastide.cli.audit:audit", _MORE),
     "api": ("bastide.cli.raw:api", _MORE),
     "completion": ("bastide.cli.completion:completion", _MORE),
 }

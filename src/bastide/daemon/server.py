@@ -108,6 +108,7 @@ async def _serve(house: House) -> None:
             tunnel=Tunnel(services),
             ready=service.notify_ready,
         )
+        services.audit.close()
         if await service.machine_is_stopping():
             _log.info("the machine stops: shutting the guests down")
             await rooms.tasks.wait(await stop_all(rooms, ROOT))

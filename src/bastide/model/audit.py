@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, NotRequired, TypedDict, get_args
 from urllib.parse import urlsplit, urlunsplit
 
 from bastide.model.record import Record, indexed_fields
@@ -43,13 +43,12 @@ class Bulk:
 class AuditRecord:
     """One line of the audit log.
 
-    `id` grows with every line, whatever the clock does; `time` is seconds since the epoch. `user` is a user or token
+    `id` and `time` are the log's to give: `id` grows with every line, whatever the clock does; `time` is seconds since
+    the epoch. `user` is a user or token
     id, empty for who is not known; `address` the peer's, `socket` for the local one. `status` is the answer's: 101
     for a console that was opened, 0 for a call that the end of the daemon interrupted.
     """
 
-    id: int
-    time: float
     event: Event
     user: str
     address: str
@@ -59,6 +58,8 @@ class AuditRecord:
     parameters: Mapping[str, str] = field(default_factory=dict)
     upid: str | None = None
     error: str | None = None
+    id: int = 0
+    time: float = 0.0
 
     @property
     def failed(self) -> bool:
@@ -66,20 +67,20 @@ class AuditRecord:
         return not 100 <= self.status < 400
 
 
-class AuditRow(TypedDict, total=False):
+class AuditRow(TypedDict):
     """A record as it is answered and stored: what is empty is left out."""
 
     id: int
     time: float
     event: str
     user: str
-    address: str
-    method: str
-    path: str
     status: int
-    parameters: dict[str, str]
-    upid: str
-    error: str
+    address: NotRequired[str]
+    method: NotRequired[str]
+    path: NotRequired[str]
+    parameters: NotRequired[dict[str, str]]
+    upid: NotRequired[str]
+    error: NotRequired[str]
 
 
 def shown(kind: type[Record], values: Mapping[str, Any]) -> dict[str, str]:

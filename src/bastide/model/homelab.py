@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from bastide.model.audit import Secret
+from bastide.model.audit import Bulk, Secret
 from bastide.model.record import Multiline, Record, Scalar
 from bastide.model.service import Choice, Service, Size, Word
 from bastide.model.types import DnsName, Ipv4, Ipv4Setting, StorageId, Tags, is_dns_name
@@ -102,7 +102,7 @@ class PlannedService(Service):
     network: PlannedNetwork = PlannedNetwork()
     mounts: Annotated[tuple[PlannedMount, ...], Field(max_length=16)] = ()
     user_data: Annotated[str | None, Multiline(), Field(max_length=_TEXT_LIMIT), Secret()] = None
-    ssh_keys: tuple[Annotated[str, Field(max_length=2000), AfterValidator(_key)], ...] = ()
+    ssh_keys: Annotated[tuple[Annotated[str, Field(max_length=2000), AfterValidator(_key)], ...], Bulk()] = ()
     after: tuple[DnsName, ...] = ()
     tags: Tags | None = None
     onboot: bool | None = None

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from pydantic import AfterValidator, Field
 
 from bastide.base.units import MIB
-from bastide.model.audit import Secret
+from bastide.model.audit import Bulk, Secret
 from bastide.model.container import Startup
 from bastide.model.record import Indexed, Multiline, Record, forbidden_character
 from bastide.model.types import Addresses, DnsName, DnsNames, StorageId, Tags, VolumeIdText, public_keys, split_list
@@ -157,7 +157,7 @@ class VmOptions(Record):
     smp: Annotated[int | None, Field(ge=1, le=1024)] = None
     sockets: Annotated[int | None, Field(ge=1, le=64)] = None
     spice_enhancements: SpiceEnhancements | None = None
-    sshkeys: Annotated[str | None, Field(max_length=131072), AfterValidator(_ssh_keys)] = None
+    sshkeys: Annotated[str | None, Field(max_length=131072), AfterValidator(_ssh_keys), Bulk()] = None
     startdate: Annotated[str | None, Field(pattern=r"^(now|\d{4}-\d{1,2}-\d{1,2}(T\d{1,2}:\d{1,2}:\d{1,2})?)$")] = None
     startup: Startup | None = None
     tablet: bool | None = None

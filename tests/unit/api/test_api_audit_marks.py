@@ -16,9 +16,6 @@ _LIKE_SECRETS = re.compile(
 _NONE = {
     "tokenid": "the token's name",
     "tokens": "tokens' names",
-    "ssh_keys": "public keys",
-    "sshkeys": "public keys",
-    "ssh-public-keys": "public keys",
     "generate-password": "a switch",
     "/nodes/{node}/status command": "reboot or shutdown",
     "/nodes/{node}/qemu/{vmid}/agent command": "one of the agent's commands without arguments",
