@@ -7,11 +7,13 @@ import typer
 
 from bastide.base.errors import InvalidParameter
 from bastide.cli import output
+from bastide.cli.factors import factors
 from bastide.cli.rights import show_permissions
 from bastide.cli.session import Session
 from bastide.client.http import segment
 
 users = typer.Typer(help="List and change users.", no_args_is_help=True, rich_markup_mode="rich")
+users.add_typer(factors, name="tfa")
 tokens = typer.Typer(help="List and make API tokens.", no_args_is_help=True, rich_markup_mode="rich")
 
 UserId = Annotated[str, typer.Argument(metavar="USER", help="name@pve or name@pam.", show_default=False)]
