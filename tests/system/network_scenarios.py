@@ -6,7 +6,8 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
@@ -32,8 +33,15 @@ def network_in(folder: str, bridge: str = "bstt0", number: int = 5) -> NatNetwor
 
 async def run(scenario: str, tag: str, folder: str) -> None:
     """Run a scenario; nothing of it stays, however it ends."""
-    try:
+    async with purged():
         await globals()[scenario](tag, folder)
+
+
+@asynccontextmanager
+async def purged() -> AsyncIterator[None]:
+    """Remove every network that was made, at the end."""
+    try:
+        yield
     finally:
         for network in _MADE:
             await network.stop(purge=True)
@@ -250,12 +258,12 @@ async def rates(tag: str, folder: str) -> None:
     await network.connect(100, 0, nic(1, rate=8))
     await network.connect(100, 0, nic(1))
     assert "tbf" not in sh(f"tc qdisc show dev {network.host_interface(100, 0)}")
-    assert "limit" not in sh("nft list ruleset")
+    assert "limit" not in sh("nft list ruleset netdev")
     speed = await throughput(lab.host, guest, "10.77.5.1", 64)
     assert speed > 10, speed
     await network.connect(100, 0, nic(1, rate=1))
     sh(f"ip netns del {guest}")
-    await until(lambda: "limit" not in sh("nft list ruleset"))
+    await until(lambda: "limit" not in sh("nft list ruleset netdev"))
     await network.stop(purge=True)
 
 

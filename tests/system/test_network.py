@@ -1,4 +1,4 @@
-"""The network on a real kernel, in namespaces of its own (see `network_scenarios.py` for each scenario)."""
+"""The network on a real kernel, in namespaces of its own (see `network_scenarios.py` and `guard_scenarios.py`)."""
 
 from pathlib import Path
 
@@ -18,8 +18,16 @@ SCENARIOS = [
     "bridges_of_the_user",
 ]
 
+GUARDS = ["reloads", pytest.param("many_reloads", marks=pytest.mark.slow), "what_is_wrong_changes_nothing", "taps", "claimed_addresses"]
+
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenario(scenario: str, tmp_path: Path) -> None:
     with lab() as made:
         print(made.run("network_scenarios", "run", scenario, made.tag, str(tmp_path)))
+
+
+@pytest.mark.parametrize("scenario", GUARDS)
+def test_guards(scenario: str, tmp_path: Path) -> None:
+    with lab() as made:
+        print(made.run("guard_scenarios", "run", scenario, made.tag, str(tmp_path)))

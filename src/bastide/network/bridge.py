@@ -8,13 +8,15 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv6Address, IPv6Interface
 
 from bastide.base.errors import BastideError, HostFailure, InvalidParameter, NotSupported
 from bastide.base.layout import Layout
 from bastide.host import links, netevents, nftables, sysctl
 from bastide.model.guest import Kind
 from bastide.network import forwarding, nft, ports
+from bastide.network.guarding import Guarding
+from bastide.network.guards import LINK_LOCAL, Guard, address_with, guard_of
 from bastide.network.nameservice import NameService
 from bastide.network.protocol import ManagedBridge, Port
 from bastide.network.subnets import seed_of
@@ -33,6 +35,7 @@ class NatNetwork:
         self._hwaddr = stable_hwaddr(f"{seed_of(layout.instance)}/{bridge}")
         self._names = NameService(layout, self._managed)
         self._ports = ports.Ports(layout.instance)
+        self._guards = Guarding(layout.instance, ipv6.network)
         self._lock = asyncio.Lock()
         self._supervisor: asyncio.Task[None] | None = None
         self._ruleset = ""
@@ -66,6 +69,7 @@ class NatNetwork:
                 await asyncio.gather(supervisor, return_exceptions=True)
             if not purge:
                 return
+            await self._guards.purge()
             await self._names.purge()
             for family in ("inet", "netdev"):
                 await nftables.delete_table(family, self._layout.instance)
@@ -87,15 +91,31 @@ class NatNetwork:
 
     async def connect(self, vmid: int, index: int, nic: Port, kind: Kind = "lxc") -> None:
         """Bring the host end of `net<index>` into the asked state. Raises NotFound without it, HostFailure."""
-        await self._ports.connect(self.host_interface(vmid, index, kind), nic)
+        name = self.host_interface(vmid, index, kind)
+        guard = self._guard(vmid, name, nic)
+        # What it may send is less of the two at every moment: on the managed bridge nothing is sent unguarded.
+        loosened = self._guards.is_strict(vmid, name) and not (guard is not None and guard.strict)
+        if not loosened:
+            await self._guards.put(vmid, {name: guard})
+        await self._ports.connect(name, nic)
+        if loosened:
+            await self._guards.put(vmid, {name: guard})
 
-    async def register(self, vmid: int, name: str, nics: Mapping[int, Port]) -> None:
-        """Make the guest's name resolve, and keep its addresses for it."""
+    async def register(self, vmid: int, name: str, nics: Mapping[int, Port], kind: Kind = "lxc") -> None:
+        """Make the guest's name resolve, keep its addresses for it, and guard its interfaces before they are there."""
         await self._names.register(vmid, name, nics)
+        ends = {self.host_interface(vmid, index, kind): nic for index, nic in nics.items()}
+        wanted = {end: self._guard(vmid, end, nic) for end, nic in ends.items()}
+        await self._guards.put(vmid, wanted, whole=True)
 
     async def forget(self, vmid: int) -> None:
-        """Remove the guest's names and give its addresses back."""
+        """Remove the guest's names and guards and give its addresses back."""
         await self._names.forget(vmid)
+        await self._guards.forget(vmid)
+
+    def _guard(self, vmid: int, end: str, nic: Port) -> Guard | None:
+        address = self._names.addresses(vmid).get((nic.hwaddr or "").lower())
+        return guard_of(end, nic, self._managed, None if address is None else str(address))
 
     async def lease(self, hwaddr: str) -> str | None:
         """The IPv4 address that DHCP gave to a hardware address, if any."""
@@ -119,7 +139,7 @@ class NatNetwork:
         ]
 
     async def _ensure(self) -> None:
-        outer4, outer6 = await links.with_netlink(self._bring_up)
+        outer4, outer6, own = await links.with_netlink(self._bring_up)
         guarded4, guarded6 = await asyncio.to_thread(forwarding.ensure, self._managed.name, outer4, outer6)
         ruleset = nft.render_nat(
             self._layout.instance,
@@ -130,9 +150,9 @@ class NatNetwork:
             guarded6=guarded6,
         )
         chains = await nftables.base_chains()
-        if ruleset != self._ruleset or not any(
-            (chain.family, chain.table) == ("inet", self._layout.instance) for chain in chains
-        ):
+        there = {chain.family for chain in chains if chain.table == self._layout.instance}
+        await self._guards.ensure(own, afresh="bridge" not in there or not self._ruleset)
+        if ruleset != self._ruleset or "inet" not in there:
             await nftables.apply(ruleset)
             self._ruleset = ruleset
         self._ports.note(chains)
@@ -144,8 +164,9 @@ class NatNetwork:
                 _log.warning("%s", problem)
             self._warned = problems
 
-    def _bring_up(self, netlink: links.Netlink) -> tuple[set[str], set[str]]:
-        """Make or repair the bridge; returns the host's other interfaces with routes, for IPv4 and IPv6."""
+    def _bring_up(self, netlink: links.Netlink) -> tuple[set[str], set[str], set[IPv6Address]]:
+        """Make or repair the bridge; returns the host's other interfaces with routes, for IPv4 and IPv6, and its own
+        IPv6 addresses."""
         name = self._managed.name
         if not links.exists(name):
             netlink.add_bridge(name, self._hwaddr)
@@ -168,7 +189,9 @@ class NatNetwork:
         for route in routes:
             if route.interface not in (name, "lo"):
                 outer[route.destination.version == 6].add(route.interface)
-        return outer
+        # The link-local one comes with the first port, and must not be another's by then.
+        own = {each.address.ip for each in netlink.addresses(name)} | {address_with(self._hwaddr, LINK_LOCAL)}
+        return *outer, {address for address in own if isinstance(address, IPv6Address)}
 
     def _remove_bridge(self, netlink: links.Netlink) -> None:
         name = self._managed.name
@@ -232,6 +255,7 @@ def _own_settings(bridge: str) -> list[tuple[str, str]]:
         (f"net/ipv6/conf/{bridge}/autoconf", "0"),
         (f"net/ipv6/conf/{bridge}/accept_redirects", "0"),
         (f"net/ipv6/conf/{bridge}/accept_dad", "0"),
+        (f"net/ipv6/conf/{bridge}/addr_gen_mode", "0"),
         (f"net/ipv4/conf/{bridge}/forwarding", "1"),
         (f"net/ipv6/conf/{bridge}/forwarding", "1"),
         (f"net/ipv6/conf/{bridge}/force_forwarding", "1"),

@@ -71,7 +71,7 @@ class FakeNetwork:
             raise NotFound(f"interface '{name}' does not exist")
         self.ends[name] = nic
 
-    async def register(self, vmid: int, name: str, nics: Mapping[int, Port]) -> None:
+    async def register(self, vmid: int, name: str, nics: Mapping[int, Port], kind: Kind = "lxc") -> None:
         """Note the guest's name, and lease an address to each interface on the managed bridge that asks by DHCP."""
         taken = [label for owner, label in self.names.items() if owner != vmid and label]
         self.names[vmid] = names.label_of(name, taken, vmid)

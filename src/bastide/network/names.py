@@ -3,14 +3,17 @@
 Formats: dnsmasq(8) `--conf-file`, `--hostsdir` (hosts(5)), `--dhcp-hostsdir`, `--dhcp-leasefile`.
 """
 
+import contextlib
+import hashlib
+import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
 
 from bastide.base.errors import InvalidParameter
-from bastide.network.protocol import Port
+from bastide.network.protocol import ManagedBridge, Port
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _HWADDR = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", re.ASCII)
@@ -132,22 +135,69 @@ def render_hosts(label: str | None, nics: Mapping[int, Port], bridge: str) -> st
     return "".join(f"{address} {_checked(label)}\n" for address in static)
 
 
-def render_dhcp_hosts(label: str | None, nics: Mapping[int, Port], bridge: str) -> str:
+def render_dhcp_hosts(
+    label: str | None, nics: Mapping[int, Port], bridge: str, given: Mapping[str, IPv4Address] | None = None
+) -> str:
     """A `--dhcp-hostsdir` file: what the guest's hardware addresses get.
 
-    A static address is kept for its guest; a DHCP client gets the guest's name. Only the first interface that asks by
-    DHCP has it, because dnsmasq lets a name have one lease.
+    A static address is kept for its guest; a DHCP client gets the address that is `given` to its hardware address
+    (lower case), and the guest's name. Only the first interface that asks by DHCP has it, because dnsmasq lets a name
+    have one lease.
     """
     lines = []
-    for _, nic in sorted(nics.items()):
-        if nic.bridge != bridge or nic.hwaddr is None or _HWADDR.fullmatch(nic.hwaddr) is None:
-            continue
-        if nic.ip is not None and nic.ip not in ("dhcp", "manual"):
-            lines.append(f"{nic.hwaddr.lower()},{ip_interface(nic.ip).ip}\n")
-        elif label is not None:
-            lines.append(f"{nic.hwaddr.lower()},{_checked(label)}\n")
+    for hwaddr, static in clients(nics, bridge):
+        words = [hwaddr]
+        address = static or (given or {}).get(hwaddr)
+        if address is not None:
+            words.append(str(address))
+        if static is None and label is not None:
+            words.append(_checked(label))
             label = None
+        if len(words) > 1:
+            lines.append(",".join(words) + "\n")
     return "".join(lines)
+
+
+def parse_dhcp_hosts(text: str) -> dict[str, IPv4Address]:
+    """The address of each hardware address (lower case) in such a file."""
+    found = {}
+    for line in text.splitlines():
+        hwaddr, _, rest = line.partition(",")
+        with contextlib.suppress(ValueError):
+            found[hwaddr.lower()] = IPv4Address(rest.partition(",")[0])
+    return found
+
+
+def choose_addresses(
+    nics: Mapping[int, Port], bridge: ManagedBridge, before: Mapping[str, IPv4Address], taken: Iterable[IPv4Address]
+) -> dict[str, IPv4Address]:
+    """An address for each hardware address (lower case) that has no static one on the managed bridge.
+
+    It stays the one of `before`, else is the hardware address's hash or what follows that and is not `taken`, so that a
+    guest has the same one again and again. There is none for an interface when the subnet is full.
+    """
+    network = bridge.ipv4.network
+    used = {*taken, bridge.ipv4.ip, network.network_address, network.broadcast_address}
+    hosts, found = network.num_addresses - 2, {}
+    for hwaddr, static in clients(nics, bridge.name):
+        if static is not None:
+            continue
+        first = int.from_bytes(hashlib.sha256(hwaddr.encode()).digest()[:8]) % hosts
+        places = itertools.islice(itertools.chain(range(first, hosts), range(first)), len(used) + 1)
+        candidates = itertools.chain([before[hwaddr]] if hwaddr in before else [], (network[1 + at] for at in places))
+        address = next((each for each in candidates if each not in used and each in network), None)
+        if address is not None:
+            found[hwaddr] = address
+            used.add(address)
+    return found
+
+
+def clients(nics: Mapping[int, Port], bridge: str) -> Iterator[tuple[str, IPv4Address | None]]:
+    """Hardware address (lower case) and static address, if any, of each interface on a bridge."""
+    for _, nic in sorted(nics.items()):
+        if nic.bridge == bridge and nic.hwaddr is not None and _HWADDR.fullmatch(nic.hwaddr) is not None:
+            static = None if nic.ip in (None, "dhcp", "manual") else ip_interface(str(nic.ip)).ip
+            yield nic.hwaddr.lower(), static if isinstance(static, IPv4Address) else None
 
 
 def _checked(label: str) -> str:

@@ -75,9 +75,10 @@ class NameService:
             if label != name.partition(".")[0].lower():
                 _log.warning("guest %s answers to '%s': the name '%s' is another's", vmid, label or "no name", name)
             file = f"{vmid}.{label or ''}"
+            given = self._choose(vmid, nics)
             texts = {
                 self._service.hosts / file: names.render_hosts(label, nics, self._bridge.name),
-                self._service.dhcp_hosts / file: names.render_dhcp_hosts(label, nics, self._bridge.name),
+                self._service.dhcp_hosts / file: names.render_dhcp_hosts(label, nics, self._bridge.name, given),
             }
             if self._replace(vmid, texts):
                 # New files it sees by itself (inotify); what was there before it only drops when it reads all again.
@@ -103,6 +104,32 @@ class NameService:
                 if hwaddr in leases:
                     with contextlib.suppress(OSError):
                         dnsmasq.release(self._bridge.name, self._bridge.ipv4.ip, IPv4Address(leases[hwaddr]), hwaddr)
+
+    def addresses(self, vmid: int) -> dict[str, IPv4Address]:
+        """What a guest's hardware addresses (lower case) were given or have as static addresses."""
+        found: dict[str, IPv4Address] = {}
+        for file in self._service.dhcp_hosts.glob(f"{vmid}.*"):
+            found |= names.parse_dhcp_hosts(file.read_text())
+        return found
+
+    def _choose(self, vmid: int, nics: Mapping[int, Port]) -> dict[str, IPv4Address]:
+        """An address for each interface that has none: the one it had, and never what another has or still leases."""
+        before = self.addresses(vmid)
+        taken: set[IPv4Address] = set()
+        for file in self._service.dhcp_hosts.glob("[0-9]*.*"):
+            if not file.name.startswith(f"{vmid}."):
+                taken.update(names.parse_dhcp_hosts(file.read_text()).values())
+        own = {nic.hwaddr.lower() for nic in nics.values() if nic.hwaddr}
+        for hwaddr, leased in self.leases().items():
+            with contextlib.suppress(ValueError):
+                if hwaddr.lower() in own:
+                    before.setdefault(hwaddr.lower(), IPv4Address(leased))
+                else:
+                    taken.add(IPv4Address(leased))
+        given = names.choose_addresses(nics, self._bridge, before, taken)
+        if any(static is None and hwaddr not in given for hwaddr, static in names.clients(nics, self._bridge.name)):
+            _log.warning("guest %s gets no IPv4 address: %s is full", vmid, self._bridge.ipv4.network)
+        return given
 
     def leases(self) -> dict[str, str]:
         """IPv4 addresses by hardware address, read again when the file changed."""

@@ -16,13 +16,15 @@ _CHAIN = re.compile(r"rate-[A-Za-z0-9_]{1,60}", re.ASCII)
 _BURST = 64 * 1024
 
 
-def _interface(name: str) -> str:
+def interface_word(name: str) -> str:
+    """An interface's name as a quoted word of a rule. Raises InvalidParameter when it cannot stand in one."""
     if _INTERFACE.fullmatch(name) is None:
         raise InvalidParameter({"interface": f"'{name[:40]!r}' cannot stand in a firewall rule"})
     return f'"{name}"'
 
 
-def _table(name: str) -> str:
+def table_word(name: str) -> str:
+    """A table's name as a word of a rule. Raises InvalidParameter when it is not an instance's."""
     if _TABLE.fullmatch(name) is None:
         raise InvalidParameter({"instance": f"'{name[:80]!r}' cannot name an nftables table"})
     return name
@@ -50,9 +52,9 @@ def render_nat(
     in through them that the host did not forward before, only answers and what a rule directs inwards (DNAT).
     Raises InvalidParameter when a name cannot stand in a rule.
     """
-    name, inner = _table(table), _interface(bridge)
+    name, inner = table_word(table), interface_word(bridge)
     guards = [
-        f"\t\tiifname {_interface(outer)} oifname != {_interface(outer)} meta nfproto {family} drop"
+        f"\t\tiifname {interface_word(outer)} oifname != {interface_word(outer)} meta nfproto {family} drop"
         for family, outers in (("ipv4", guarded4), ("ipv6", guarded6))
         for outer in sorted(set(outers))
     ]
@@ -90,7 +92,7 @@ def render_rate(table: str, interface: str, bytes_per_second: int | None) -> str
     a second's worth through at once, and the burst on top of it; the burst is what lets a segment of veth's, up to
     64 KiB, pass at low rates.
     """
-    name, inner = _table(table), _interface(interface)
+    name, inner = table_word(table), interface_word(interface)
     chain = rate_chain(interface)
     declared = f"\tchain {chain} {{\n\t\ttype filter hook ingress device {inner} priority 0; policy accept;\n\t}}\n"
     lines = [f"table netdev {name} {{\n{declared}}}"]
@@ -106,4 +108,4 @@ def render_rate(table: str, interface: str, bytes_per_second: int | None) -> str
 
 def render_forgotten(table: str, chains: Sequence[str]) -> str:
     """Remove rate chains whose devices are gone."""
-    return "".join(f"delete chain netdev {_table(table)} {_chain(chain)}\n" for chain in chains)
+    return "".join(f"delete chain netdev {table_word(table)} {_chain(chain)}\n" for chain in chains)

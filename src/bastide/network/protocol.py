@@ -64,8 +64,11 @@ class Network(Protocol):
     async def connect(self, vmid: int, index: int, nic: Port, kind: Kind = "lxc") -> None:
         """Bring a started interface's host end into the asked state: bridge, tag, rate, link_down, mtu."""
 
-    async def register(self, vmid: int, name: str, nics: Mapping[int, Port]) -> None:
-        """Make the guest's name resolve to its static addresses, and its DHCP name be its host name."""
+    async def register(self, vmid: int, name: str, nics: Mapping[int, Port], kind: Kind = "lxc") -> None:
+        """Make the guest's name resolve to its static addresses, and its DHCP name be its host name.
+
+        From then on its interfaces are guarded, also those that are not there yet: call it before they are.
+        """
 
     async def forget(self, vmid: int) -> None:
         """Remove what `register` made, and the guest's leases."""

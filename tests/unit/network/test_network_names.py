@@ -1,7 +1,7 @@
 """dnsmasq's files: golden configuration, hostile names, leases."""
 
 from dataclasses import replace
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bastide.base.errors import InvalidParameter
 from bastide.model.container import NetworkInterface
 from bastide.network import names
+from bastide.network.protocol import ManagedBridge
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "dnsmasq"
 SERVICE = names.Service(
@@ -93,6 +94,27 @@ def test_one_dhcp_interface_has_the_name_and_a_static_one_its_address() -> None:
         3: nic(name="eth3", hwaddr="02:00:00:00:00:04", bridge="br1", ip="dhcp"),
     }
     assert names.render_dhcp_hosts("web", nics, "vmbr0") == "02:00:00:00:00:01,10.77.5.20\n02:00:00:00:00:02,web\n"
+    given = {f"02:00:00:00:00:0{number}": IPv4Address(f"10.77.5.{number}") for number in (1, 2, 3)}
+    text = names.render_dhcp_hosts("web", nics, "vmbr0", given)
+    assert text == "02:00:00:00:00:01,10.77.5.20\n02:00:00:00:00:02,10.77.5.2,web\n02:00:00:00:00:03,10.77.5.3\n"
+    assert names.parse_dhcp_hosts(text) == {**given, "02:00:00:00:00:01": IPv4Address("10.77.5.20")}
+
+
+BRIDGE = ManagedBridge("vmbr0", IPv4Interface("10.77.5.1/28"), IPv6Interface("fd12::1/64"), "bastide")
+addresses = st.integers(0, 15).map(lambda number: IPv4Address("10.77.5.0") + number)
+
+
+@given(st.sets(addresses), addresses, st.integers(1, 20))
+def test_an_address_is_given_to_one_alone(taken: set[IPv4Address], before: IPv4Address, count: int) -> None:
+    cards = {index: nic(name=f"eth{index}", hwaddr=f"02:00:00:00:00:{index:02x}") for index in range(count)}
+    given = names.choose_addresses(cards, BRIDGE, {"02:00:00:00:00:00": before}, taken)
+    assert len(set(given.values())) == len(given)
+    hosts = set(BRIDGE.ipv4.network.hosts()) - {BRIDGE.ipv4.ip}
+    assert set(given.values()) <= hosts - taken
+    assert len(given) == min(count, len(hosts - taken)), "as long as there is one, somebody gets it"
+    assert names.choose_addresses(cards, BRIDGE, given, taken) == given, "it stays"
+    if before in hosts - taken:
+        assert given["02:00:00:00:00:00"] == before
 
 
 def test_leases() -> None:

@@ -55,6 +55,8 @@ async def _change_interface(rooms: Rooms, guest: Guest, changed: Guest, index: i
         undo.push_async_callback(rooms.network.connect, guest.vmid, index, old)
         await rooms.network.connect(guest.vmid, index, new)
         return
+    undo.push_async_callback(_register, rooms, guest)
+    await _register(rooms, changed)
     if old is not None:
         undo.push_async_callback(_add, rooms, guest, index, old)
         await _remove(rooms, guest.vmid, index, old)
@@ -67,6 +69,11 @@ def _same_inside(old: NetworkInterface, new: NetworkInterface) -> bool:
     """Whether the guest's end stays as it is, so that only the host's end changes."""
     inside = set(NetworkInterface.model_fields) - _HOST_SIDE
     return all(getattr(old, field) == getattr(new, field) for field in inside)
+
+
+async def _register(rooms: Rooms, guest: Guest) -> None:
+    """Addresses and guards come before the interface that they are for."""
+    await rooms.network.register(guest.vmid, guest.name, dict(ContainerConfig.parse(guest.config).net))
 
 
 async def _add(rooms: Rooms, guest: Guest, index: int, nic: NetworkInterface) -> None:

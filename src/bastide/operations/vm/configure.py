@@ -71,7 +71,7 @@ async def update_config(
         changed = await rooms.guests.update(changed.with_config(kept))
         undo.pop_all()
         await delete_volumes(rooms, [VolumeId.parse(volid) for volid in doomed])
-    await rooms.network.register(vmid, changed.name, ports(VmConfig.parse(changed.config)))
+    await rooms.network.register(vmid, changed.name, ports(VmConfig.parse(changed.config)), "qemu")
 
 
 async def update_config_task(

@@ -145,6 +145,8 @@ async def _interface(change: _Change, key: str) -> bool:
         change.undo.push_async_callback(_reconnect, change, index, old)
         await _reconnect(change, index, new)
         return True
+    change.undo.push_async_callback(_register, rooms, change.guest)
+    await _register(rooms, change.changed)
     if old is not None:
         await rooms.vms.remove_interface(change.vmid, index)
         change.undo.push_async_callback(_add_interface, rooms, change.guest, index)
@@ -163,6 +165,11 @@ def _same_card(old: VmInterface, new: VmInterface) -> bool:
 async def _reconnect(change: _Change, index: int, nic: VmInterface) -> None:
     await change.rooms.vms.set_link(change.vmid, index, up=not nic.link_down)
     await change.rooms.network.connect(change.vmid, index, port(nic), "qemu")
+
+
+async def _register(rooms: Rooms, guest: Guest) -> None:
+    """Addresses and guards come before the card that they are for."""
+    await rooms.network.register(guest.vmid, guest.name, ports(VmConfig.parse(guest.config)), "qemu")
 
 
 async def _add_interface(rooms: Rooms, guest: Guest, index: int) -> None:

@@ -155,7 +155,7 @@ async def start_locked(
         await cloudinit.write_drive(rooms, guest)
         plan = await vm_plan(rooms, guest)
         plan = replace(plan, disks=[instead.get(disk.key, disk) for disk in plan.disks])
-        await rooms.network.register(guest.vmid, guest.name, cards)
+        await rooms.network.register(guest.vmid, guest.name, cards, "qemu")
         await (rooms.vms.start(plan, paused=paused) if memory is None else _start_from(rooms, plan, memory))
         for index, card in cards.items():
             await rooms.network.connect(guest.vmid, index, card, "qemu")

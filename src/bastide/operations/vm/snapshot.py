@@ -81,7 +81,7 @@ async def roll_back(rooms: Rooms, by: Identity, vmid: int, name: str, *, start: 
             if start:
                 await power.start_locked(rooms, guest, task)
             else:
-                await rooms.network.register(vmid, guest.name, ports(VmConfig.parse(guest.config)))
+                await rooms.network.register(vmid, guest.name, ports(VmConfig.parse(guest.config)), "qemu")
 
     return await rooms.tasks.start("qmrollback", str(vmid), by, work)
 
