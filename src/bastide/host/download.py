@@ -117,10 +117,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Resolve, check every address, connect to the first that answers."""
-        addresses = await _resolve(host, port)
-        for address in addresses:
-            if not self._guard.permits(address):
-                raise PermissionDenied(f"'{host}' is at {address}, an address that downloads may not come from")
+        addresses = await permitted(host, port, self._guard)
         for address in addresses[:-1]:
             with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
                 return await self._backend.connect_tcp(str(address), port, timeout, local_address, socket_options)
@@ -129,6 +126,15 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """Wait between the pool's own attempts."""
         await asyncio.sleep(seconds)
+
+
+async def permitted(host: str, port: int, guard: Guard = PUBLIC) -> list[Address]:
+    """The addresses of a host, to connect to these. Raises HostFailure, PermissionDenied if one is not allowed."""
+    addresses = await _resolve(host, port)
+    for address in addresses:
+        if not guard.permits(address):
+            raise PermissionDenied(f"'{host}' is at {address}, an address that this host does not connect to")
+    return addresses
 
 
 def check_url(url: str) -> str:
@@ -318,7 +324,7 @@ async def _resolve(host: str, port: int) -> list[Address]:
         async with asyncio.timeout(CONNECT_DEADLINE):
             found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     except (TimeoutError, OSError) as error:
-        raise HostFailure(f"download failed: the name '{name}' cannot be resolved") from error
+        raise HostFailure(f"the name '{name}' cannot be resolved") from error
     return list(dict.fromkeys(ipaddress.ip_address(entry[4][0]) for entry in found))
 
 
