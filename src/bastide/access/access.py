@@ -5,10 +5,12 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from bastide.access.authority import Authority, denied, normalize_path
+from bastide.access.directory import Directories
 from bastide.access.factors import FactorBook
 from bastide.access.grants import Grants, Groups, Roles
 from bastide.access.keys import SigningKeys
 from bastide.access.passwords import Passwords, is_outdated, usable
+from bastide.access.realms import Realms, is_realm
 from bastide.access.sealing import Seal
 from bastide.access.second_step import HalfLogin, SecondStep
 from bastide.access.throttle import Throttle
@@ -18,13 +20,14 @@ from bastide.access.webauthn import Site
 from bastide.base.errors import AuthenticationFailed, BastideError, NotFound
 from bastide.base.layout import Layout
 from bastide.model.access import Grant, Identity, User
+from bastide.model.realm import Realm
 from bastide.state.store import Entry, Store
 
 PACE = 1.0
 """Seconds after which a failed login is answered, whatever the reason."""
 
-PACE_OF_PAM = 3.5
-"""The same for the realm `pam`, whose modules take up to three seconds to say no."""
+PACE_OF_OTHERS = 3.5
+"""The same where others say no: PAM's modules take up to three seconds for it, directories their own time."""
 
 _PREFIXES = ("user/", "token/", "group/", "role/", "grant/", "pool/")
 
@@ -47,6 +50,8 @@ class Access:
         self._second = SecondStep(store, self._tickets, seal)
         self._consoles = ConsoleTickets()
         self._authority: tuple[list[tuple[int, int]], Authority] | None = None
+        self.realms = Realms(store, layout)
+        self._directories = Directories(self.realms)
         self.users = Users(store, self._passwords)
         self.tokens = Tokens(store, self.users)
         self.groups = Groups(store, self.users)
@@ -62,12 +67,13 @@ class Access:
         whom security keys are for. Raises AuthenticationFailed, always after the same time and with the same words,
         whether the user is unknown, disabled, throttled, or the password or answer is wrong.
         """
+        userid = await self._as_stored(userid)
         if challenge is not None:
             return await self.answer(userid, challenge, password, address, site)
         if await self._is_own_ticket(userid, password):
             return Identity(userid)
         identity = await self.authenticate(userid, password, address)
-        return await self._second.ask(userid, site) or identity
+        return await self._second.ask(identity.userid, site) or identity
 
     async def authenticate(self, userid: str, password: str, address: str = "") -> Identity:
         """Whose password it is; a ticket is none. Raises AuthenticationFailed as `log_in` does."""
@@ -214,7 +220,7 @@ class Access:
         raise AuthenticationFailed("authentication failure")
 
     async def _keep_pace(self, userid: str, begun: float) -> None:
-        pace = PACE_OF_PAM if realm_of(userid) == "pam" else PACE
+        pace = PACE if realm_of(userid) == "pve" else PACE_OF_OTHERS
         await asyncio.sleep(begun + (pace if self._pace is None else self._pace) - asyncio.get_running_loop().time())
 
     async def _is_own_ticket(self, userid: str, password: str) -> bool:
@@ -232,7 +238,10 @@ class Access:
             return False
         if user is not None and realm_of(userid) == "pam":
             return await self._passwords.verify_system(userid.rpartition("@")[0], password)
-        stored = user.password if user else None
+        realm = await self._realm(userid)
+        if user is not None and realm is not None and realm.is_directory:
+            return await self._directories.knows(realm, userid.rpartition("@")[0], password)
+        stored = user.password if user is not None and realm_of(userid) == "pve" else None
         if not await self._passwords.verify_hash(stored, password):
             return False
         if stored is not None and is_outdated(stored):
@@ -247,7 +256,26 @@ class Access:
             user = await self.users.stored(userid)
         except (NotFound, ValueError):
             return None
-        return user if is_active(user) else None
+        return user if is_active(user) and await is_realm(self._store, realm_of(userid)) else None
+
+    async def _realm(self, userid: str) -> Realm | None:
+        try:
+            return await self.realms.get(realm_of(userid))
+        except NotFound:
+            return None
+
+    async def _as_stored(self, userid: str) -> str:
+        """The user's id as it is stored, in realms whose names mean the same in other cases; unless two are meant."""
+        realm = await self._realm(userid)
+        if realm is None or realm.case_sensitive is not False:
+            return userid
+        users = await self.users.list()
+        same = [
+            user.userid
+            for user in users
+            if realm_of(user.userid) == realm.realm and user.userid.casefold() == userid.casefold()
+        ]
+        return same[0] if len(same) == 1 else userid
 
     async def _build(self, pools: Iterable[Entry]) -> Authority:
         members: dict[str, tuple[str, ...]] = {}

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bastide.access.passwords import PASSWORD_LIMIT, Passwords, usable
+from bastide.access.realms import is_realm
 from bastide.access.records import change, changed, from_entry, to_json
 from bastide.base.errors import (
     AlreadyExists,
@@ -22,9 +23,6 @@ from bastide.base.errors import (
 from bastide.model.access import ROOT, Identity, Token, User
 from bastide.model.types import split_list
 from bastide.state.store import ABSENT, Store
-
-REALMS: Mapping[str, str] = {"pam": "Linux PAM standard authentication", "pve": "Bastide authentication server"}
-"""The realms that exist, with what they are."""
 
 _MIN_PASSWORD = 8
 _TOKEN = re.compile(r"(?P<userid>[^\s:/!=]{1,64})!(?P<name>[A-Za-z][A-Za-z0-9._-]{0,63})=(?P<secret>\S{1,128})")
@@ -49,12 +47,21 @@ class Users:
     def __init__(self, store: Store, passwords: Passwords) -> None:
         self._store = store
         self._passwords = passwords
+        # By their keys, with the revision that was read: a directory's ten thousand are parsed once.
+        self._parsed: dict[str, tuple[int, User]] = {}
 
     async def list(self) -> _Users:
         """All users, in order of their ids."""
-        users = {user.userid: user for user in (from_entry(User, entry) for entry in await self._store.list("user/"))}
+        before = self._parsed
+        self._parsed = {
+            entry.key: known
+            if (known := before.get(entry.key)) is not None and known[0] == entry.revision
+            else (entry.revision, _shown(from_entry(User, entry)))
+            for entry in await self._store.list("user/")
+        }
+        users = {user.userid: user for _, user in self._parsed.values()}
         users.setdefault(ROOT.userid, User(userid=ROOT.userid))
-        return [_shown(users[userid]) for userid in sorted(users)]
+        return [users[userid] for userid in sorted(users)]
 
     async def get(self, userid: str) -> User:
         """One user. Raises NotFound."""
@@ -62,7 +69,7 @@ class Users:
 
     async def create(self, user: User, password: str | None = None) -> None:
         """Make a user. Raises AlreadyExists, NotFound for a realm or group, InvalidParameter for the password."""
-        if realm_of(user.userid) not in REALMS:
+        if not await is_realm(self._store, realm_of(user.userid)):
             raise NotFound(f"domain '{realm_of(user.userid)}' does not exist")
         if not user.userid.isprintable():
             raise InvalidParameter({"userid": "only printable characters can stand in a user id"})
@@ -129,8 +136,10 @@ class Users:
         raise NotFound(_no_user(userid))
 
     async def _hash(self, userid: str, password: str) -> str:
-        if realm_of(userid) != "pve":
+        if realm_of(userid) == "pam":
             raise NotSupported(f"the password of {userid} is the system's: change it with passwd on the host")
+        if realm_of(userid) != "pve":
+            raise NotSupported(f"the password of {userid} is kept by its realm: change it there")
         if len(password) < _MIN_PASSWORD or not usable(password):
             why = f"a password has at least {_MIN_PASSWORD} characters, at most {PASSWORD_LIMIT} bytes, and no NUL"
             raise InvalidParameter({"password": why})
@@ -217,7 +226,7 @@ class Tokens:
             user = await self._users.get(identity.userid)
         except NotFound:
             raise AuthenticationFailed("no such user") from None
-        if not is_active(user):
+        if not is_active(user) or not await is_realm(self._store, realm_of(user.userid)):
             raise AuthenticationFailed("user is disabled or expired")
         return identity
 

@@ -8,7 +8,8 @@ Keys in use, each with what the daemon needs after a restart:
   runs that is being restored;
 * storage: `storage/<id>`, `base/<storage>/<key>`, `disk/<name>` (a disk's folder and its mount);
 * who may do what: `user/<userid>`, `group/<id>`, `role/<id>`, `token/<userid>!<name>`, `grant/<sha>`, `pool/<id>`,
-  `factor/<userid>` (second factors);
+  `factor/<userid>` (second factors),
+  `realm/<name>`;
 * work: `task/<upid>`, `plan/<name>`, `comparison/<time>`, `comparing/<vmid>`;
 * backups: `backupjob/<id>`, `verifyjob/<id>`, `restoretestjob/<id>`, and under `scheduled/<one of these>` when it ran;
   `verified/<volume id>`, `restoretest/<time>-<vmid>`, `trying/<vmid>`: a guest that is restored on trial;
