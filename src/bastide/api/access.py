@@ -1,4 +1,4 @@
-"""`/access`: logging in, who may do what, roles and realms. Users and tokens are in `access_users.py`."""
+"""`/access`: logging in, who may do what, and roles. Users, tokens and realms are in `access_*.py`."""
 
 from typing import Annotated, Any
 
@@ -6,15 +6,15 @@ from pydantic import Field
 
 from bastide.access.roles import BUILTIN_ROLES
 from bastide.access.second_step import HalfLogin
-from bastide.access.users import REALMS
 from bastide.access.webauthn import ANSWER_LIMIT
 from bastide.api.lists import index
 from bastide.api.logins import confirm, log_in, refuse_root
 from bastide.api.routing import Branch, Call, NoParameters
-from bastide.api.shapes_access import GrantRow, GroupInfo, GroupRow, RealmRow, RoleRow
+from bastide.api.shapes_access import GrantRow, GroupInfo, GroupRow, RoleRow
 from bastide.base.errors import AuthenticationFailed, InvalidParameter, NotFound
 from bastide.model.access import Identity
 from bastide.model.audit import Secret
+from bastide.model.realm import RealmId
 from bastide.model.record import Multiline, Record
 from bastide.model.types import UserId, split_list
 
@@ -26,7 +26,6 @@ _LIST = r"^[^\x00-\x1f]*$"
 
 AclPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9/._@+:-]+$", max_length=512)]
 Names = Annotated[str | None, Field(pattern=_LIST, max_length=8192)]
-RealmId = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]+$", max_length=32)]
 RoleId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=64)]
 
 CHALLENGE_LIMIT = 65_536
@@ -111,12 +110,6 @@ class RoleChange(RoleCreate):
     append: bool | None = None
 
 
-class RealmName(Record):
-    """A realm."""
-
-    realm: RealmId
-
-
 class GroupName(Record):
     """A group."""
 
@@ -132,7 +125,7 @@ class GroupChange(GroupName):
 @branch.get("", NoParameters, user="all")
 async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
     """Directory index."""
-    return index("subdir", "acl", "domains", "groups", "password", "permissions", "roles", "tfa", "ticket",
+    return index("subdir", "acl", "domains", "groups", "openid", "password", "permissions", "roles", "tfa", "ticket",
                  "users", "vncticket")  # fmt: skip
 
 
@@ -286,21 +279,6 @@ async def change_role(call: Call, p: RoleChange) -> None:
 async def delete_role(call: Call, p: RoleName) -> None:
     """Remove a role and the grants of it."""
     await call.access.delete_role(p.roleid)
-
-
-@branch.get("/domains", NoParameters, user="world", answer=list[RealmRow])
-async def list_realms(_call: Call, _p: NoParameters) -> list[dict[str, Any]]:
-    """The realms in which users may be; open to the world, for login pages."""
-    return [{"realm": realm, "type": realm, "comment": comment} for realm, comment in REALMS.items()]
-
-
-@branch.get("/domains/{realm}", RealmName,
-            check=("perm", "/access/realm", ("Realm.Allocate", "Sys.Audit"), "any", 1))  # fmt: skip
-async def read_realm(_call: Call, p: RealmName) -> dict[str, Any]:
-    """A realm."""
-    if p.realm not in REALMS:
-        raise NotFound(f"domain '{p.realm}' does not exist")
-    return {"type": p.realm, "comment": REALMS[p.realm]}
 
 
 @branch.get("/groups", NoParameters, user="all", answer=list[GroupRow])

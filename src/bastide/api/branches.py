@@ -2,6 +2,7 @@
 
 from bastide.api import (
     access,
+    access_domains,
     access_tfa,
     access_users,
     architect,
@@ -60,6 +61,7 @@ from bastide.api.routing import Branch, Route
 _BRANCHES: tuple[Branch, ...] = (
     version.branch,
     access.branch,
+    access_domains.branch,
     access_tfa.branch,
     access_users.branch,
     cluster.branch,

@@ -12,13 +12,14 @@ from starlette.responses import Response
 
 from bastide.access.second_step import HalfLogin
 from bastide.access.webauthn import ANSWER_LIMIT
-from bastide.api.access import CHALLENGE_LIMIT, RealmId
+from bastide.api.access import CHALLENGE_LIMIT
 from bastide.api.answers import success
 from bastide.api.auth import COOKIE, check_same_origin, find_ticket, is_local
 from bastide.api.logins import log_in
 from bastide.api.routing import Branch, Call, NoParameters
 from bastide.base.errors import AuthenticationFailed
 from bastide.model.audit import Secret
+from bastide.model.realm import RealmId
 from bastide.model.record import Record
 
 branch = Branch("/bastide/session")
