@@ -16,6 +16,7 @@ from bastide.metrics.sampler import MeasuredStorage, Sampler
 from bastide.network.fake import FakeNetwork
 from bastide.operations.rooms import Rooms
 from bastide.state.memory import MemoryStore
+from bastide.state.store import Store
 from bastide.storage.dir import DirStorage
 from bastide.storage.fake import FakeStorage
 from bastide.storage.protocol import Capabilities
@@ -38,15 +39,15 @@ PLAIN_STORAGES: Mapping[str, Driver] = {**{k: d for k, d in DRIVERS.items() if k
 FAKE_STORAGES: Mapping[str, Driver] = {"dir": FakeStorage}
 
 
-async def fake_rooms(root: Path, drivers: Mapping[str, Driver] = PLAIN_STORAGES) -> Rooms:
+async def fake_rooms(root: Path, drivers: Mapping[str, Driver] = PLAIN_STORAGES, store: Store | None = None) -> Rooms:
     """Rooms whose guests are fakes; the storage `local` is a real folder below `root` with one small template.
 
-    `drivers` of storages: `FAKE_STORAGES` are fakes, too.
+    `drivers` of storages: `FAKE_STORAGES` are fakes, too. `store` is an empty one in memory, unless one is given.
     """
     layout = Layout(root)
     for folder in (layout.state, layout.runtime, layout.logs):
         folder.mkdir(parents=True, exist_ok=True)
-    store, engines = MemoryStore(), Engines(FakeEngine(), FakeVmEngine())
+    store, engines = store or MemoryStore(), Engines(FakeEngine(), FakeVmEngine())
     storages, guests = Storages(store, layout, drivers), Guests(store, "pve")
 
     async def list_storages() -> Sequence[MeasuredStorage]:

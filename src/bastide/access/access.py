@@ -17,7 +17,7 @@ from bastide.access.throttle import Throttle
 from bastide.access.tickets import ConsoleTickets, Tickets
 from bastide.access.users import Tokens, Users, is_active, realm_of
 from bastide.access.webauthn import Site
-from bastide.base.errors import AuthenticationFailed, BastideError, NotFound
+from bastide.base.errors import AuthenticationFailed, BastideError, NotFound, Unreadable
 from bastide.base.layout import Layout
 from bastide.model.access import Grant, Identity, User
 from bastide.model.realm import Realm
@@ -254,7 +254,7 @@ class Access:
     async def _active_user(self, userid: str) -> User | None:
         try:
             user = await self.users.stored(userid)
-        except (NotFound, ValueError):
+        except (NotFound, Unreadable, ValueError):
             return None
         return user if is_active(user) and await is_realm(self._store, realm_of(userid)) else None
 

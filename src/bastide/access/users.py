@@ -18,6 +18,7 @@ from bastide.base.errors import (
     InvalidParameter,
     NotFound,
     NotSupported,
+    Unreadable,
     WrongState,
 )
 from bastide.model.access import ROOT, Identity, Token, User
@@ -215,7 +216,10 @@ class Tokens:
         if match is None:
             raise AuthenticationFailed("invalid token value")
         identity = Identity(match["userid"], match["name"])
-        entry = await self._store.get(f"token/{identity}")
+        try:
+            entry = await self._store.get(f"token/{identity}")
+        except Unreadable:
+            entry = None
         token = from_entry(Token, entry) if entry else None
         right = hmac.compare_digest(_digest(match["secret"]), token.secret if token else _digest(""))
         if not right or token is None:
@@ -224,7 +228,7 @@ class Tokens:
             raise AuthenticationFailed("token expired")
         try:
             user = await self._users.get(identity.userid)
-        except NotFound:
+        except (NotFound, Unreadable):
             raise AuthenticationFailed("no such user") from None
         if not is_active(user) or not await is_realm(self._store, realm_of(user.userid)):
             raise AuthenticationFailed("user is disabled or expired")

@@ -71,7 +71,8 @@ async def read_next_id(call: Call, p: NextIdQuery) -> str:
     if p.vmid is None:
         return str(await call.rooms.guests.next_vmid())
     try:
-        await call.rooms.guests.get(p.vmid)
+        if p.vmid not in call.rooms.guests.unreadable():
+            await call.rooms.guests.get(p.vmid)
     except NotFound:
         return str(p.vmid)
     raise InvalidParameter({"vmid": f"VM {p.vmid} already exists"})

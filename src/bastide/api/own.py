@@ -91,7 +91,18 @@ class Rescan(Record):
 async def read_index(_call: Call, _p: NoParameters) -> list[dict[str, str]]:
     """Index."""
     return index(
-        "name", "audit", "backup", "events", "guests", "images", "rescan", "status", "storage", "storage-types", "tasks"
+        "name",
+        "audit",
+        "backup",
+        "events",
+        "guests",
+        "images",
+        "records",
+        "rescan",
+        "status",
+        "storage",
+        "storage-types",
+        "tasks",
     )
 
 

@@ -212,3 +212,19 @@ class Version(TypedDict):
     release: str
     repoid: str
     bastide: str
+
+
+@shape
+class SetAside(TypedDict):
+    """A record of the state that cannot be read, and why; `size` in characters."""
+
+    key: str
+    reason: str
+    size: int
+
+
+@shape
+class SetAsideText(SetAside):
+    """The same with its text."""
+
+    value: str

@@ -15,6 +15,7 @@ BastideError
 └── HostFailure               the machine refused
     ├── RunError              a process failed; holds argv, exit code, stderr
     ├── NoSpace               a disk is full
+    ├── Unreadable            a record of the state cannot be read; names it
     └── DeadlineExceeded      it took longer than allowed
 
 `api/errors.py` maps the tree to HTTP, `cli/errors.py` to exit codes.
@@ -82,6 +83,10 @@ class HostFailure(BastideError):
 
 class NoSpace(HostFailure):
     """A file system or quota is full."""
+
+
+class Unreadable(HostFailure):
+    """A record of the state is damaged, or another version's; nothing writes over it."""
 
 
 class DeadlineExceeded(HostFailure):

@@ -75,6 +75,7 @@ COMMANDS = {
     "role": ("bastide.cli.rights:roles", _MORE),
     "acl": ("bastide.cli.rights:acl", _MORE),
     "audit": ("bastide.cli.audit:audit", _MORE),
+    "record": ("bastide.cli.records:app", _MORE),
     "api": ("bastide.cli.raw:api", _MORE),
     "completion": ("bastide.cli.completion:completion", _MORE),
 }

@@ -20,8 +20,10 @@ from bastide.metrics.sampler import MeasuredStorage, Sampler
 from bastide.model.guest import Guest
 from bastide.network.bridge import NatNetwork, forgotten
 from bastide.network.subnets import choose_for_host
+from bastide.operations.records import READERS
 from bastide.operations.rooms import Rooms
 from bastide.operations.volumes import used_by
+from bastide.state.checked import CheckedStore
 from bastide.state.sqlite import SqliteStore
 from bastide.storage.registry import Storages
 from bastide.tasks.locks import GuestLocks
@@ -37,7 +39,7 @@ class House:
     containers: LxcEngine
     vms: QemuEngine
     network: NatNetwork
-    store: SqliteStore
+    store: CheckedStore
 
 
 async def build(layout: Layout, asked: Asked) -> House:
@@ -45,7 +47,7 @@ async def build(layout: Layout, asked: Asked) -> House:
 
     Raises HostFailure when another daemon has the store open or it is damaged, InvalidParameter for settings.
     """
-    store = await SqliteStore.open(layout.state / "bastide.db")
+    store = await CheckedStore.over(await SqliteStore.open(layout.state / "bastide.db"), READERS)
     try:
         settings = await load(store, asked, lambda: choose_for_host(layout.instance))
         return _assemble(layout, store, settings)
@@ -54,7 +56,7 @@ async def build(layout: Layout, asked: Asked) -> House:
         raise
 
 
-def _assemble(layout: Layout, store: SqliteStore, settings: Settings) -> House:
+def _assemble(layout: Layout, store: CheckedStore, settings: Settings) -> House:
     containers, vms = LxcEngine(layout), QemuEngine(layout)
     engines = Engines(containers, vms)
     network = NatNetwork(
@@ -122,6 +124,11 @@ async def purge(layout: Layout) -> None:
         try:
             if await house.rooms.guests.list():
                 raise WrongState("guests exist: remove them first, or use down --purge --force")
+            if unreadable := house.rooms.guests.unreadable():
+                raise WrongState(
+                    f"the records of the guests {', '.join(map(str, sorted(unreadable)))} cannot be read: "
+                    "remove them with bastide record remove first"
+                )
             await house.network.stop(purge=True)
             await house.vms.purge()
             await house.containers.purge()

@@ -28,6 +28,7 @@ from bastide.cli.hosting import DownReport, DownRequest, Finding, UpReport, UpRe
 from bastide.client.errors import Unreachable
 from bastide.client.http import Client
 from bastide.client.transport import UnixTransport
+from bastide.daemon.findings import records, storages
 from bastide.host import processes, run
 
 UP_DEADLINE = 30.0  # seconds
@@ -88,27 +89,8 @@ def doctor(layout: Layout) -> list[Finding]:
     from bastide.host import doctor as checks  # noqa: PLC0415 - heavy, and only this needs it
 
     found = checks.doctor(layout)
-    return [Finding(check.name, check.ok, check.message, check.advice) for check in found] + _storages(layout)
-
-
-def _storages(layout: Layout) -> list[Finding]:
-    """By what means guests on each storage share what they were made of; nothing without a daemon."""
-    try:
-        with Client(UnixTransport(layout.socket)) as client:
-            rows: list[dict[str, str]] = client.get("/bastide/storage")
-    except BastideError:
-        return []
-    from bastide.host.programs import missing  # noqa: PLC0415 - only this needs it
-
-    found = []
-    for row in rows:
-        for program in row.get("lacks", "").split():
-            message, _, advice = missing(program).partition(": ")
-            found.append(Finding(f"storage {row['storage']}", "warn", f"{row['type']}, inactive: {message}", advice))
-        means = row.get("copy-on-write")
-        text = f"guests share what they were made of: {means}" if means else "every guest gets a copy"
-        found.append(Finding(f"storage {row['storage']}", "ok", f"{row['type']}: {text}"))
-    return found
+    told = [Finding(check.name, check.ok, check.message, check.advice) for check in found]
+    return told + storages(layout) + records(layout)
 
 
 def daemon_pid(layout: Layout) -> int | None:

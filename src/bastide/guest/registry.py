@@ -1,14 +1,17 @@
 """The guests of this host: their records in the store, read often and changed by compare-and-swap."""
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 from bastide.base.errors import AlreadyExists, Conflict, InvalidParameter, NotFound
 from bastide.base.ids import VMID_MAX, VMID_MIN
 from bastide.model.guest import Guest, Kind
+from bastide.state.checked import aside
 from bastide.state.store import ABSENT, Entry, Store
 
 _PREFIX = "guest/"
+_FIRST_ID = re.compile(r'"first_id":\s*(\d{1,10})')
 _FOLDERS: dict[Kind, str] = {"lxc": "lxc", "qemu": "qemu-server"}
 
 
@@ -56,6 +59,23 @@ class Guests:
             self._parsed = {guest.vmid: guest for guest in guests}
         return sorted(guests, key=lambda guest: guest.vmid)
 
+    def unreadable(self) -> frozenset[int]:
+        """The vmids whose records cannot be read: they are taken all the same, and their volumes somebody's."""
+        return frozenset(vmid for vmid, _ in self._aside())
+
+    def naming(self, *texts: str) -> Sequence[int]:
+        """The guests whose records cannot be read and hold one of the texts: they may use what it stands for."""
+        return [vmid for vmid, raw in self._aside() if any(text in raw for text in texts)]
+
+    async def taken_ids(self) -> Sequence[int]:
+        """The first ids of all guests' ranges, of unreadable records as far as their text shows them."""
+        shown = [int(found[1]) for _, raw in self._aside() if (found := _FIRST_ID.search(raw))]
+        return [guest.first_id for guest in await self.list() if guest.first_id is not None] + shown
+
+    def _aside(self) -> Sequence[tuple[int, str]]:
+        kept = [(one.entry.key.removeprefix(_PREFIX), one.entry.value) for one in aside(self._store, _PREFIX)]
+        return [(int(name), raw) for name, raw in kept if name.isascii() and name.isdigit()]
+
     async def create(self, guest: Guest) -> Guest:
         """Store a new guest. Raises AlreadyExists when the vmid is taken."""
         try:
@@ -79,7 +99,7 @@ class Guests:
 
     async def next_vmid(self, lower: int = VMID_MIN, upper: int = VMID_MAX) -> int:
         """The lowest free vmid in the range. Raises NotFound when all are taken."""
-        taken = {guest.vmid for guest in await self.list()}
+        taken = {guest.vmid for guest in await self.list()} | self.unreadable()
         for vmid in range(lower, upper + 1):
             if vmid not in taken:
                 return vmid

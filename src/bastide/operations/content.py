@@ -350,6 +350,9 @@ async def _refuse_used(rooms: Rooms, volid: str) -> None:
             continue
         if used:
             raise WrongState(f"volume '{volid}' is in use by guest {guest.vmid}")
+    for vmid in rooms.guests.unreadable():
+        if f"-{vmid}-" in volid or vmid in rooms.guests.naming(volid):
+            raise WrongState(f"volume '{volid}' may be in use by guest {vmid}, whose record cannot be read: mend that")
 
 
 def _shown(volume: Volume, content: Content) -> dict[str, Scalar]:

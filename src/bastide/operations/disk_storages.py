@@ -193,6 +193,8 @@ async def check_unused(rooms: Rooms, over: Over) -> None:
         if named is not None:
             volume = named.partition(",")[0]
             raise WrongState(f"guest {guest.vmid} has the volume {volume} there: move or remove it first")
+    if unreadable := rooms.guests.naming(*(f'"{prefix}' for prefix in prefixes)):
+        raise WrongState(f"the record of guest {unreadable[0]} cannot be read, and names the storage")
 
 
 async def claim(rooms: Rooms, task: Task, undo: AsyncExitStack, device: BlockDevice) -> BlockDevice:

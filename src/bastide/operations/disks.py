@@ -139,7 +139,7 @@ async def _guests_with(rooms: Rooms, paths: set[str]) -> list[str]:
         named = {os.path.realpath(name) for text in texts for name in _DEVICE.findall(text)}
         if named & paths:
             found.append(f"guest {guest.vmid} has {min(named & paths)}")
-    return found
+    return [*found, *(f"the record of guest {vmid} cannot be read" for vmid in rooms.guests.naming("/dev/"))]
 
 
 def _is(disk: BlockDevice, kind: ListType | None) -> bool:

@@ -130,14 +130,18 @@ async def _release(rooms: Rooms) -> None:
 async def _free_journaled(rooms: Rooms, waiting: Sequence[Guest]) -> None:
     """Free what the locks name and no guest uses, also none of those that wait to come back."""
     used = {volid for guest in [*await rooms.guests.list(), *waiting] for volid in volumes_of(guest)}
+    unreadable = rooms.guests.unreadable()
     for lock in await rooms.locks.list():
+        if lock.vmid in unreadable:
+            _log.error("guest %d: its record cannot be read, so its lock and its volumes stay", lock.vmid)
+            continue
         doomed = []
         for text in lock.volumes:
             try:
                 volid = VolumeId.parse(text)
             except InvalidParameter:
                 continue
-            if volid not in used:
+            if volid not in used and not rooms.guests.naming(str(volid)):
                 doomed.append(volid)
         for problem in await delete_volumes(rooms, doomed):
             _log.error("%s", problem)

@@ -57,6 +57,8 @@ async def remove(rooms: Rooms, storage_id: str) -> None:
     for guest in await rooms.guests.list():
         if storage_id in named_storages(guest):
             raise WrongState(f"can't remove storage - used by {guest.title}")
+    if unreadable := rooms.guests.naming(f'"{storage_id}:'):
+        raise WrongState(f"can't remove storage - the record of guest {unreadable[0]} cannot be read, and names it")
     for other in await rooms.storages.all():
         if (other.config.base or "").startswith(f"{storage_id}:"):
             raise WrongState(f"can't remove storage - used as the base of storage '{other.config.storage}'")

@@ -6,7 +6,7 @@ Each has an entry in the store, made before the guest, that says its name: its v
 import contextlib
 from typing import Literal
 
-from bastide.base.errors import NotFound
+from bastide.base.errors import NotFound, Unreadable
 from bastide.model.guest import Guest
 from bastide.operations.rooms import Rooms
 
@@ -32,7 +32,7 @@ async def strike_out(rooms: Rooms, purpose: Purpose, vmid: int) -> None:
 
 async def entered(rooms: Rooms, vmid: int, name: str) -> Guest | None:
     """The guest, unless somebody removed it and gave its vmid to another."""
-    with contextlib.suppress(NotFound):
+    with contextlib.suppress(NotFound, Unreadable):
         guest = await rooms.guests.get(vmid)
         return guest if guest.name == name else None
     return None
@@ -43,7 +43,10 @@ async def left(rooms: Rooms, purpose: Purpose | None = None) -> list[Guest]:
     found = []
     for each in _PURPOSES if purpose is None else (purpose,):
         for entry in await rooms.store.list(f"{each}/"):
-            guest = await entered(rooms, int(entry.key.partition("/")[2]), entry.value)
+            vmid = int(entry.key.partition("/")[2])
+            guest = await entered(rooms, vmid, entry.value)
+            if vmid in rooms.guests.unreadable():
+                continue
             if guest is None:
                 await rooms.store.delete(entry.key)
             else:

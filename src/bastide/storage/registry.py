@@ -26,6 +26,7 @@ from bastide.base.layout import Layout
 from bastide.host import filesystems, network_mounts
 from bastide.model.storage import TYPES, Content, StorageConfig, Work
 from bastide.model.types import split_list
+from bastide.state.checked import aside
 from bastide.state.store import ABSENT, Entry, Store
 from bastide.storage import names, places, secrets
 from bastide.storage.borg import BorgStorage
@@ -97,7 +98,8 @@ class Storages:
 
     async def start(self) -> list[BastideError]:
         """Make `local` where there is no storage yet, and prepare all enabled ones; returns what failed."""
-        if not await self._store.list("storage/"):
+        unreadable = frozenset(one.entry.key.partition("/")[2] for one in aside(self._store, "storage/"))
+        if not unreadable and not await self._store.list("storage/"):
             config = StorageConfig(
                 storage="local",
                 type=self._local_type(),
@@ -106,7 +108,7 @@ class Storages:
             )
             await self._store.put("storage/local", _dump(config), ABSENT)
         every = await self.all()
-        known = frozenset(storage.config.storage for storage in every)
+        known = frozenset(storage.config.storage for storage in every) | unreadable
         await asyncio.to_thread(secrets.tidy, self._layout, known)
         await network_mounts.tidy(self._layout.state / "mnt", known)
         # Side by side: one that hangs holds the start up for its own deadline alone.

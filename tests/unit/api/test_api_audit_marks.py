@@ -17,6 +17,7 @@ _NONE = {
     "tokenid": "the token's name",
     "tokens": "tokens' names",
     "generate-password": "a switch",
+    "/bastide/records/record key": "a record's name",
     "/nodes/{node}/status command": "reboot or shutdown",
     "/nodes/{node}/qemu/{vmid}/agent command": "one of the agent's commands without arguments",
 }

@@ -116,7 +116,7 @@ async def apply(
     async with rooms.guests.numbering:
         looks = await outlooks(rooms, decided)
         _refuse_replacing(looks, replace=replace)
-        taken = {guest.vmid for guest in await rooms.guests.list()} | await reserved(rooms)
+        taken = {guest.vmid for guest in await rooms.guests.list()} | rooms.guests.unreadable() | await reserved(rooms)
         nodes = [node for look in looks for node in _nodes(look, taken, prune=prune)]
         await _check_permits(rooms, permit, nodes)
         books = [look.book for look in looks]

@@ -68,7 +68,7 @@ def _domain(rooms: Rooms, config: ContainerConfig) -> str | None:
 
 async def choose_ids(rooms: Rooms, vmid: int) -> int:
     """The first id of a new container's range; the caller holds `guests.numbering` until it is stored."""
-    taken = [guest.first_id for guest in await rooms.guests.list() if guest.first_id is not None]
+    taken = await rooms.guests.taken_ids()
     return (await asyncio.to_thread(rooms.containers.choose_ids, vmid, taken)).first
 
 

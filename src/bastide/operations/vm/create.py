@@ -84,7 +84,7 @@ async def create_vm(
 
 async def choose_uid(rooms: Rooms, vmid: int) -> int:
     """A user id for a new VM's processes; the caller holds `guests.numbering` until it is stored."""
-    taken = [guest.first_id for guest in await rooms.guests.list() if guest.first_id is not None]
+    taken = await rooms.guests.taken_ids()
     return rooms.vms.choose_uid(vmid, taken)
 
 
