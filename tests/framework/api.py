@@ -8,9 +8,9 @@ import httpx
 
 from bastide.access.access import Access
 from bastide.api.app import create_app
-from bastide.api.auth import LOCAL
 from bastide.api.services import Services
 from bastide.storage.registry import Driver
+from bastide.web.marks import LOCAL
 from framework.rooms import PLAIN_STORAGES, fake_rooms
 
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from bastide.api.auth import LOCAL
+from bastide.web.marks import LOCAL
 
 
 class Socket:

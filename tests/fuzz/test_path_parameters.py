@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bastide.api import parameters
-from bastide.api.auth import LOCAL
 from bastide.api.branches import routes
 from bastide.api.openapi import operation_id
 from bastide.base.errors import InvalidParameter
 from bastide.model.container import ContainerOptions
+from bastide.web.marks import LOCAL
 from framework.api import Api, call
 
 pytestmark = pytest.mark.anyio

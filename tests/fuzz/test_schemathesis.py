@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 
-from bastide.api.auth import LOCAL
 from bastide.api.branches import routes
-from bastide.api.connection import GuardedProtocol
 from bastide.api.openapi import document, operation_id
-from bastide.api.status import install
+from bastide.web.connection import GuardedProtocol
+from bastide.web.marks import LOCAL
+from bastide.web.status import install
 from framework.api import Api
 
 TEMPLATE = "local:vztmpl/debian-12-test_1_amd64.tar.gz"

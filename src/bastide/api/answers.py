@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from bastide.api.encodings import takes
 from bastide.api.errors import Problem
-from bastide.api.status import Status
+from bastide.web.status import Status
 
 CONTENT_TYPE = "application/json;charset=UTF-8"
 _COMPRESS_FROM = 2048

@@ -11,14 +11,9 @@ from starlette.requests import HTTPConnection
 from bastide.access.access import Access
 from bastide.base.errors import AuthenticationFailed, PermissionDenied
 from bastide.model.access import ROOT, Identity
+from bastide.web.marks import LOCAL
 
 COOKIE = "PVEAuthCookie"
-LOCAL = "bastide.local"
-"""Set in the scope of a connection whose peer is root on this machine (by `serve.py`)."""
-
-STOPPING = "bastide.stopping"
-"""In the scope of every connection, the event that is set when the server ends (by `serve.py`)."""
-
 _TICKET_PREFIX = f"{COOKIE}="
 _TOKEN_PREFIX = "PVEAPIToken"  # noqa: S105 - the scheme's name
 _SAFE = frozenset({"GET", "HEAD"})

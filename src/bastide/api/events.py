@@ -12,11 +12,12 @@ from typing import Any
 
 from starlette.responses import Response
 
-from bastide.api.auth import STOPPING, check_same_origin, identify
+from bastide.api.auth import check_same_origin, identify
 from bastide.api.errors import RequestRefused
 from bastide.api.routing import Branch, Call, NoParameters
 from bastide.base.errors import AuthenticationFailed, WrongState
 from bastide.operations.changes import TICK, Changes, Listener
+from bastide.web.marks import STOPPING
 
 HEARTBEAT = 15.0
 """Seconds after which a comment shows that the stream stands."""

@@ -1,7 +1,7 @@
 """`spiceproxy`, and the tunnel through which a SPICE client comes.
 
 SPICE clients speak HTTP CONNECT to a proxy and TLS to what lies behind it. The proxy is the API's own port, which
-tells plain text from TLS; behind it the API's certificate ends the client's TLS, so that QEMU holds no key.
+tells plain text from TLS; behind it the web process ends the client's TLS, so that QEMU holds no key.
 Sources: virt-viewer's connection files (remote-viewer(1)), RFC 9110 section 9.3.6.
 """
 
@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import re
 import socket
-import ssl
 from typing import Annotated, Any
 
 from cryptography import x509
@@ -17,7 +16,6 @@ from pydantic import Field
 
 from bastide.access.users import is_active
 from bastide.api.allowed import LOOK_EVERY
-from bastide.api.connection import HEAD_DEADLINE
 from bastide.api.fields import GuestPath
 from bastide.api.routing import Branch, Call
 from bastide.api.services import Services
@@ -28,9 +26,8 @@ from bastide.operations.spice import Offer
 branch = Branch("/nodes/{node}/qemu/{vmid}")
 
 _PORT = 61000  # a label: nothing listens there
-_TARGET = re.compile(rb"CONNECT spice-([0-9a-f]{48}):61000 HTTP/1\.[01]\r\n", re.ASCII)
+_TARGET = re.compile(r"spice-([0-9a-f]{48}):61000", re.ASCII)
 _CHUNK = 64 * 1024
-_REFUSED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class SpiceProxy(GuestPath):
@@ -66,48 +63,39 @@ async def offer_spice(call: Call, p: SpiceProxy) -> dict[str, Any]:
 
 
 class Tunnel:
-    """What `serve` gives plain CONNECT requests to."""
+    """Joins clients that sent CONNECT to a guest's screen, as an application for scopes of the type `tunnel`."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def serve(self, connection: socket.socket, head: bytes, context: ssl.SSLContext) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Join a client to the guest that its ticket is for, until either goes or the right is taken away."""
-        loop = asyncio.get_running_loop()
-        match = _TARGET.match(head)
+        match = _TARGET.fullmatch(scope["path"])
         try:
             if match is None:
                 raise AuthenticationFailed("no such tunnel")
-            async with self._services.spice.channel(self._services.rooms, match[1].decode()) as (offer, descriptor):
+            async with self._services.spice.channel(self._services.rooms, match[1]) as (offer, descriptor):
                 with socket.socket(fileno=descriptor) as guest:
                     guest.setblocking(False)
-                    await loop.sock_sendall(connection, b"HTTP/1.1 200 Connection established\r\n\r\n")
-                    self._record(connection, offer, 101)
-                    await self._join(connection, guest, offer, context)
-        except BastideError as error:
-            self._record(connection, None, 403, str(error))
-            await loop.sock_sendall(connection, _REFUSED)
+                    await send({"type": "websocket.accept"})
+                    self._record(scope["client"][0], offer, 101)
+                    await self._join(guest, offer, receive, send)
+        except (BastideError, OSError) as error:
+            if isinstance(error, BastideError):
+                self._record(scope["client"][0], None, 403, str(error))
+            with contextlib.suppress(OSError):
+                await send({"type": "websocket.close", "code": 1008})
 
-    def _record(self, connection: socket.socket, offer: Offer | None, status: int, error: str | None = None) -> None:
+    def _record(self, address: str, offer: Offer | None, status: int, error: str | None = None) -> None:
         """Tell the audit log of a client that came."""
         path = "" if offer is None else f"/nodes/{self._services.node}/qemu/{offer.vmid}/spiceproxy"
-        try:
-            address = str(connection.getpeername()[0])
-        except OSError:
-            address = ""  # it is gone already
         user = "" if offer is None else str(offer.by)
         self._services.audit.write(AuditRecord("console", user, address, "CONNECT", path, status, error=error))
 
-    async def _join(self, client: socket.socket, guest: socket.socket, offer: Offer, context: ssl.SSLContext) -> None:
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(reader)
-        async with asyncio.timeout(HEAD_DEADLINE):
-            transport, _ = await loop.connect_accepted_socket(lambda: protocol, client, ssl=context)
-        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+    async def _join(self, guest: socket.socket, offer: Offer, receive: Any, send: Any) -> None:
         tasks = [
-            asyncio.create_task(_up(reader, guest)),
-            asyncio.create_task(_down(guest, writer)),
+            asyncio.create_task(_up(receive, guest)),
+            asyncio.create_task(_down(guest, send)),
             asyncio.create_task(self._watch(offer)),
             asyncio.create_task(offer.ended.wait()),
         ]
@@ -117,7 +105,6 @@ class Tunnel:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            transport.abort()
 
     async def _watch(self, offer: Offer) -> None:
         """Return when the client's user, token or right is gone."""
@@ -130,12 +117,21 @@ class Tunnel:
                     return
 
 
-async def _up(reader: asyncio.StreamReader, guest: socket.socket) -> None:
-    while data := await reader.read(_CHUNK):
-        await asyncio.get_running_loop().sock_sendall(guest, data)
+def with_tunnel(app: Any, tunnel: Tunnel) -> Any:
+    """An application whose tunnels are this one."""
+
+    async def either(scope: Any, receive: Any, send: Any) -> None:
+        await (tunnel if scope["type"] == "tunnel" else app)(scope, receive, send)
+
+    return either
 
 
-async def _down(guest: socket.socket, writer: asyncio.StreamWriter) -> None:
+async def _up(receive: Any, guest: socket.socket) -> None:
+    while (message := await receive())["type"] != "websocket.disconnect":
+        if data := message.get("bytes"):
+            await asyncio.get_running_loop().sock_sendall(guest, data)
+
+
+async def _down(guest: socket.socket, send: Any) -> None:
     while data := await asyncio.get_running_loop().sock_recv(guest, _CHUNK):
-        writer.write(data)
-        await writer.drain()
+        await send({"type": "websocket.send", "bytes": data})

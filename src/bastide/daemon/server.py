@@ -12,9 +12,8 @@ from typing import Any
 
 from bastide import __version__
 from bastide.api.app import create_app
-from bastide.api.serve import serve
 from bastide.api.services import Services
-from bastide.api.spice import Tunnel
+from bastide.api.spice import Tunnel, with_tunnel
 from bastide.base.errors import BastideError, HostFailure
 from bastide.base.layout import Layout
 from bastide.daemon.boot import first_since_boot
@@ -31,6 +30,7 @@ from bastide.operations.backup.schedule import Scheduler
 from bastide.operations.disk_folders import mount_recorded
 from bastide.operations.recover import let_go, recover
 from bastide.operations.watch import watch_stops
+from bastide.web.serve import serve
 
 _log = logging.getLogger("bastide")
 _LOST_SECONDS = 5.0
@@ -98,14 +98,13 @@ async def _serve(house: House) -> None:
     starting = (_autostart(house), stopping.finish(rooms))
     async with _background(watch_stops(rooms), rooms.sampler.run(), bases.tidy(rooms), timed, *starting, lost):
         await serve(
-            create_app(services),
+            with_tunnel(create_app(services), Tunnel(services)),
             listen=settings.listen,
             port=settings.port,
             certificate=certificate,
             key=key,
-            unix_socket=rooms.layout.socket,
+            unix_socket_at=rooms.layout.socket,
             stop=stop,
-            tunnel=Tunnel(services),
             ready=service.notify_ready,
         )
         services.audit.close()

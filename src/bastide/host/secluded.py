@@ -14,21 +14,27 @@ from bastide.host import syscalls
 from bastide.host.sandbox import USER
 
 
-def seclude(parent: int, *, memory: int) -> None:
+def seclude(parent: int, *, memory: int, user: int = USER, descriptors: int = 1024) -> None:
     """Shut this process in, which the process `parent` started; `memory` limits its address space in bytes.
 
-    Whatever is needed of the host has to be open and imported before. Raises OSError.
+    It becomes `user`, and may have so many `descriptors`. Whatever is needed of the host has to be open and imported
+    before. Raises OSError.
     """
-    syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET)
+    syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS)
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC | syscalls.MS_RDONLY
     syscalls.mount("none", "/tmp", "tmpfs", flags, "mode=755,size=4k")  # noqa: S108 - in a namespace of its own
     syscalls.pivot_into("/tmp")  # noqa: S108
-    for kind, limit in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 1024)):
+    for kind, limit in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, descriptors),
+    ):
         resource.setrlimit(kind, (limit, limit))
+    syscalls.drop_bounding_set()
     os.setgroups([])
-    os.setresgid(USER, USER, USER)
-    os.setresuid(USER, USER, USER)
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
     syscalls.set_no_new_privileges()
     syscalls.die_with_parent()  # not before: changing the user takes it away
     if os.getppid() != parent:

@@ -35,7 +35,10 @@ MS_REMOUNT = 32
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
 _MOUNT_OPTIONS = {
@@ -183,6 +186,17 @@ def die_with_parent() -> None:
 def set_no_new_privileges() -> None:
     """PR_SET_NO_NEW_PRIVS of prctl(2): no later exec gains rights."""
     _check(_libc.prctl(38, 1, 0, 0, 0), "prctl")
+
+
+def drop_bounding_set() -> None:
+    """PR_CAPBSET_DROP of prctl(2) for every capability that this kernel knows: no exec gains any of them again."""
+    for number in range(64):
+        try:
+            _check(_libc.prctl(24, number, 0, 0, 0), "prctl")
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return
 
 
 def act_as(uid: int) -> None:

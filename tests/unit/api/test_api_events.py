@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from bastide.api import events
-from bastide.api.auth import LOCAL, STOPPING
+from bastide.web.marks import LOCAL, STOPPING
 from framework.api import Api
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ import json
 import httpx
 import pytest
 
-from bastide.api.status import Status
+from bastide.web.status import Status
 from framework.api import Api, call
 
 pytestmark = pytest.mark.anyio

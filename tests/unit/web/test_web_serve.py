@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from bastide.api import connection
-from bastide.api import serve as server
-from bastide.api.serve import redirection, serve
 from bastide.host.certificate import ensure_certificate
+from bastide.web import connection, listeners
+from bastide.web.listeners import redirection
+from bastide.web.serve import serve
 from framework.api import Api
+from framework.fronts import beside
 
 pytestmark = pytest.mark.anyio
 
@@ -35,6 +36,13 @@ class Served:
 
     async def local(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_unix_connection(str(self.unix_socket))
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[Api]:
+    made = await Api.make(tmp_path)
+    yield made
+    await made.services.rooms.tasks.shutdown()
 
 
 @pytest.fixture
@@ -58,8 +66,9 @@ async def serving(api: Api, tmp_path: Path, port: int) -> AsyncIterator[Served]:
             port=with_port.port,
             certificate=certificate,
             key=key,
-            unix_socket=with_port.unix_socket,
+            unix_socket_at=with_port.unix_socket,
             stop=stop,
+            front=beside,
             ready=ready.set,
         )
     )
@@ -238,7 +247,7 @@ async def test_a_port_is_waited_for_that_a_dying_process_holds(api: Api, tmp_pat
 
 
 async def test_a_port_that_stays_taken_is_told(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_PORT_PATIENCE", 0.1)
+    monkeypatch.setattr(listeners, "_PORT_PATIENCE", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as holder, pytest.raises(OSError, match="already in use"):
         async with serving(api, tmp_path, holder.getsockname()[1]):
             pass

@@ -1,11 +1,10 @@
-"""Serving the application: TLS on TCP and a UNIX socket for root, in the running event loop.
+"""HTTP on a listening socket: with TLS on TCP in the web process, and on the UNIX socket for root in the daemon.
 
 Plain HTTP on the TLS port is redirected, but for CONNECT, with which SPICE clients come: the first byte tells a TLS
 hello (22, RFC 8446 section 5.1) from text.
 """
 
 import asyncio
-import contextlib
 import errno
 import logging
 import os
@@ -23,9 +22,8 @@ from typing import Any, Protocol
 import uvicorn
 from uvicorn.server import ServerState
 
-from bastide.api.auth import LOCAL, STOPPING
-from bastide.api.connection import CONNECTION_LIMIT, HEAD_DEADLINE, HEAD_LIMIT, Gate, GuardedProtocol, GuardedWebSocket
-from bastide.api.status import install
+from bastide.web.connection import HEAD_DEADLINE, HEAD_LIMIT, Gate, GuardedProtocol, GuardedWebSocket
+from bastide.web.status import install
 
 _TLS_HELLO = b"\x16"
 _KEEP_ALIVE = 30
@@ -42,85 +40,46 @@ App = Callable[..., Any]
 class Tunnel(Protocol):
     """Who takes the connections of clients that take the port for a proxy."""
 
-    async def serve(self, connection: socket.socket, head: bytes, context: ssl.SSLContext) -> None:
+    async def serve(self, connection: socket.socket, head: bytes) -> None:
         """Serve a connection whose request's head is a CONNECT. The connection is closed afterwards."""
 
 
-async def serve(
-    app: App,
-    *,
-    listen: str,
-    port: int,
-    certificate: Path,
-    key: Path,
-    unix_socket: Path,
-    stop: asyncio.Event,
-    tunnel: Tunnel | None = None,
-    ready: Callable[[], None] | None = None,
-) -> None:
-    """Serve until `stop` is set, then let requests at work end (5 s) and close.
+class Listener:
+    """Accepts connections on one socket; TLS with a context, the UNIX socket without."""
 
-    `listen` is an IPv4 or IPv6 address (`::` takes both), `port` 0 takes any; `ready()` is called once both
-    listeners answer. Raises OSError when the port or the socket cannot be had.
-    """
-    install()
-    # Every connection gets such a buffer before it has said who it is: asyncio's 256 KiB for hundreds of strangers fill
-    # the memory. A TLS record is never larger than 16 KiB.
-    sslproto.SSLProtocol.max_size = _TLS_BUFFER
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
-    state = ServerState()
-    with contextlib.ExitStack() as stack:
-        tcp = stack.enter_context(await _tcp_socket(listen, port))
-        local = stack.enter_context(_unix_socket(unix_socket))
-        stack.callback(unix_socket.unlink, missing_ok=True)
-        listeners = [
-            _Listener(tcp, _config(_marked(app, {STOPPING: stop})), state, Gate(), context, tunnel=tunnel),
-            # Its peers were seen to be root.
-            _Listener(
-                local, _config(_marked(app, {STOPPING: stop, LOCAL: True})), state, Gate(4 * CONNECTION_LIMIT), None
-            ),
-        ]
-        _set_date(state)
-        tasks = [asyncio.create_task(listener.accept()) for listener in listeners]
-        tasks.append(asyncio.create_task(_keep_date(state)))
-        if ready is not None:
-            ready()
+    def __init__(
+        self,
+        sock: socket.socket,
+        app: App,
+        gate: Gate,
+        context: ssl.SSLContext | None = None,
+        *,
+        tunnel: Tunnel | None = None,
+    ) -> None:
+        self._socket = sock
+        self._config = _configuration(app)
+        self._state = ServerState()
+        self._gate = gate
+        self._context = context
+        self._tunnel = tunnel
+        self._newcomers: set[asyncio.Task[None]] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Accept until `stop` is set, then let requests at work end (5 s) and close."""
+        install()
+        _set_date(self._state)
+        tasks = [asyncio.create_task(self._accept()), asyncio.create_task(_keep_date(self._state))]
         try:
             await stop.wait()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for listener in listeners:
-                listener.drop_newcomers()
-            await _drain(state)
+            for newcomer in list(self._newcomers):
+                newcomer.cancel()
+            await _drain(self._state)
 
-
-class _Listener:
-    """Accepts connections on one socket; TLS with a context, the UNIX socket without."""
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        config: uvicorn.Config,
-        state: ServerState,
-        gate: Gate,
-        context: ssl.SSLContext | None,
-        *,
-        tunnel: Tunnel | None = None,
-    ) -> None:
-        self._socket = sock
-        self._config = config
-        self._state = state
-        self._gate = gate
-        self._context = context
-        self._tunnel = tunnel
-        self._newcomers: set[asyncio.Task[None]] = set()
-
-    async def accept(self) -> None:
-        """Accept for ever."""
+    async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -135,11 +94,6 @@ class _Listener:
                 continue
             self._newcomers.add(task)
             task.add_done_callback(self._newcomers.discard)
-
-    def drop_newcomers(self) -> None:
-        """End the connections that have not become HTTP yet."""
-        for task in list(self._newcomers):
-            task.cancel()
 
     async def _admit(self, connection: socket.socket) -> None:
         key = asyncio.current_task()
@@ -173,9 +127,9 @@ class _Listener:
             head = await _head(connection) if first else b""
             if head and not head.startswith(b"CONNECT "):
                 await asyncio.get_running_loop().sock_sendall(connection, redirection(head))
-        if head.startswith(b"CONNECT ") and self._tunnel is not None and self._context is not None:
+        if head.startswith(b"CONNECT ") and self._tunnel is not None:
             self._gate.busy(key)
-            await self._tunnel.serve(connection, head, self._context)
+            await self._tunnel.serve(connection, head)
         return False
 
     async def _hand_over(self, connection: socket.socket, key: object, context: ssl.SSLContext | None) -> None:
@@ -188,7 +142,7 @@ class _Listener:
         await asyncio.get_running_loop().connect_accepted_socket(factory, connection, ssl=context)
 
 
-def _config(app: App) -> uvicorn.Config:
+def _configuration(app: App) -> uvicorn.Config:
     # At INFO it writes the targets of WebSockets, with what commands and tickets they hold, into the log.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     config = uvicorn.Config(
@@ -210,17 +164,7 @@ def _config(app: App) -> uvicorn.Config:
     return config
 
 
-def _marked(app: App, marks: dict[str, Any]) -> App:
-    """The application with marks in the scope of each of its connections."""
-
-    async def marked(scope: Any, receive: Any, send: Any) -> None:
-        scope.update(marks)
-        await app(scope, receive, send)
-
-    return marked
-
-
-async def _tcp_socket(listen: str, port: int) -> socket.socket:
+async def tcp_socket(listen: str, port: int) -> socket.socket:
     """A listening socket; a port that a child of a killed daemon holds until its exec is waited for."""
     deadline = time.monotonic() + _PORT_PATIENCE
     family = socket.AF_INET6 if ":" in listen else socket.AF_INET
@@ -236,7 +180,19 @@ async def _tcp_socket(listen: str, port: int) -> socket.socket:
             return sock
 
 
-def _unix_socket(path: Path) -> socket.socket:
+def secure_context(path: str | Path) -> ssl.SSLContext:
+    """What ends TLS, with the certificate and the key that a PEM file holds. Raises OSError (ssl.SSLError)."""
+    # Every connection gets such a buffer before it has said who it is: asyncio's 256 KiB for hundreds of strangers fill
+    # the memory. A TLS record is never larger than 16 KiB.
+    sslproto.SSLProtocol.max_size = _TLS_BUFFER
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(path)
+    return context
+
+
+def unix_socket(path: Path) -> socket.socket:
+    """A listening socket at `path` for this user alone. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,0 +1,33 @@
+"""The web process: `python -m bastide.web PARENT CONTROL LISTENING TLS`, started by the daemon (`keeper.py`).
+
+PARENT is the daemon's process id, the others are descriptors that it inherits: its end of a pair of sockets, the
+listening socket, and a file in memory with certificate and key. It becomes the first process of a process namespace of
+its own, for which it forks once; what it was waits for it, so that either ends with the other and with the daemon.
+"""
+
+import os
+import sys
+
+from bastide.host import syscalls
+
+
+def main() -> int:
+    """Run until the daemon closes its end. The exit code is 1 when it cannot be shut in."""
+    parent, control, listening, tls = (int(word) for word in sys.argv[1:])
+    syscalls.die_with_parent()
+    if os.getppid() != parent:
+        return 1
+    syscalls.unshare(syscalls.CLONE_NEWPID)
+    child = os.fork()
+    if child:
+        for descriptor in (control, listening, tls):
+            os.close(descriptor)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) and 1
+    syscalls.die_with_parent()
+    from bastide.web.shut_in import run  # noqa: PLC0415 - what waits above needs none of it
+
+    return run(control, listening, tls)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
