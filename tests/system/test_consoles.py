@@ -267,7 +267,7 @@ def test_the_command_line_pushes_and_pulls(host: Host, box: int, tmp_path) -> No
 
 def test_no_process_is_left_behind(host: Host, box: int) -> None:
     execute(host, box, "true")
-    _wait(lambda: {processes.command(pid) for pid in processes.children(host.process.pid)} <= {"lxcfs"})
+    _wait(lambda: {processes.command(pid) for pid in processes.children(host.process.pid)} <= {"lxcfs", "bastide-web"})
 
 
 def _inside(host: Host, vmid: int, text: str) -> bool:

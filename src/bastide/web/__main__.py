@@ -7,6 +7,7 @@ its own, for which it forks once; what it was waits for it, so that either ends 
 
 import os
 import sys
+from pathlib import Path
 
 from bastide.host import syscalls
 
@@ -17,6 +18,7 @@ def main() -> int:
     syscalls.die_with_parent()
     if os.getppid() != parent:
         return 1
+    Path("/proc/self/comm").write_text("bastide-web")
     syscalls.unshare(syscalls.CLONE_NEWPID)
     child = os.fork()
     if child:
