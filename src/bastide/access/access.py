@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+from bastide.access.admission import Admission
 from bastide.access.authority import Authority, denied, normalize_path
 from bastide.access.directory import Directories
 from bastide.access.factors import FactorBook
 from bastide.access.grants import Grants, Groups, Roles
 from bastide.access.keys import SigningKeys
+from bastide.access.openid import OpenId
 from bastide.access.passwords import Passwords, is_outdated, usable
 from bastide.access.realms import Realms, is_realm
 from bastide.access.sealing import Seal
@@ -29,6 +32,7 @@ PACE = 1.0
 PACE_OF_OTHERS = 3.5
 """The same where others say no: PAM's modules take up to three seconds for it, directories their own time."""
 
+_log = logging.getLogger(__name__)
 _PREFIXES = ("user/", "token/", "group/", "role/", "grant/", "pool/")
 
 
@@ -57,6 +61,8 @@ class Access:
         self.groups = Groups(store, self.users)
         self.roles = Roles(store)
         self.grants = Grants(store, self.users, self.tokens, self.groups, self.roles)
+        self.openid = OpenId(self.realms)
+        self._admission = Admission(self.users, self.groups, self.realms)
 
     async def log_in(
         self, userid: str, password: str, address: str = "", *, site: Site | None = None, challenge: str | None = None
@@ -98,6 +104,28 @@ class Access:
             return True
 
         return await self._paced(self._second_throttle, userid, address, knows)
+
+    async def log_in_by_openid(
+        self, state: str, code: str, redirect: str, address: str = "", site: Site | None = None
+    ) -> Identity | HalfLogin:
+        """Who comes back from an OpenID provider, or the question for a second factor.
+
+        Raises AuthenticationFailed at the pace of failures; the reason is in the daemon's log.
+        """
+        found: list[str] = []
+
+        async def knows() -> bool:
+            try:
+                userid = await self._admission.admit(*await self.openid.finish(state, code, redirect))
+            except BastideError as error:
+                _log.warning("a login by OpenID failed: %s", error)
+                return False
+            if await self._active_user(userid) is not None:
+                found.append(userid)
+            return bool(found)
+
+        await self._paced(self._throttle, f"@{self.openid.realm_of(state)}", address, knows)
+        return await self.ask_second(Identity(found[0]), site)
 
     async def ask_second(self, identity: Identity, site: Site | None = None) -> Identity | HalfLogin:
         """Who logs in by other means than a password, or the question for a second factor."""

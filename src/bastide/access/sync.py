@@ -144,11 +144,13 @@ class _Planner:
         """The directory's groups by the names that they have here, with their members' DNs."""
         found: dict[str, frozenset[str]] = {}
         for team in teams:
-            name = f"{team.name}-{self._realm.realm}"
-            if _GROUP.fullmatch(name) is None:
-                self._leave_out(team.name, "in a group's name are letters, digits, ., _ and -, at most 64")
-            elif name in found or _realm_of(name, self._present.realms) != self._realm.realm:
-                self._leave_out(team.name, f"the group '{name}' is another one's")
+            try:
+                name = group_name(self._realm.realm, team.name, self._present.realms)
+            except ValueError as error:
+                self._leave_out(team.name, str(error))
+                continue
+            if name in found:
+                self._leave_out(team.name, "another entry is that group already")
             else:
                 found[name] = team.members
         return found
@@ -186,6 +188,16 @@ def _named(realm: Realm, teams: Sequence[Team], present: Present, done: SyncPlan
         else:
             found[name] = team.members
     return found
+
+
+def group_name(realm: str, name: str, realms: Iterable[str]) -> str:
+    """What a realm's group is called here. Raises ValueError with the reason why it cannot be a group."""
+    group = f"{name}-{realm}"
+    if _GROUP.fullmatch(group) is None:
+        raise ValueError("in a group's name are letters, digits, ., _ and -, at most 64")
+    if _realm_of(group, realms) != realm:
+        raise ValueError(f"the group '{group}' is another realm's")
+    return group
 
 
 def _realm_of(group: str, realms: Iterable[str]) -> str | None:

@@ -75,7 +75,7 @@ class PermissionsQuery(Record):
     """Whose rights, and where."""
 
     userid: Annotated[
-        str | None, Field(pattern=r"^[^\s:/!@]+@[A-Za-z][A-Za-z0-9._-]+(![A-Za-z][A-Za-z0-9._-]+)?$", max_length=256)
+        str | None, Field(pattern=r"^[^\s:/!]+@[A-Za-z][A-Za-z0-9._-]+(![A-Za-z][A-Za-z0-9._-]+)?$", max_length=256)
     ] = None
     path: AclPath | None = None
 
@@ -143,6 +143,13 @@ async def create_ticket(call: Call, p: Login) -> dict[str, Any]:
     if isinstance(outcome, HalfLogin) and p.otp:
         code = p.otp if ":" in p.otp else f"totp:{p.otp}"
         outcome = await log_in(call, outcome.userid, None, code, outcome.ticket)
+    if isinstance(outcome, Identity) and p.path is not None and p.privs is not None:
+        await call.access.check(outcome, p.path, split_list(p.privs))
+    return await ticket_of(call, outcome)
+
+
+async def ticket_of(call: Call, outcome: Identity | HalfLogin) -> dict[str, Any]:
+    """What a login answers: a ticket with what its user may see, or half of one that a second factor completes."""
     if isinstance(outcome, HalfLogin):
         return {
             "username": outcome.userid,
@@ -151,12 +158,10 @@ async def create_ticket(call: Call, p: Login) -> dict[str, Any]:
             "clustername": call.rooms.node,
             "NeedTFA": 1,
         }
-    return await _whole(call, p, outcome)
+    return await _whole(call, outcome)
 
 
-async def _whole(call: Call, p: Login, identity: Identity) -> dict[str, Any]:
-    if p.path is not None and p.privs is not None:
-        await call.access.check(identity, p.path, split_list(p.privs))
+async def _whole(call: Call, identity: Identity) -> dict[str, Any]:
     ticket, csrf = await call.access.issue_ticket(identity.userid)
     authority = await call.access.authority()
     return {

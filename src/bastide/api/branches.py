@@ -3,6 +3,7 @@
 from bastide.api import (
     access,
     access_domains,
+    access_openid,
     access_tfa,
     access_users,
     architect,
@@ -63,6 +64,7 @@ _BRANCHES: tuple[Branch, ...] = (
     version.branch,
     access.branch,
     access_domains.branch,
+    access_openid.branch,
     access_tfa.branch,
     access_users.branch,
     cluster.branch,

@@ -13,11 +13,13 @@ from starlette.responses import Response
 from bastide.access.second_step import HalfLogin
 from bastide.access.webauthn import ANSWER_LIMIT
 from bastide.api.access import CHALLENGE_LIMIT
+from bastide.api.access_openid import OpenIdAnswer, come_back
 from bastide.api.answers import success
 from bastide.api.auth import COOKIE, check_same_origin, find_ticket, is_local
 from bastide.api.logins import log_in
 from bastide.api.routing import Branch, Call, NoParameters
 from bastide.base.errors import AuthenticationFailed
+from bastide.model.access import Identity
 from bastide.model.audit import Secret
 from bastide.model.realm import RealmId
 from bastide.model.record import Record
@@ -64,7 +66,17 @@ async def read_session(call: Call, _p: NoParameters) -> Response:
 async def begin_session(call: Call, p: Credentials) -> Response:
     """Log in: sets the cookie, or answers what is asked of a second factor."""
     check_same_origin(call.connection)
-    outcome = await log_in(call, p.username, p.realm, p.password, p.tfa_challenge)
+    return await _outcome(call, await log_in(call, p.username, p.realm, p.password, p.tfa_challenge))
+
+
+@branch.post("/openid", OpenIdAnswer, user="world", allow_token=False, answer=SessionBegun, event="login")
+async def begin_openid_session(call: Call, p: OpenIdAnswer) -> Response:
+    """Log in with what an OpenID provider sent: sets the cookie, or answers what is asked of a second factor."""
+    check_same_origin(call.connection)
+    return await _outcome(call, await come_back(call, p))
+
+
+async def _outcome(call: Call, outcome: Identity | HalfLogin) -> Response:
     if isinstance(outcome, HalfLogin):
         return await _answer(call, {"challenge": outcome.ticket, "factors": list(outcome.kinds)})
     return await _begun(call, outcome.userid)

@@ -12,7 +12,7 @@ import ipaddress
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -175,6 +175,33 @@ async def fetch(
     except TimeoutError:
         raise DeadlineExceeded(f"download failed: {_host(url)} did not answer within {deadline:g} seconds") from None
     return bytes(body)
+
+
+async def exchange(
+    method: str, url: str, guard: Guard = PUBLIC, *, headers: Mapping[str, str], body: bytes = b"", limit: int = MIB
+) -> tuple[int, bytes]:
+    """One call of a service: the status and at most `limit` bytes. Redirects are not followed: a secret may be in it.
+
+    Raises HostFailure, DeadlineExceeded, PermissionDenied, InvalidParameter.
+    """
+    check_url(url)
+    sent = [("Host", urlsplit(url).netloc), ("User-Agent", "bastide"), ("Content-Length", str(len(body)))]
+    answer = bytearray()
+    try:
+        async with (
+            asyncio.timeout(CONNECT_DEADLINE),
+            _pool(guard, True) as pool,
+            pool.stream(method, url, headers=[*sent, *headers.items()], content=body) as response,
+        ):
+            async for part in response.aiter_stream():
+                answer += part
+                if len(answer) > limit:
+                    raise HostFailure(f"the answer of {_host(url)} is longer than {limit} bytes")
+            return response.status, bytes(answer)
+    except TimeoutError:
+        raise DeadlineExceeded(f"{_host(url)} did not answer within {CONNECT_DEADLINE:g} seconds") from None
+    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError) as error:
+        raise HostFailure(f"{_host(url)} cannot be asked: {str(error) or type(error).__name__}") from None
 
 
 async def metadata(url: str, guard: Guard = PUBLIC, *, verify: bool = True) -> Metadata:

@@ -162,5 +162,5 @@ InterfaceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}
 PoolId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+){0,2}$", max_length=128)]
 ConfigKeys = Annotated[str, Field(pattern=r"^[A-Za-z0-9_,;\s\x00-]*$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$", max_length=40)]
-UserId = Annotated[str, Field(pattern=r"^[^\s:/!@]{1,60}@[A-Za-z][A-Za-z0-9._-]{1,31}$", max_length=64)]
+UserId = Annotated[str, Field(pattern=r"^[^\s:/!]{1,60}@[A-Za-z][A-Za-z0-9._-]{1,31}$", max_length=64)]
 TokenName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,63}$")]
