@@ -4,6 +4,7 @@ import { type FormEvent, useEffect, useRef, useState } from "react";
 import { answer, api } from "../api/client";
 import { ApiError, told } from "../api/errors";
 import { login } from "../api/session";
+import { SecondStep } from "./SecondStep";
 
 interface Realm {
   readonly realm: string;
@@ -25,7 +26,6 @@ export function Login({ username }: { username?: string }) {
   const [name, setName] = useState(username ?? "");
   const [chosen, setChosen] = useState<string | null>(null);
   const [password, setPassword] = useState("");
-  const [code, setCode] = useState("");
   const [challenge, setChallenge] = useState<string>();
   const [failure, setFailure] = useState<string>();
   const [busy, setBusy] = useState(false);
@@ -43,20 +43,29 @@ export function Login({ username }: { username?: string }) {
     setBusy(true);
     setFailure(undefined);
     try {
-      const second = challenge === undefined ? {} : { answer: { factor: `totp:${code.trim()}`, challenge } };
-      const outcome = await login({ username: bare, realm, password, ...second });
+      const outcome = await login({ username: bare, realm, password });
       if ("challenge" in outcome) {
         setChallenge(outcome.challenge);
+        setPassword("");
       }
     } catch (error) {
       setFailure(refusal(error));
-      setChallenge(undefined);
-      setCode("");
       setPassword("");
       secret.current?.focus();
     } finally {
       setBusy(false);
     }
+  }
+
+  if (challenge !== undefined) {
+    return (
+      <SecondStep
+        framed={username === undefined}
+        challenge={challenge}
+        onAnswer={(factor) => login({ username: bare, realm, password: "", answer: { factor, challenge } })}
+        onBack={() => setChallenge(undefined)}
+      />
+    );
   }
 
   return (
@@ -81,47 +90,33 @@ export function Login({ username }: { username?: string }) {
             {failure}
           </Alert>
         )}
-        {challenge === undefined ? (
-          <>
-            <TextInput
-              label="User name"
-              autoComplete="username"
-              required
-              ref={first}
-              value={name}
-              onChange={(event) => setName(event.currentTarget.value)}
-            />
-            <PasswordInput
-              label="Password"
-              autoComplete="current-password"
-              required
-              ref={secret}
-              data-autofocus
-              value={password}
-              onChange={(event) => setPassword(event.currentTarget.value)}
-            />
-            <Select
-              label="Realm"
-              allowDeselect={false}
-              data={realms.map((one) => ({ value: one.realm, label: one.comment ?? one.realm }))}
-              value={realm}
-              onChange={(now) => {
-                setChosen(now);
-                setName(bare);
-              }}
-            />
-          </>
-        ) : (
-          <TextInput
-            label="Code of your second factor"
-            autoComplete="one-time-code"
-            inputMode="numeric"
-            required
-            data-autofocus
-            value={code}
-            onChange={(event) => setCode(event.currentTarget.value)}
-          />
-        )}
+        <TextInput
+          label="User name"
+          autoComplete="username"
+          required
+          ref={first}
+          value={name}
+          onChange={(event) => setName(event.currentTarget.value)}
+        />
+        <PasswordInput
+          label="Password"
+          autoComplete="current-password"
+          required
+          ref={secret}
+          data-autofocus
+          value={password}
+          onChange={(event) => setPassword(event.currentTarget.value)}
+        />
+        <Select
+          label="Realm"
+          allowDeselect={false}
+          data={realms.map((one) => ({ value: one.realm, label: one.comment ?? one.realm }))}
+          value={realm}
+          onChange={(now) => {
+            setChosen(now);
+            setName(bare);
+          }}
+        />
         <Button type="submit" loading={busy}>
           Log in
         </Button>

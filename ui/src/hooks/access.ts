@@ -18,6 +18,9 @@ export interface UserRow {
   readonly email?: string;
   readonly firstname?: string;
   readonly lastname?: string;
+  readonly "totp-locked"?: number;
+  /** Seconds since the epoch. */
+  readonly "tfa-locked-until"?: number;
   readonly groups: string;
   readonly tokens: readonly TokenRow[];
 }

@@ -29,7 +29,8 @@ export function asked(action: Action): boolean {
   return Boolean(action.danger || action.typed !== undefined || (action.loses?.length ?? 0) > 0);
 }
 
-const SECRET = /^(password|cipassword|value|secret|encryption-key|keyring|passphrase|otp|confirmation-password)$/;
+const SECRET =
+  /^(password|totp|challenge|cipassword|value|secret|encryption-key|keyring|passphrase|otp|confirmation-password)$/;
 
 /** One word of a POSIX shell's command line. */
 export function shellWord(text: string): string {

@@ -1,13 +1,16 @@
 /** Who may come in. */
-import { Group, Table, Text } from "@mantine/core";
+import { Button, Group, Table, Text } from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
 import { ActionButton } from "../../components/ActionButton";
 import { Asked } from "../../components/Asked";
 import { FormDialog } from "../../components/FormDialog";
+import { FactorsDialog } from "../../components/factors/FactorsDialog";
 import { WideTable } from "../../components/WideTable";
 import { type UserRow, useGroups, useUsers } from "../../hooks/access";
 import { useAcl } from "../../hooks/acl";
 import { useUser } from "../../hooks/session";
 import { addUser, editUser, expiries, removeUser, setPassword } from "../../logic/access";
+import { lockOf, unlockFactors } from "../../logic/factors";
 import { asValues, type FieldSpec } from "../../logic/schema";
 import { moment } from "../../logic/units";
 import { AccessFrame } from "./AccessFrame";
@@ -57,7 +60,7 @@ function details(groups: readonly string[], ends: ReturnType<typeof expiries>): 
 
 function Rows({ rows, groups }: { rows: readonly UserRow[]; groups: readonly string[] }) {
   return (
-    <WideTable label="Users" head={["User", "Name", "Groups", "State", "Expires", "Comment", "Change"]} minWidth={820}>
+    <WideTable label="Users" head={["User", "Name", "Groups", "State", "Expires", "Comment", "Change"]} minWidth={900}>
       {rows.map((row) => (
         <Table.Tr key={row.userid}>
           <Table.Th scope="row">{row.userid}</Table.Th>
@@ -70,7 +73,14 @@ function Rows({ rows, groups }: { rows: readonly UserRow[]; groups: readonly str
             )}
           </Table.Td>
           <Table.Td>{row.groups.replaceAll(",", ", ")}</Table.Td>
-          <Table.Td>{row.enable === 0 ? "disabled" : "enabled"}</Table.Td>
+          <Table.Td>
+            {row.enable === 0 ? "disabled" : "enabled"}
+            {lockOf(row, now()) && (
+              <Text size="xs" c="red">
+                {lockOf(row, now())}
+              </Text>
+            )}
+          </Table.Td>
           <Table.Td className="figures">{row.expire ? moment(row.expire) : "never"}</Table.Td>
           <Table.Td>{row.comment}</Table.Td>
           <Table.Td>
@@ -87,7 +97,8 @@ const small = { variant: "default", size: "compact-sm" } as const;
 function Changes({ row, groups }: { row: UserRow; groups: readonly string[] }) {
   const me = useUser();
   const grants = useAcl().data?.filter((entry) => entry.ugid.split("!")[0] === row.userid).length ?? 0;
-  const { tokens: _, userid, "realm-type": realm, ...kept } = row;
+  const [opened, { open, close }] = useDisclosure();
+  const { tokens: _, userid, "realm-type": realm, "totp-locked": _locked, "tfa-locked-until": _until, ...kept } = row;
   const before = { ...asValues(kept), enable: String(row.enable ?? 1), expire: String(row.expire ?? 0) };
   return (
     <Group gap={4} wrap="nowrap">
@@ -117,6 +128,15 @@ function Changes({ row, groups }: { row: UserRow; groups: readonly string[] }) {
           action={(values) => setPassword(userid, values)}
           submit="Set"
         />
+      )}
+      <Button {...small} onClick={open} aria-label={`Second factors of ${userid}`}>
+        Second factors
+      </Button>
+      <FactorsDialog userid={userid} opened={opened} onClose={close} />
+      {lockOf(row, now()) && (
+        <ActionButton action={unlockFactors(userid)} size="compact-sm" plain>
+          Unlock
+        </ActionButton>
       )}
       {userid !== "root@pam" && (
         <ActionButton action={removeUser(userid, row.tokens.length, grants)} size="compact-sm" plain>
