@@ -71,6 +71,7 @@ COMMANDS = {
     "task": ("bastide.cli.tasks:app", _MORE),
     "user": ("bastide.cli.access:users", _MORE),
     "token": ("bastide.cli.access:tokens", _MORE),
+    "realm": ("bastide.cli.realms:app", _MORE),
     "group": ("bastide.cli.rights:groups", _MORE),
     "role": ("bastide.cli.rights:roles", _MORE),
     "acl": ("bastide.cli.rights:acl", _MORE),
