@@ -4,6 +4,7 @@ Clients send the text fields first and the file last, in a field named `filename
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -15,6 +16,9 @@ from bastide.api.errors import RequestRefused
 _TEXT_LIMIT = 512 * 1024
 _FIELD_LIMIT = 200
 STALL_DEADLINE = 60.0
+
+# It writes a line about each faulty body, which its sender is told of already: nobody shall fill the log.
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 Sink = Callable[[bytes], Awaitable[None]]
 """Takes the file's bytes, chunk by chunk; an empty chunk means that it is complete."""

@@ -43,6 +43,8 @@ def parse_one_line(text: str) -> list[AptSource]:
     found = []
     for raw in text.splitlines():
         line = raw.partition("#")[0].strip()
+        if not line.startswith("deb"):
+            continue
         match = re.fullmatch(r"deb\s+(?:\[(?P<options>[^]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)(?P<rest>.*)", line)
         if match is None:
             continue

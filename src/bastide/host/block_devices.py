@@ -155,7 +155,7 @@ def parse_lsblk(text: bytes | str) -> list[BlockDevice]:
     try:
         rows = json.loads(text)["blockdevices"]
         return sorted((_disk(row) for row in rows if is_disk(row)), key=lambda disk: (len(disk.path), disk.path))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise HostFailure(f"lsblk: its list of devices cannot be read: {error!r}") from None
 
 

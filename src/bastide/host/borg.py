@@ -199,16 +199,24 @@ async def entries(repository: Repository, name: str, path: str) -> list[TreeEntr
 
 
 def _listed(text: str, path: str) -> list[TreeEntry] | None:
+    """Read what `borg list --json-lines` tells of a folder. Raises HostFailure."""
     found, there = [], False
-    for line in text.splitlines():
-        row = json.loads(line)
-        there = there or row["path"] != path or row["type"] == "d"
-        if row["path"] != path:
-            form = "h" if row["mode"].startswith("h") else row["type"].replace("-", "f")
-            # Borg tells times in the host's zone.
-            changed = int(datetime.datetime.fromisoformat(row["mtime"]).timestamp())
-            found.append(TreeEntry(row["path"].rpartition("/")[2], form, row["size"], changed))
+    for line in filter(None, text.split("\n")):
+        try:
+            row = json.loads(line)
+            there = there or row["path"] != path or row["type"] == "d"
+            if row["path"] != path:
+                found.append(_entry_of(row))
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+            raise HostFailure(f"borg's list of files cannot be read: {line[:200]!r}") from None
     return sorted(found, key=lambda entry: entry.name) if there else None
+
+
+def _entry_of(row: Mapping[str, Any]) -> TreeEntry:
+    form = "h" if row["mode"].startswith("h") else row["type"].replace("-", "f")
+    # Borg tells times in the host's zone.
+    changed = int(datetime.datetime.fromisoformat(row["mtime"]).timestamp())
+    return TreeEntry(row["path"].rpartition("/")[2], form, int(row["size"]), changed)
 
 
 async def read_all(repository: Repository, name: str) -> None:
@@ -467,11 +475,11 @@ def _patterns(exclude: Sequence[str]) -> Iterator[str]:
 
 
 def _entries(stderr: str) -> Iterator[Mapping[str, Any]]:
-    for line in stderr.splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            entry = {"levelname": "PLAIN", "message": line}
+    for line in filter(None, stderr.splitlines()):
+        entry: Any = {"levelname": "PLAIN", "message": line}
+        if line.startswith("{"):
+            with contextlib.suppress(ValueError, RecursionError):
+                entry = json.loads(line)
         if isinstance(entry, dict):
             yield entry
 

@@ -83,6 +83,8 @@ def merge(stream: IO[bytes], sink: IO[bytes], extra: Mapping[bytes, Mapping[byte
         name, held = None, b""
         while padded:
             part = _exactly(stream, min(padded, _PART))
+            if not part:
+                raise ValueError("the tar stream ends in the middle of a file")
             sink.write(part)
             padded -= len(part)
 

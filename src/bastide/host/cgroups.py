@@ -27,12 +27,15 @@ class Cgroups:
 
     @classmethod
     def parse(cls, mountinfo: str) -> "Cgroups":
-        """From the text of /proc/self/mountinfo (proc(5))."""
+        """From the text of /proc/self/mountinfo (proc(5)); faulty lines are left out."""
         unified: Path | None = None
         controllers: dict[str, Path] = {}
         for line in mountinfo.splitlines():
             left, _, right = line.partition(" - ")
-            mountpoint, kind, options = Path(left.split(" ")[4]), right.split(" ")[0], right.split(" ")[2]
+            first, last = left.split(" "), right.split(" ")
+            if len(first) < 5 or len(last) < 3:
+                continue
+            mountpoint, kind, options = Path(first[4]), last[0], last[2]
             if not mountpoint.is_relative_to("/sys/fs/cgroup"):
                 continue
             if kind == "cgroup2":

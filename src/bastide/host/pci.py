@@ -235,4 +235,6 @@ def _entries(lines: Iterable[str]) -> Iterator[tuple[int, list[int], str]]:
             return
         ids, _, name = text.partition("  ")
         with contextlib.suppress(ValueError):
-            yield len(line) - len(line.lstrip("\t")), [int(part, 16) for part in ids.split()], name.strip()
+            numbers = [int(part, 16) for part in ids.split()]
+            if numbers:
+                yield len(line) - len(line.lstrip("\t")), numbers, name.strip()

@@ -26,7 +26,7 @@ SYSFS = Path("/sys")
 _DEADLINE = 30
 _ALIASES = {"pc": "i440fx", "q35": "q35"}
 _MACHINE = re.compile(r"pc-(?P<type>q35|i440fx)-(?P<version>[0-9]+(?:\.[0-9]+)+)", re.ASCII)
-_CPU_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?", re.ASCII)
+_CPU_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", re.ASCII)
 
 MachineType = Literal["q35", "i440fx"]
 
@@ -267,7 +267,7 @@ def parse_answers(text: str) -> dict[int, Any]:
     for line in text.splitlines():
         try:
             message = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(message, dict) and isinstance(message.get("id"), int):
             answers[message["id"]] = message.get("return")
@@ -275,7 +275,14 @@ def parse_answers(text: str) -> dict[int, Any]:
 
 
 def parse_emulator(binary: Path, answers: Sequence[Any]) -> Emulator:
-    """Shape the seven answers of `host_facts`. Raises HostFailure when one of the needed ones is missing."""
+    """Shape the seven answers of `host_facts`. Raises HostFailure when one of the needed ones is missing, or odd."""
+    try:
+        return _shaped(binary, answers)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise HostFailure(f"{binary.name} told what cannot be read: {error!r}") from None
+
+
+def _shaped(binary: Path, answers: Sequence[Any]) -> Emulator:
     release, machines, models, expanded, devices, types, commands = answers
     if None in (release, machines, models, devices):
         raise HostFailure(f"{binary.name} did not say what it can do")

@@ -75,7 +75,7 @@ def parse(text: bytes | str) -> Health:
             attributes=None if rows is None else tuple(map(_attribute, rows)),
             left=_left(told),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise HostFailure(f"smartctl: its answer cannot be read: {error!r}") from None
 
 

@@ -150,7 +150,7 @@ def _rows(text: bytes | str, kind: str) -> Sequence[Mapping[str, str]]:
     try:
         rows = json.loads(text)["report"][0][kind]
         return [{str(key): str(value) for key, value in row.items()} for row in rows]
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise HostFailure(f"LVM: its report cannot be read: {error!r}") from None
 
 

@@ -60,7 +60,7 @@ def parse_sizes(told: bytes) -> Mapping[str, int]:
     try:
         raw: Any = json.loads(told)
         sizes = {key: int(size) for key, size in raw.items() if _DISK.fullmatch(key) and 0 < int(size) < 1 << 60}
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         sizes = {}
     if not sizes:
         raise HostFailure("the backup does not tell what disks it holds")

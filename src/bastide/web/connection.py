@@ -9,6 +9,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 
 HEADER_COUNT = 64
 HEAD_LIMIT = 8 * 1024
@@ -154,6 +155,15 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     gate: Gate | None = None
     key: object = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take frames. A text that is not UTF-8 ends the connection with 1007 (RFC 6455, section 8.1)."""
+        try:
+            super().data_received(data)
+        except InvalidState:
+            # uvicorn closes a second time, with another code, what it has closed for such a text.
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give the place back."""

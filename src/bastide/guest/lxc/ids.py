@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ RANGE = 65536
 # Above what login.defs and useradd(8) hand out (100000 up) and below the ids of systemd-nspawn and of dynamic users.
 FIRST = 1_048_576 * 16
 LAST = 524_288 * 1024
+_NUMBERS = re.compile(r"\d{1,10}:\d{1,10}", re.ASCII)
 _SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 
 
@@ -38,7 +40,7 @@ def choose(vmid: int, taken: Collection[int], reserved: Iterable[tuple[int, int]
 def parse_subordinate(text: str) -> list[tuple[int, int]]:
     """The ranges of a subuid(5) file: first id and count."""
     rows = [line.split(":") for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    return [(int(row[1]), int(row[2])) for row in rows if len(row) == 3 and row[1].isdigit() and row[2].isdigit()]
+    return [(int(row[1]), int(row[2])) for row in rows if len(row) == 3 and _NUMBERS.fullmatch(f"{row[1]}:{row[2]}")]
 
 
 def host_reserved() -> list[tuple[int, int]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bastide.base.errors import HostFailure
 from bastide.host.cgroups import Cgroups, read
+from bastide.host.qemu_facts import parse_cpu_list
 from bastide.model.container import ContainerConfig
 
 _MIB = 1024 * 1024
@@ -96,12 +97,7 @@ def _why(file: LimitFile, error: OSError) -> str:
 
 def parse_cpus(text: str) -> list[int]:
     """CPUs of a list such as `0-3,5`."""
-    cpus: list[int] = []
-    for part in text.strip().split(","):
-        first, _, last = part.partition("-")
-        if first:
-            cpus.extend(range(int(first), int(last or first) + 1))
-    return cpus
+    return sorted(parse_cpu_list(text))
 
 
 def online_cpus() -> list[int]:
