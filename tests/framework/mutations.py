@@ -44,7 +44,7 @@ def _change(data: bytearray, random: Random, others: Sequence[bytes]) -> None:
         data[at:] = other[random.randint(0, len(other)) :]
 
 
-SHAPES = ("seed", "last-line", "open", "digits", "spaces", "lines")
+SHAPES = ("seed", "open", "digits", "lines")
 """The shapes that have found most; the rest is for longer runs."""
 
 

@@ -1,6 +1,7 @@
 """Fuzzed: what programs, the kernel, QEMU and guests answer."""
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from bastide.host import (
     filesystems,
     guest_looks,
     iscsi,
+    ldap,
+    ldap_filter,
     lvm,
     mount_units,
     nbd,
@@ -145,3 +148,28 @@ def nbd_replies(data: bytes) -> None:
             assert len(client.read(0, length)) == length
             if length:
                 assert 0 < sum(size for size, _ in client.block_status(0, length)) <= length
+
+
+@target("ldap-filter", ValueError)
+def written_filter(data: bytes) -> None:
+    """Filters that administrators write."""
+    assert ldap_filter.parse(text(data))
+
+
+@target("ldap", HostFailure)
+def directory(data: bytes) -> None:
+    """A directory's answers to a login and a search."""
+    wait(_searched(data))
+
+
+async def _searched(data: bytes) -> None:
+    reader = asyncio.StreamReader()
+    reader.feed_data(data)
+    reader.feed_eof()
+    here, there = socket.socketpair()
+    _, writer = await asyncio.open_connection(sock=here)
+    with there, contextlib.closing(writer):
+        talk = ldap.Directory(reader, writer, "directory")
+        talk._number = 0  # by chance elsewhere, which no seed could know
+        if await talk.bind("cn=admin", "secret"):
+            assert all(isinstance(one.dn, str) for one in await talk.search("dc=test", ldap_filter.present("uid")))

@@ -6,6 +6,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import uvicorn
 from starlette.requests import HTTPConnection, Request
@@ -14,21 +15,24 @@ from uvicorn.server import ServerState
 from bastide.access.keys import SigningKeys
 from bastide.access.passwords import Passwords
 from bastide.access.tickets import ConsoleTickets, Tickets
+from bastide.access.totp import TotpSecret
 from bastide.access.users import Tokens, Users
+from bastide.access.webauthn import Refused, Site, begin_registration, finish_registration
 from bastide.api import parameters
 from bastide.api.auth import check_origin, check_same_origin, find_ticket, find_token
-from bastide.api.connection import GuardedProtocol, GuardedWebSocket
 from bastide.api.encodings import takes
 from bastide.api.errors import RequestRefused
 from bastide.api.lxc import ConfigChange
 from bastide.api.multipart import read_upload, text_fields
 from bastide.api.parameters import gather, gather_nested
-from bastide.api.serve import redirection
 from bastide.base.errors import AuthenticationFailed, InvalidParameter, PermissionDenied
 from bastide.client.errors import from_answer
 from bastide.operations.terminal_stream import TerminalStream
 from bastide.state.memory import MemoryStore
-from fuzz.registry import split, target, text, wait
+from bastide.web.connection import GuardedProtocol, GuardedWebSocket
+from bastide.web.frames import BrokenFrame, Head
+from bastide.web.listeners import redirection
+from fuzz.registry import again, split, target, text, wait
 
 _KINDS = ("application/x-www-form-urlencoded", "application/json", "multipart/form-data; boundary=x", "", "text/xml")
 _USER = "root@pam"
@@ -261,3 +265,28 @@ _UPGRADE = (
 def websocket(data: bytes) -> None:
     """Frames behind a good handshake."""
     assert wait(_served([_UPGRADE, b"", data])).startswith(b"HTTP/1.1 101")
+
+
+@target("web-head", BrokenFrame)
+def web_head(data: bytes) -> None:
+    """A request's head as the daemon reads it from the web process, which may be taken over."""
+    head = Head.from_bytes(data)
+    assert Head.from_bytes(head.to_bytes()) == head
+
+
+@target("totp", InvalidParameter)
+def totp(data: bytes) -> None:
+    """Secrets of second factors."""
+    again(TotpSecret.from_uri, text(data), lambda secret: f"otpauth://totp/x?{urlencode(_kept(secret))}")
+
+
+def _kept(secret: TotpSecret) -> dict[str, object]:
+    return {"secret": secret.secret, "digits": secret.digits, "period": secret.period, "algorithm": secret.algorithm}
+
+
+@target("webauthn", Refused)
+def webauthn(data: bytes) -> None:
+    """A key's answer to a registration, and to a login."""
+    site = Site("pve.test", "pve", "https://pve.test")
+    challenge, _ = begin_registration(site, "root@pam", [])
+    finish_registration(site, challenge, text(data))

@@ -98,7 +98,7 @@ def _read(body: bytes) -> tuple[str, dict[str, str]]:
     """The message and the faulty parameters of an error's body; empty where there are none."""
     try:
         answer: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "", {}
     if not isinstance(answer, dict):
         return "", {}

@@ -104,7 +104,8 @@ class Directory:
     async def start_tls(self, context: ssl.SSLContext, name: str) -> None:
         """Go on encrypted. Raises Refused, HostFailure."""
         answer = await self._ask(ber.encode(0x77, ber.octets(_START_TLS, 0x80)), 0x78)
-        _expect(f"{self._name}: StartTLS", answer)
+        with _named(self._name):
+            _expect(f"{self._name}: StartTLS", answer)
         await self._writer.start_tls(context, server_hostname=name)
 
     async def bind(self, name: str, password: str) -> bool:
@@ -156,11 +157,12 @@ class Directory:
     async def _bind(self, name: str, password: str) -> bool:
         request = ber.encode(0x60, ber.integer(3), ber.octets(name), ber.octets(password, 0x80))
         answer = await self._ask(request, 0x61)
-        # A name that is no DN, or is not there, is a wrong one as well.
-        if _result(answer)[0] in (_INVALID_CREDENTIALS, _INAPPROPRIATE, _NO_SUCH_OBJECT, _INVALID_DN):
-            return False
-        _expect(f"{self._name}: bind", answer)
-        return True
+        with _named(self._name):
+            # A name that is no DN, or is not there, is a wrong one as well.
+            if _result(answer)[0] in (_INVALID_CREDENTIALS, _INAPPROPRIATE, _NO_SUCH_OBJECT, _INVALID_DN):
+                return False
+            _expect(f"{self._name}: bind", answer)
+            return True
 
     async def _ask(self, request: bytes, tag: int) -> ber.Element:
         async with self._in_time():

@@ -264,7 +264,7 @@ async def _converse(process: Process, lines: bytes, count: int) -> dict[int, Any
 def parse_answers(text: str) -> dict[int, Any]:
     """Read a QMP conversation: what each command's id was answered, None for an error."""
     answers: dict[int, Any] = {}
-    for line in text.splitlines():
+    for line in filter(None, text.splitlines()):
         try:
             message = json.loads(line)
         except (ValueError, RecursionError):
