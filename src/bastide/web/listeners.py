@@ -84,6 +84,9 @@ class Listener:
         while True:
             try:
                 connection, _ = await loop.sock_accept(self._socket)
+                if self._context is not None:
+                    # asyncio does it only for a socket that knows its protocol, which one of `create_server` does not.
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:  # out of descriptors, or the peer is gone already
                 await asyncio.sleep(0.05)
                 continue
@@ -143,8 +146,9 @@ class Listener:
 
 
 def _configuration(app: App) -> uvicorn.Config:
-    # At INFO it writes the targets of WebSockets, with what commands and tickets they hold, into the log.
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # At INFO it writes the targets of WebSockets, with what commands and tickets they hold, into the log, and at
+    # WARNING a line for everything that a stranger sends which is no request.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(
         app,
         http=GuardedProtocol,
