@@ -1,7 +1,7 @@
 """System calls that are made inside another process, as code of an attacker's in it would: ptrace(2), on x86-64.
 
-The process is stopped in the middle of a call of its own, so that the instruction before its next one is `syscall`. That
-one is run again with other registers, and everything is put back afterwards.
+The process is stopped in the middle of a call of its own, so that the instruction before its next one is `syscall`.
+That one is run again with other registers, and everything is put back afterwards.
 """
 
 import ctypes

@@ -22,6 +22,7 @@ from framework.evil import put_template, try_create
 from framework.host import ApiFailure, Host
 from framework.roots import busybox_tar
 from framework.sockets import execute
+from framework.web import memory, web_pid
 
 pytestmark = pytest.mark.system
 
@@ -158,6 +159,13 @@ def connected(host: Host) -> socket.socket:
     return context.wrap_socket(socket.create_connection(("127.0.0.1", host.port), timeout=10))
 
 
+def version_of(host: Host) -> None:
+    """A stranger's call over a connection of its own."""
+    with connected(host) as sock:
+        sock.send(b"GET /api2/json/version HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert sock.recv(100).startswith(b"HTTP/1.1 401")
+
+
 def slowloris(host: Host, end: threading.Event) -> None:
     """Plain and half-done connections, up to 1,000 at once, that say a byte now and then."""
     sockets: list[socket.socket] = []
@@ -221,8 +229,10 @@ def test_exhausting_requests_keep_nobody_waiting(host: Host) -> None:
     assert host.process is not None
     pid = host.process.pid
 
+    web = web_pid(host)
+
     def held() -> int:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return memory(pid) + memory(web)
 
     problems: list[BaseException] = []
 
@@ -232,27 +242,36 @@ def test_exhausting_requests_keep_nobody_waiting(host: Host) -> None:
         except BaseException as error:
             problems.append(error)
 
-    end, before, peak, times = threading.Event(), held(), 0, []
+    def look(seconds: float) -> None:
+        nonlocal peak
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            for ask in (lambda: host.get("/version"), lambda: version_of(host)):
+                began = time.monotonic()
+                ask()
+                times.append(time.monotonic() - began)
+            peak = max(peak, held())
+            time.sleep(0.02)
+
+    end, before, peak = threading.Event(), held(), 0
+    times: list[float] = []
+    look(2)
+    quiet = max(times)
+    times.clear()
     attacks = [threading.Thread(target=guarded, args=(attack,)) for attack in (slowloris, endless, absurd)]
     for attack in attacks:
         attack.start()
     try:
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            began = time.monotonic()
-            host.get("/version")
-            times.append(time.monotonic() - began)
-            peak = max(peak, held())
-            time.sleep(0.02)
+        look(10)
     finally:
         end.set()
         for attack in attacks:
             attack.join(30)
     times.sort()
     assert problems == []
-    assert times[int(len(times) * 0.99)] < 1, times[-5:]
+    # On a machine that is busy with other things as well, a second is what it takes without an attack.
+    assert times[int(len(times) * 0.99)] < max(1, 10 * quiet), (quiet, times[-5:])
     assert peak - before < 200 << 20
     assert host.process.poll() is None
-    with connected(host) as sock:  # and the network answers again
-        sock.send(b"GET /api2/json/version HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert sock.recv(100).startswith(b"HTTP/1.1 401")
+    assert web_pid(host) == web
+    version_of(host)

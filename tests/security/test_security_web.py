@@ -6,6 +6,7 @@ root, sees the host's files and its processes.
 """
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -19,10 +20,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bastide.host import processes
 from framework.host import Host
 from framework.injected import injected
 from framework.patience import PATIENCE
+from framework.web import web_pid
 
 pytestmark = pytest.mark.system
 
@@ -74,21 +75,7 @@ _REFUSED = {
 @pytest.fixture
 def web(host: Host) -> int:
     """The process id of the web process: the one behind the walls."""
-    return _web(host)
-
-
-def _web(host: Host) -> int:
-    assert host.process is not None
-    deadline = time.monotonic() + 30 * PATIENCE
-    while time.monotonic() < deadline:
-        for waiting in processes.children(host.process.pid):
-            with contextlib.suppress(OSError, IndexError):
-                if processes.command(waiting) == "bastide-web":
-                    inside = processes.children(waiting)[0]
-                    if "Seccomp:\t2" in Path(f"/proc/{inside}/status").read_text():
-                        return inside
-        time.sleep(0.02)
-    raise AssertionError(f"there is no web process:\n{host.daemon_log()}")
+    return web_pid(host)
 
 
 @pytest.fixture
@@ -138,7 +125,7 @@ def test_code_in_it_reaches_nothing(host: Host, web: int, remote: httpx.Client) 
     assert set(opened.values()) == {-errno.ENOENT}
     assert {name: result for name, result in results.items() if result != -errno.EPERM} == {}
     assert remote.get("/version").status_code == 401, "it serves on"
-    assert _web(host) == web
+    assert web_pid(host) == web
 
 
 def test_it_cannot_say_who_asks(host: Host) -> None:
@@ -164,7 +151,7 @@ def test_a_killed_one_is_replaced_and_tasks_go_on(host: Host, remote: httpx.Clie
                 break
         assert time.monotonic() - began < 30 * PATIENCE
     took = time.monotonic() - began
-    assert _web(host) != web
+    assert web_pid(host) != web
     assert host.get("/bastide/status")["pid"] == daemon
     assert took < 10 * PATIENCE, f"{took:.1f} s"
 
@@ -176,15 +163,13 @@ def test_small_answers_are_not_held_back(host: Host, web: int) -> None:
         deadline = time.monotonic() + 10 * PATIENCE
         found: list[int] = []
         while not found and time.monotonic() < deadline:
-            found = [value for value in _nodelay(web, port)]
+            found = list(_nodelay(web, port))
             time.sleep(0.05)
     assert found == [1]
 
 
 def _nodelay(pid: int, port: int) -> Iterator[int]:
     """TCP_NODELAY of a process's connection to a port, by copies of its descriptors (pidfd_getfd(2))."""
-    import ctypes
-
     libc = ctypes.CDLL(None, use_errno=True)
     handle = os.pidfd_open(pid)
     try:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -34,11 +35,13 @@ from bastide.web.serve import serve
 
 _log = logging.getLogger("bastide")
 _LOST_SECONDS = 5.0
+_DESCRIPTORS = 16384
 
 
 async def run_daemon(layout: Layout, asked: Asked) -> None:
     """Serve until SIGTERM or SIGINT. Guests go on running after the end, unless the machine itself stops."""
     os.umask(0o077)
+    _have_room()
     for folder in (layout.state, layout.runtime, layout.logs):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     house = await build(layout, asked)
@@ -56,6 +59,13 @@ async def run_daemon(layout: Layout, asked: Asked) -> None:
         await house.vms.close()
         house.rooms.sampler.close()
         await house.store.close()
+
+
+def _have_room() -> None:
+    """Have descriptors for every stream of the web process besides the guests': a shell gives 1,024 (setrlimit(2))."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < _DESCRIPTORS:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(_DESCRIPTORS, hard), hard))
 
 
 async def _prepare(house: House) -> None:

@@ -1,6 +1,7 @@
 """uvicorn's protocols with limits: header count and size, time to send them, and who may be put out when full.
 
-Proxmox VE's limits: 64 headers, 8 KiB of them, 500 connections, 5 seconds to send a request's head.
+Proxmox VE's limits: 64 headers, 8 KiB of them, 5 seconds to send a request's head. Of connections it takes 500; here a
+thousand clients may keep theirs.
 """
 
 import asyncio
@@ -14,13 +15,14 @@ from websockets.exceptions import InvalidState
 HEADER_COUNT = 64
 HEAD_LIMIT = 8 * 1024
 HEAD_DEADLINE = 5.0
-CONNECTION_LIMIT = 500
+CONNECTION_LIMIT = 2000
 
 
 class Gate:
     """The open connections of a listener, at most `limit`; the longest idle one makes room for a new one.
 
-    A slow or idle client can therefore never keep others out; only 500 requests at work at once can.
+    A slow or idle client can therefore never keep others out; only requests at work can, of which there are fewer
+    (`door.MOST_STREAMS`).
     """
 
     def __init__(self, limit: int = CONNECTION_LIMIT) -> None:

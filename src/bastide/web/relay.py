@@ -24,9 +24,10 @@ from bastide.web.frames import (
     as_json,
     byte_headers,
 )
+from bastide.web.shares import Shares
 from bastide.web.status import Status
 from bastide.web.stream import Stream
-from bastide.web.ways import Ways
+from bastide.web.ways import PATIENCE, Ways
 
 _BUSY = 503
 _CHUNK = 64 * 1024
@@ -44,6 +45,7 @@ class Relay:
 
     def __init__(self, ways: Ways) -> None:
         self._ways = ways
+        self._shares = Shares()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Relay a request or a WebSocket."""
@@ -52,10 +54,14 @@ class Relay:
         except ValueError:
             await refuse(scope["type"], send, 400, "the request has not the form that requests have")
             return
-        stream = await self._ways.get()
-        if stream is None:
-            await refuse(scope["type"], send)
-            return
+        async with self._shares.place(head.client[0], PATIENCE) as free:
+            stream = await self._ways.get() if free else None
+            if stream is None:
+                await refuse(scope["type"], send)
+            else:
+                await self._relay(stream, head, receive, send)
+
+    async def _relay(self, stream: Stream, head: Head, receive: Receive, send: Send) -> None:
         clean = False
         try:
             if head.kind == "http":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from bastide.web.connection import CONNECTION_LIMIT, Gate
+from bastide.web.connection import Gate
 from bastide.web.door import App, Door
 from bastide.web.keeper import Keeper
 from bastide.web.listeners import Listener, tcp_socket, unix_socket
@@ -44,7 +44,7 @@ async def serve(
         local = stack.enter_context(unix_socket(unix_socket_at))
         stack.callback(unix_socket_at.unlink, missing_ok=True)
         # Its peers were seen to be root.
-        listener = Listener(local, _marked(app, {STOPPING: stop, LOCAL: True}), Gate(4 * CONNECTION_LIMIT))
+        listener = Listener(local, _marked(app, {STOPPING: stop, LOCAL: True}), Gate())
         tasks = [
             asyncio.create_task(listener.run(stop)),
             asyncio.create_task(front(door, tcp, certificate, key, stop)),

@@ -10,7 +10,7 @@ from bastide.web.stream import Stream
 _ASKED = 16
 _KEPT = 64
 _AGAIN = 0.05
-_PATIENCE = 3.0
+PATIENCE = 3.0
 """Seconds that a request waits for a stream when all are at work, before it is refused."""
 
 
@@ -66,7 +66,7 @@ class Ways:
         self._waiting.append(waiting)
         self._ask()
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 return await waiting
         except BaseException as error:
             late = waiting.result() if waiting.done() and not waiting.cancelled() else None
