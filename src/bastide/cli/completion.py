@@ -24,4 +24,4 @@ def completion(
     """
     from typer._completion_shared import get_completion_script  # noqa: PLC0415 - only this command needs it
 
-    print(get_completion_script(prog_name="bastide", complete_var="_BASTIDE_COMPLETE", shell=shell.value))
+    print(get_completion_script(prog_name="bastide", complete_var="_BASTIDE_COMPLETE", shell=shell.value))  # nosec B604 - a word

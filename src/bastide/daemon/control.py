@@ -186,7 +186,7 @@ def _check_port(request: UpRequest) -> None:
         return  # the daemon knows which one it was given before
     if not 1 <= port <= 65535:
         raise InvalidParameter({"port": f"{port} is not a port: use 1 to 65535"})
-    for family, address in ((socket.AF_INET6, request.listen or "::"), (socket.AF_INET, request.listen or "0.0.0.0")):  # noqa: S104
+    for family, address in ((socket.AF_INET6, request.listen or "::"), (socket.AF_INET, request.listen or "0.0.0.0")):  # noqa: S104 - every address, unless one is named
         if (":" in address) != (family == socket.AF_INET6):
             continue
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:

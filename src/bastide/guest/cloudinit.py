@@ -211,7 +211,7 @@ def _network_data(seed: Seed) -> str:
 
 def _networks(nic: SeedNic) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for family, subnet, any_address in ((4, _subnet4(nic), "0.0.0.0"), (6, _subnet6(nic), "::")):  # noqa: S104
+    for family, subnet, any_address in ((4, _subnet4(nic), "0.0.0.0"), (6, _subnet6(nic), "::")):  # noqa: S104 - the route to everywhere
         if subnet is None:
             continue
         network: dict[str, Any] = {"id": f"net{nic.index}-ipv{family}", "link": f"net{nic.index}"}

@@ -101,8 +101,9 @@ def run(parent: int, work: Work, argv: list[str]) -> None:
     new_root("/tmp", roots)  # noqa: S108 - a mount point in this process's own namespace; nothing is written to it
     for shown in work.trees:
         for place, _ in shown.mounts:
-            _attach(further[shown.name, place], f"/tmp/{shown.name}", place, work.first if shown.writable else None)  # noqa: S108
-    syscalls.pivot_into("/tmp")  # noqa: S108
+            first = work.first if shown.writable else None
+            _attach(further[shown.name, place], f"/tmp/{shown.name}", place, first)  # noqa: S108 - as above
+    syscalls.pivot_into("/tmp")  # noqa: S108 - in a mount namespace of its own
     syscalls.setns(namespace, syscalls.CLONE_NEWUSER)
     for descriptor in (namespace, *roots.values(), *further.values()):
         os.close(descriptor)
@@ -114,7 +115,7 @@ def run(parent: int, work: Work, argv: list[str]) -> None:
     os.umask(0o022)
     if work.prefix is not None:
         _write_first(work.prefix)
-    os.execve(argv[0], argv, {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})  # noqa: S606
+    os.execve(argv[0], argv, {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})  # noqa: S606 - a list
 
 
 def _end_with(parent: int) -> None:

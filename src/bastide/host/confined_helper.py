@@ -36,7 +36,7 @@ def run(walls: Mapping[str, Any], argv: list[str]) -> None:
     rights = ["--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs"]
     user = str(walls["uid"])
     argv = ["/usr/bin/setpriv", "--reuid", user, "--regid", user, *groups, *rights, "--", *argv]
-    os.execve(argv[0], argv, {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})  # noqa: S606
+    os.execve(argv[0], argv, {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})  # noqa: S606 - a list of arguments
 
 
 def _new_root(devices: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ from bastide.host import syscalls
 from bastide.host.rootdir import RootDir
 
 # A mount point that exists everywhere; only this process's own namespace is changed.
-_STAGE = Path("/tmp")  # noqa: S108
+_STAGE = Path("/tmp")  # noqa: S108 - in a mount namespace of its own
 
 
 @dataclass(frozen=True, slots=True)

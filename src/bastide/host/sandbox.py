@@ -75,7 +75,7 @@ def run(given: str, sockets: str, bounds: Bounds, argv: list[str]) -> None:
     syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET)
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
     confine.new_root("/tmp", trees)  # noqa: S108 - a mount point in this process's own namespace
-    syscalls.pivot_into("/tmp")  # noqa: S108
+    syscalls.pivot_into("/tmp")  # noqa: S108 - in a mount namespace of its own
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "2"}
     # Moved out of the way first: one may have a number that the other one gets.
     handed = [fcntl.fcntl(int(number), fcntl.F_DUPFD, _ABOVE) for number in sockets.split(",") if number]
@@ -92,7 +92,7 @@ def run(given: str, sockets: str, bounds: Bounds, argv: list[str]) -> None:
         (resource.RLIMIT_NOFILE, 256),
     ):
         resource.setrlimit(kind, (limit, limit))
-    os.execve(_SETPRIV[0], [*_SETPRIV, *argv], environment)  # noqa: S606
+    os.execve(_SETPRIV[0], [*_SETPRIV, *argv], environment)  # noqa: S606 - a list
 
 
 def main() -> None:

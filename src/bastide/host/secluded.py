@@ -24,7 +24,7 @@ def seclude(parent: int, *, memory: int, user: int = USER, descriptors: int = 10
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC | syscalls.MS_RDONLY
     syscalls.mount("none", "/tmp", "tmpfs", flags, "mode=755,size=4k")  # noqa: S108 - in a namespace of its own
-    syscalls.pivot_into("/tmp")  # noqa: S108
+    syscalls.pivot_into("/tmp")  # noqa: S108 - in a mount namespace of its own
     for kind, limit in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CORE, 0),

@@ -147,7 +147,7 @@ class Series:
             if number is None:
                 return
             for level in range(len(LEVELS)):
-                self._connection.execute(f"DELETE FROM {kind}_{level} WHERE series = ?", (number,))  # noqa: S608
+                self._connection.execute(f"DELETE FROM {kind}_{level} WHERE series = ?", (number,))  # noqa: S608 - as above
             self._connection.execute("DELETE FROM series WHERE number = ?", (number,))
             self._numbers.pop((kind, name), None)
 

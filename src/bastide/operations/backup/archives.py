@@ -229,7 +229,7 @@ async def _beginning(stage: Stage, source: int | None, most: int) -> bytes:
     )  # fmt: skip
     found = bytearray()
     assert process.stdout is not None  # noqa: S101 - asked for above
-    assert process.stderr is not None  # noqa: S101
+    assert process.stderr is not None  # noqa: S101 - a pipe was asked for
     try:
         async with asyncio.timeout(_DEADLINE):
             while len(found) < most and (part := await process.stdout.read(most - len(found))):
