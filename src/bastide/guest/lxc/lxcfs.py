@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bastide.base.errors import BastideError
 from bastide.host import processes, run, syscalls
+from bastide.host.filesystems import mount_at
 
 _SYSTEM = Path("/var/lib/lxcfs")
 _PROGRAM = "/usr/bin/lxcfs"
@@ -45,9 +46,8 @@ class Lxcfs:
         """Start one of our own unless one is mounted; without the program guests simply see the host's figures."""
         if self.mounted() is not None or not os.access(_PROGRAM, os.X_OK):
             return
-        if os.path.ismount(self._own):
-            # Its process has died; whoever looks through it gets "not connected" until they start again.
-            syscalls.unmount(self._own)
+        # Its process has died; whoever looks through it gets "not connected" until they start again.
+        self._unmount()
         self._own.mkdir(exist_ok=True)
         try:
             process = await run.spawn(
@@ -57,6 +57,11 @@ class Lxcfs:
                 await processes.until(lambda: self.mounted() is not None or process.returncode is not None, 0.02)
         except (BastideError, TimeoutError) as error:
             _log.warning("lxcfs does not run, guests see the host's figures: %s", error)
+
+    def _unmount(self) -> None:
+        """Unmount what is there, dead or alive; the kernel's table is asked, as a dead one cannot be looked at."""
+        while mount_at(self._own) is not None:
+            syscalls.unmount(self._own)
 
     def _is_own(self, argv: list[bytes]) -> bool:
         return len(argv) > 1 and argv[0] == _PROGRAM.encode() and argv[-1] == bytes(self._own)
@@ -69,9 +74,8 @@ class Lxcfs:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_READY_DEADLINE):
                     await processes.until(partial(_gone, pid), 0.02)
-        if os.path.ismount(self._own):
-            with contextlib.suppress(OSError):
-                syscalls.unmount(self._own)
+        with contextlib.suppress(OSError):
+            self._unmount()
         self._pid_file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._own.rmdir()
