@@ -3,18 +3,23 @@
 Each test fails when its defence is taken out; the docstrings say which one that is.
 """
 
+import errno
 import json
 import os
+import platform
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from framework import inject
 from framework.host import ApiFailure, Host, TaskFailed
+from framework.patience import PATIENCE
 
 pytestmark = pytest.mark.system
 
@@ -210,6 +215,47 @@ def test_a_taken_over_qemu_finds_nothing(host: Host) -> None:
     assert uids.isdisjoint(int(uid) for uid in others.partition("Uid:")[2].split("\n")[0].split())
     for guest in (vmid, other):
         host.act(guest, "stop")
+
+
+CALLS = {"openat": 257, "execve": 59, "setuid": 105, "mount": 165, "kill": 62}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="system calls are made by the registers of x86-64")
+def test_what_is_done_in_the_name_of_qemu_leads_nowhere(host: Host, canary: tuple[Path, bytes]) -> None:
+    """ATTACKS 36: system calls out of the very process. Without its own root, user and filter (`host/confined.py`,
+    `-sandbox`) this fails: each path would open, and each call would be made."""
+    vmid, other = host.create_vm(start=True), host.create_vm(start=True)
+    pid, neighbour = (host.get(host.path(guest, "/status/current"))["pid"] for guest in (vmid, other))
+    # A taken-over QEMU reads its own programs, which proves that calls are made and answered.
+    opened = inject.call(pid, CALLS["openat"], -100, b"/usr/bin/qemu-system-x86_64", 0)
+    assert opened >= 0, os.strerror(-opened)
+    paths = (
+        "/etc/shadow", "/etc/passwd", "/root", str(canary[0]), str(host.root), str(host.root / "run/api.sock"),
+        "/proc/1/root/etc/shadow", f"/proc/{host.process.pid if host.process else 1}/mem", "/dev/mem", "/dev/sda",
+        "../../../../../../etc/shadow",
+    )  # fmt: skip
+    got = {path: inject.call(pid, CALLS["openat"], -100, path.encode(), 0) for path in paths}
+    assert {path: told for path, told in got.items() if told not in (-errno.ENOENT, -errno.EACCES)} == {}
+    assert inject.call(pid, CALLS["openat"], -100, b"/usr/bin/evil", os.O_CREAT | os.O_WRONLY, 0o777) < 0
+    assert inject.call(pid, CALLS["kill"], neighbour, 0) in (-errno.EPERM, -errno.ESRCH)
+    assert host.get(host.path(vmid, "/status/current"))["status"] == "running"
+    for guest in (vmid, other):
+        host.act(guest, "stop")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="system calls are made by the registers of x86-64")
+@pytest.mark.parametrize("name", ["execve", "setuid", "mount"])
+def test_calls_that_qemu_never_makes_end_it(host: Host, name: str) -> None:
+    """ATTACKS 36. Without `-sandbox` this fails: the call is made, or refused for another reason."""
+    vmid = host.create_vm(start=True)
+    pid = host.get(host.path(vmid, "/status/current"))["pid"]
+    arguments = {"execve": [b"/usr/bin/qemu-img", 0, 0], "setuid": [0], "mount": [b"none", b"/usr", b"tmpfs", 0, 0]}
+    with pytest.raises(inject.Ended):
+        inject.call(pid, CALLS[name], *arguments[name])
+    deadline = time.monotonic() + 30 * PATIENCE
+    while host.get(host.path(vmid, "/status/current"))["status"] != "stopped":
+        assert time.monotonic() < deadline, "it goes on"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 import contextlib
 from collections.abc import Collection
 
+from bastide.base.errors import HostFailure
 from bastide.base.layout import Layout
+from bastide.guest.lxc import host as facts
 from bastide.guest.lxc import ids
 from bastide.guest.lxc.hotchange import HotChange
 from bastide.guest.lxc.inspection import Inspection
@@ -12,7 +14,7 @@ from bastide.guest.lxc.lxcfs import Lxcfs
 from bastide.guest.lxc.preparation import Preparation
 from bastide.guest.lxc.runtime import Runtime
 from bastide.guest.protocol import IdMap
-from bastide.host import kernel_limits
+from bastide.host import cgroup_tree, kernel_limits
 
 # A systemd guest holds about ten inotify instances. The kernel counts those of every guest against the host's root
 # too, who made their user namespaces (user_namespaces(7), ucounts): its usual limit of 128 ends at twelve guests.
@@ -36,7 +38,16 @@ class LxcEngine(Lifecycle, Inspection, HotChange, Preparation):
         # Guests' roots pass through; nobody can list it.
         self._runtime.shared.chmod(0o711)
         kernel_limits.raise_to(_KERNEL_SETTINGS, self._runtime.shared.with_name(_SETTINGS_RECORD))
+        self._keep_processes()
         await self._lxcfs.prepare()
+
+    def _keep_processes(self) -> None:
+        """See that all guests together leave the host a tenth of its processes (the kernel's cgroup-v1/pids.rst)."""
+        group = self._runtime.layout.instance
+        # On a kernel without that controller each guest has its limit all the same.
+        with contextlib.suppress(HostFailure, OSError):
+            cgroup_tree.make(self._runtime.groups, group)
+            self._runtime.groups.write(group, "pids", "pids.max", str(facts.all_guests_processes()))
 
     async def purge(self) -> None:
         """Undo `prepare` when no guest runs: for `down --purge`."""

@@ -52,11 +52,19 @@ def has_apparmor() -> bool:
     return enabled and any(os.access(f"{folder}/apparmor_parser", os.X_OK) for folder in ("/usr/sbin", "/sbin"))
 
 
-@cache
+def all_guests_processes() -> int:
+    """Processes that all guests together may have: nine of ten that the machine can have."""
+    return _possible_processes() * 9 // 10
+
+
 def _process_limit() -> int:
-    """Processes a guest may have: never so many that one guest leaves the host without."""
-    figures = [int(Path(f"/proc/sys/kernel/{name}").read_text()) for name in ("pid_max", "threads-max")]
-    return max(1024, min(32768, min(figures) // 2))
+    """Processes a guest may have: never so many that one guest leaves the host, or a second guest, without."""
+    return max(1024, min(32768, _possible_processes() // 2))
+
+
+@cache
+def _possible_processes() -> int:
+    return min(int(Path(f"/proc/sys/kernel/{name}").read_text()) for name in ("pid_max", "threads-max"))
 
 
 @cache

@@ -2,12 +2,16 @@
 
 A denylist of version 2: what is not named is allowed, and the kernel's own checks in the user namespace apply. Denied
 is what an ordinary system never needs and what has been a way to the kernel: loading code, other kernels, file
-handles, the kernel's crypto sockets, the keyring of the host, tracing the host.
+handles, sockets of forgotten protocols, the keyring of the host, tracing the host.
 """
 
 from bastide.model.container import Features
 
-_AF_ALG = 38
+# Sockets of protocols that no guest of today speaks, and whose modules the kernel would load for whoever asks
+# (<linux/socket.h>): amateur radio, IPX, AppleTalk, ATM, X.25, DECnet, RDS, IrDA, LLC, InfiniBand, TIPC, Bluetooth, IUCV,
+# RxRPC, ISDN, Phonet, IEEE 802.15.4, CAIF, the kernel's crypto (AF_ALG), NFC, KCM, QIPCRTR, SMC, XDP, MCTP; and VSOCK,
+# which knows no network namespaces: with it a container would speak to VMs and to services of the host.
+_FAMILIES = (3, 4, 5, 6, 8, 9, 11, 12, 20, 21, 23, 26, 27, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45)
 _ALWAYS = (
     "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "open_by_handle_at",
     "perf_event_open", "bpf", "userfaultfd", "lookup_dcookie", "acct", "swapon", "swapoff", "quotactl", "vhangup",
@@ -28,7 +32,7 @@ def render_seccomp(features: Features | None, *, privileged: bool) -> str:
     denied = [name for name in _ALWAYS if not (nesting and name == "bpf")]
     lines = ["2", "denylist", "reject_force_umount", "[all]"]
     lines += [f"{name} errno {_ENOSYS if name.startswith('io_uring') else _EPERM}" for name in denied]
-    lines.append(f"socket errno {_EAFNOSUPPORT} [0,{_AF_ALG},SCMP_CMP_EQ]")
+    lines += [f"socket errno {_EAFNOSUPPORT} [0,{family},SCMP_CMP_EQ]" for family in _FAMILIES]
     if not privileged and not (features is not None and features.keyctl):
         lines += [f"{name} errno {_ENOSYS}" for name in _KEYRING]
     return "\n".join([*lines, ""])
