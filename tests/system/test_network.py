@@ -18,7 +18,13 @@ SCENARIOS = [
     "bridges_of_the_user",
 ]
 
-GUARDS = ["reloads", pytest.param("many_reloads", marks=pytest.mark.slow), "what_is_wrong_changes_nothing", "taps", "claimed_addresses"]
+GUARDS = [
+    "reloads",
+    pytest.param("many_reloads", marks=pytest.mark.slow),
+    "what_is_wrong_changes_nothing",
+    "taps",
+    "claimed_addresses",
+]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

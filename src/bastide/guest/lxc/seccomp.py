@@ -8,10 +8,12 @@ handles, sockets of forgotten protocols, the keyring of the host, tracing the ho
 from bastide.model.container import Features
 
 # Sockets of protocols that no guest of today speaks, and whose modules the kernel would load for whoever asks
-# (<linux/socket.h>): amateur radio, IPX, AppleTalk, ATM, X.25, DECnet, RDS, IrDA, LLC, InfiniBand, TIPC, Bluetooth, IUCV,
-# RxRPC, ISDN, Phonet, IEEE 802.15.4, CAIF, the kernel's crypto (AF_ALG), NFC, KCM, QIPCRTR, SMC, XDP, MCTP; and VSOCK,
-# which knows no network namespaces: with it a container would speak to VMs and to services of the host.
-_FAMILIES = (3, 4, 5, 6, 8, 9, 11, 12, 20, 21, 23, 26, 27, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45)
+# (<linux/socket.h>): amateur radio, IPX, AppleTalk, ATM, X.25, DECnet, RDS, IrDA, LLC, InfiniBand, TIPC, Bluetooth,
+# IUCV, RxRPC, ISDN, Phonet, IEEE 802.15.4, CAIF, the kernel's crypto (AF_ALG), NFC, KCM, QIPCRTR, SMC, XDP, MCTP; and
+# VSOCK, which knows no network namespaces: with it a container would speak to VMs and to services of the host.
+_FAMILIES = (
+    3, 4, 5, 6, 8, 9, 11, 12, 20, 21, 23, 26, 27, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45,
+)  # fmt: skip
 _ALWAYS = (
     "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "open_by_handle_at",
     "perf_event_open", "bpf", "userfaultfd", "lookup_dcookie", "acct", "swapon", "swapoff", "quotactl", "vhangup",
