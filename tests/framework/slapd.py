@@ -48,6 +48,7 @@ moduleload memberof
 TLSCACertificateFile {folder}/ca.pem
 TLSCertificateFile {folder}/cert.pem
 TLSCertificateKeyFile {folder}/key.pem
+allow bind_anon_cred bind_anon_dn
 sizelimit size.soft=500 size.hard=unlimited
 database mdb
 maxsize 268435456

@@ -98,8 +98,7 @@ class Directory:
         self._reader = reader
         self._writer = writer
         self._name = name
-        # By chance: what somebody put on the line before TLS began has not the number of what is asked then.
-        self._number = 1 + secrets.randbelow(1 << 30)
+        self._number = 0
 
     async def start_tls(self, context: ssl.SSLContext, name: str) -> None:
         """Go on encrypted. Raises Refused, HostFailure."""
@@ -107,6 +106,8 @@ class Directory:
         with _named(self._name):
             _expect(f"{self._name}: StartTLS", answer)
         await self._writer.start_tls(context, server_hostname=name)
+        # By chance: an answer that somebody put on the line before TLS began has not the number of what is asked now.
+        self._number = 1 + secrets.randbelow(1 << 30)
 
     async def bind(self, name: str, password: str) -> bool:
         """Whether the directory knows the name (a DN, or what it takes for one) with the password.
