@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import pyotp
 import pytest
 from proxmoxer import AuthenticationError, ProxmoxAPI, ResourceException
 from proxmoxer.tools import Tasks
@@ -61,6 +62,25 @@ def session(host: Host, request: pytest.FixtureRequest) -> Session:
     value = host.post(f"/access/users/{USER}/token/{name}", privsep=0)["value"]
     pve = ProxmoxAPI("127.0.0.1", user=USER, token_name=name, token_value=value, **where)
     return Session(host, pve, {"Authorization": f"PVEAPIToken={USER}!{name}={value}"})
+
+
+def test_a_login_with_a_second_factor(host: Host) -> None:
+    user, app = "twice@pve", pyotp.TOTP(pyotp.random_base32())
+    host.post("/access/users", userid=user, password=PASSWORD)
+    uri = app.provisioning_uri(name=user)
+    host.post(f"/access/tfa/{user}", type="totp", totp=uri, value=app.now())
+    where = {"port": host.port, "verify_ssl": False, "timeout": 60, "user": user, "password": PASSWORD}
+    early = app.at(int(time.time()) + 30)  # the present code is spent by the registration
+    try:
+        pve = ProxmoxAPI("127.0.0.1", otp=early, **where)
+        assert len(pve.access.tfa(user).post(type="recovery", password=PASSWORD)["recovery"]) == 10
+        assert [entry["type"] for entry in pve.access.tfa(user).get()] == ["totp", "recovery"]
+        pve.access.tfa(user)("recovery").delete(password=PASSWORD)
+        assert [entry["type"] for entry in pve.access.tfa.get()[0]["entries"]] == ["totp"]
+        with pytest.raises((AuthenticationError, ValueError)):  # it looks for JSON in a refusal, which has no body
+            ProxmoxAPI("127.0.0.1", otp=early, **where)
+    finally:
+        host.delete(f"/access/users/{user}")
 
 
 def test_a_containers_life(session: Session) -> None:

@@ -125,11 +125,7 @@ class Access:
             return bool(found)
 
         await self._paced(self._throttle, f"@{self.openid.realm_of(state)}", address, knows)
-        return await self.ask_second(Identity(found[0]), site)
-
-    async def ask_second(self, identity: Identity, site: Site | None = None) -> Identity | HalfLogin:
-        """Who logs in by other means than a password, or the question for a second factor."""
-        return await self._second.ask(identity.userid, site) or identity
+        return await self._second.ask(found[0], site) or Identity(found[0])
 
     async def issue_ticket(self, userid: str) -> tuple[str, str]:
         """A ticket and its CSRF prevention token, for a user who has logged in."""

@@ -151,10 +151,12 @@ async def create_ticket(call: Call, p: Login) -> dict[str, Any]:
 async def ticket_of(call: Call, outcome: Identity | HalfLogin) -> dict[str, Any]:
     """What a login answers: a ticket with what its user may see, or half of one that a second factor completes."""
     if isinstance(outcome, HalfLogin):
+        # Clients read a CSRF prevention token here as well. This one is nobody's: it goes with no ticket.
+        _, csrf = await call.access.issue_ticket(f"!tfa!{outcome.userid}")
         return {
             "username": outcome.userid,
             "ticket": outcome.ticket,
-            "CSRFPreventionToken": (await call.access.issue_ticket(outcome.userid))[1],
+            "CSRFPreventionToken": csrf,
             "clustername": call.rooms.node,
             "NeedTFA": 1,
         }

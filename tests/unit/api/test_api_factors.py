@@ -122,6 +122,8 @@ async def test_a_half_ticket_is_nobodys_ticket(api: Api, ada: Person) -> None:
         for method, path in (("GET", "/version"), ("POST", "/access/tfa/ada@pve"), ("PUT", "/bastide/session")):
             assert (await api.client.request(method, path, headers=headers)).status_code == 401
     assert (await login(api, password=half["ticket"])).status_code == 401, "nor does it renew itself"
+    lent = {**ada.headers, "CSRFPreventionToken": half["CSRFPreventionToken"]}
+    assert (await api.client.post("/pools", data={"poolid": "p"}, headers=lent)).status_code == 401
 
 
 async def test_the_pages_login_in_two_steps(api: Api, ada: Person) -> None:

@@ -57,6 +57,7 @@ export function SecondStep({ challenge, onAnswer, onBack, framed }: Props) {
         {kinds.length > 1 && (
           <SegmentedControl
             orientation="vertical"
+            fullWidth
             aria-label="Which second factor"
             data={kinds.map((one) => ({ value: one, label: FACTOR_NAMES[one] }))}
             value={kind as string}

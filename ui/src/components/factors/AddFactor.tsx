@@ -1,5 +1,5 @@
 /** The forms by which a user gets a further second factor. */
-import { Alert, Code, Group, List, Loader, Stack, Text } from "@mantine/core";
+import { Alert, Button, Code, CopyButton, Group, List, Loader, Stack, Text } from "@mantine/core";
 import { lazy, Suspense, useMemo, useState } from "react";
 import { told } from "../../api/errors";
 import { makeCredential } from "../../api/keys";
@@ -7,7 +7,6 @@ import { type Done, useAct } from "../../hooks/actions";
 import { addKey, addRecovery, addTotp, base32, otpauthUri } from "../../logic/factors";
 import type { FieldSpec, Values } from "../../logic/schema";
 import { challengeIn } from "../../logic/webauthn";
-import { Copied } from "../CopyAs";
 import { SchemaForm } from "../SchemaForm";
 
 const QrCode = lazy(() => import("./QrCode"));
@@ -100,7 +99,15 @@ export function AddRecovery({ userid, confirming, onDone }: Props) {
             </List.Item>
           ))}
         </List>
-        <Copied label="All codes" text={codes.join("\n")} />
+        <Group>
+          <CopyButton value={codes.join("\n")}>
+            {({ copied, copy }) => (
+              <Button variant="default" onClick={copy}>
+                <span role="status">{copied ? "Copied" : "Copy all codes"}</span>
+              </Button>
+            )}
+          </CopyButton>
+        </Group>
       </Stack>
     );
   }
