@@ -5,14 +5,12 @@ Attack classes 16, 19 (guessing), 21 (answers), 25 (secrets), 29 and 30 (bodies 
 
 import contextlib
 import gzip
-import os
 import secrets
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +18,7 @@ import pytest
 
 from framework.evil import put_template, try_create
 from framework.host import ApiFailure, Host
+from framework.processes import Watch
 from framework.roots import busybox_tar
 from framework.sockets import execute
 from framework.web import memory, web_pid
@@ -32,37 +31,6 @@ def remote(host: Host) -> Iterator[httpx.Client]:
     """A client over the network, without credentials."""
     with httpx.Client(base_url=f"https://127.0.0.1:{host.port}/api2/json", verify=False, timeout=30) as client:
         yield client
-
-
-class Watch:
-    """Looks for secrets in the command lines and environments of all processes while it is entered."""
-
-    def __init__(self, words: list[str]) -> None:
-        self._words = [word.encode() for word in words]
-        self.found: set[str] = set()
-        self.looks = 0
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> "Watch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        own = str(os.getpid())
-        while not self._end.is_set():
-            for name in os.listdir("/proc"):
-                if name.isdigit() and name != own:
-                    for file in ("cmdline", "environ"):
-                        with contextlib.suppress(OSError):
-                            text = Path("/proc", name, file).read_bytes()
-                            self.found |= {f"{name}: {text[:80]!r}" for word in self._words if word in text}
-            self.looks += 1
-            time.sleep(0.002)
 
 
 def test_a_secret_is_nowhere_but_where_it_belongs(host: Host, remote: httpx.Client) -> None:

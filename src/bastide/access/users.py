@@ -240,7 +240,8 @@ def _digest(secret: str) -> str:
 
 
 def _shown(user: User) -> User:
-    return user.model_copy(update={"password": None})
+    # What an older form of second factors is made of is a secret; Proxmox VE writes `x` for somebody who has some.
+    return user.model_copy(update={"password": None, "keys": "x" if user.keys else None})
 
 
 def _without_secret(token: Token) -> Token:

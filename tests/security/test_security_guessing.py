@@ -1,0 +1,77 @@
+"""Guessing passwords over the network: a thousand of them, and what the time of an answer tells.
+
+Attack class 19. Second factors are in `test_security_factors.py`.
+"""
+
+import asyncio
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from framework.host import Host
+
+pytestmark = [pytest.mark.system, pytest.mark.anyio]
+
+RIGHT = "right-password-of-known"
+_AT_ONCE = 40
+
+
+@pytest.fixture
+def known(host: Host) -> Iterator[str]:
+    host.post("/access/users", userid="known@pve", password=RIGHT)
+    yield "known@pve"
+    host.delete("/access/users/known@pve")
+
+
+def client(host: Host) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=_AT_ONCE, max_keepalive_connections=_AT_ONCE)
+    url = f"https://127.0.0.1:{host.port}/api2/json"
+    return httpx.AsyncClient(base_url=url, verify=False, timeout=120, limits=limits)
+
+
+async def guess(remote: httpx.AsyncClient, user: str, password: str) -> tuple[int, float]:
+    """The status of a login and how many seconds its answer took."""
+    began = time.monotonic()
+    answer = await remote.post("/access/ticket", data={"username": user, "password": password})
+    return answer.status_code, time.monotonic() - began
+
+
+async def test_a_thousand_guesses_find_nothing_and_stop_being_looked_at(host: Host, known: str) -> None:
+    """Without `Throttle.blocked` the right password, at the end of them, is let in."""
+    async with client(host) as remote:
+        first = await guess(remote, known, RIGHT)
+        assert first[0] == 200
+        turn = asyncio.Semaphore(_AT_ONCE)
+
+        async def try_(number: int) -> int:
+            async with turn:
+                return (await guess(remote, known, f"wrong-{number}"))[0]
+
+        seen = Counter(await asyncio.gather(*(try_(number) for number in range(1000))))
+        assert seen == {401: 1000}
+        assert (await guess(remote, known, RIGHT))[0] == 401, "the right password came too early, and was let in"
+        assert (await guess(remote, "root@pam!x", "y"))[0] == 401
+
+
+async def test_the_time_of_an_answer_does_not_tell_who_is_there(host: Host, known: str) -> None:
+    """Without the pace of failed logins, and the hash that is made for nobody, the medians lie far apart."""
+    apart = []
+    async with client(host) as remote:
+        for round_ in range(4):  # a busy machine may disturb one, a leak is in all
+            times: dict[str, list[float]] = {known: [], f"unknown{round_}@pve": []}
+            for number in range(9):
+                pairs = zip(
+                    times, await asyncio.gather(*(guess(remote, user, f"w{number}") for user in times)), strict=True
+                )
+                for user, (status, seconds) in pairs:
+                    assert status == 401
+                    times[user].append(seconds)
+            one, other = (statistics.median(found) for found in times.values())
+            apart.append(abs(one - other))
+            if apart[-1] < 0.010:
+                return
+    raise AssertionError(f"the medians differ by {apart} seconds")
