@@ -121,6 +121,7 @@ def check_root(root: Path) -> None:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_archive_that_asks_for_the_host_is_refused(host: Host, base: bytes, bird: Canary, name: str) -> None:
+    """ATTACKS 4 and 6. Without the guest's ids, under which tar(1) runs, a node would be made."""
     before = volumes(host)
     template = put_template(host, "evil", archive(base, *REFUSED[name](str(bird.folder))))
     vmid, told = try_create(host, template)
@@ -157,6 +158,7 @@ def test_an_archive_cannot_leave_its_root(host: Host, base: bytes, bird: Canary,
 
 @pytest.mark.parametrize("name", ["truncated", "altered", "plain", "text", "empty", "other compression"])
 def test_an_archive_that_is_none_leaves_nothing(host: Host, base: bytes, name: str) -> None:
+    """ATTACKS 4. Without the undoing of what was begun, a base or a volume would be left."""
     packed = gzip.compress(base, 1)
     broken = {
         "truncated": packed[: len(packed) // 2],
@@ -211,6 +213,7 @@ def linked(base: bytes, places: tuple[str, ...], style: str, away: str) -> bytes
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("where", PLACES)
 def test_links_in_a_template_lead_nowhere(host: Host, base: bytes, bird: Canary, where: str, style: str) -> None:
+    """ATTACKS 5: links where the host writes. Without `RESOLVE_IN_ROOT` in `host/rootdir.py` this fails."""
     template = put_template(host, "links", linked(base, PLACES[where], style, str(bird.folder)))
     vmid, told = try_create(
         host, template, password="sesame-open", ssh_public_keys="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDx x@y",

@@ -134,6 +134,7 @@ def refused(host: Host, door: Door, kind: str, name: str, data: bytes) -> str:
 def test_an_image_that_asks_for_more_than_itself_is_refused(
     host: Host, bird: Canary, ears: Listener, tmp_path: Path, name: str, door: str
 ) -> None:
+    """ATTACKS 1 and 3, by every door. Without `check` in `host/disk_image.py` the image would come in."""
     evil: Evil = EVIL[name]
     data = evil.make(tmp_path, bird.folder / "passwd", ears.port)
     told = refused(host, (DOORS | VM_DOORS)[door], "import", evil.name, data)
@@ -145,12 +146,14 @@ def test_an_image_that_asks_for_more_than_itself_is_refused(
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("evil", [ISO, ISO_HYBRID], ids=["image", "both at once"])
 def test_a_disk_image_is_no_iso(host: Host, bird: Canary, tmp_path: Path, evil: Evil, door: str) -> None:
+    """ATTACKS 1. Without the look at an ISO's own header in `host/disk_image.py` it would come in."""
     told = refused(host, DOORS[door], "iso", evil.name, evil.make(tmp_path, bird.folder / "passwd", 1))
     assert any(why in told for why in evil.why.split("|")), told
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_an_archive_of_images_is_not_looked_into(host: Host, bird: Canary, tmp_path: Path, door: str) -> None:
+    """ATTACKS 1: an OVA is refused as what it is; its members are never opened."""
     data = OVA.make(tmp_path, bird.folder / "passwd", 1)
     assert "OVA" in refused(host, DOORS[door], "import", OVA.name, data)
 
@@ -167,6 +170,7 @@ def test_a_good_image_comes_in(host: Host, door: str) -> None:
 
 @pytest.mark.parametrize("door", VM_DOORS)
 def test_a_good_image_becomes_a_disk(host: Host, door: str) -> None:
+    """As above for the doors of VMs."""
     assert "TASK OK" in VM_DOORS[door](host, "import", "good.qcow2", qcow2())
     for guest in host.get(f"/nodes/{host.node}/qemu"):
         host.wait(host.delete(f"/nodes/{host.node}/qemu/{guest['vmid']}"))

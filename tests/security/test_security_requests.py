@@ -74,6 +74,7 @@ def lxc_keys(plan: ContainerPlan) -> list[str]:
 
 @pytest.mark.parametrize("key", written(ConfigChange))
 async def test_no_changed_value_ends_a_line(api: Api, key: str) -> None:
+    """ATTACKS 9, when a container is changed. Without `forbidden_character` in `model/record.py` this fails."""
     await make(api, net0=NET, hostname="web")
     before = await api.data("GET", f"{LXC}/100/config")
     good = EXAMPLES.get(key.rstrip("0"), "x")
@@ -96,6 +97,7 @@ async def test_no_changed_value_ends_a_line(api: Api, key: str) -> None:
 
 @pytest.mark.parametrize("key", written(ContainerCreate))
 async def test_no_first_value_ends_a_line(api: Api, key: str) -> None:
+    """ATTACKS 9, when a container is made. Without `forbidden_character` in `model/record.py` this fails."""
     good = EXAMPLES.get(key.rstrip("0"), "x")
     for number, end in enumerate(ENDS):
         if (key in LINES and end != "\0") or (key, end) in BETWEEN:
@@ -131,6 +133,7 @@ THEFTS = [
 @pytest.mark.parametrize("options", THEFTS, ids=str)
 @pytest.mark.parametrize("privsep", [0, 1])
 async def test_no_way_leads_to_anothers_volume(api: Api, options: dict[str, str], privsep: int) -> None:
+    """ATTACKS 14. Without `_check_existing` of `operations/volumes.py` and `check_volume` of the API this fails."""
     await make(api, 100, rootfs="local:0")
     await make(api, 101, rootfs="local:0")
     user = await api.token(grants={"/vms/101": "PVEVMAdmin", "/vms/102": "PVEVMAdmin", "/storage": "PVEDatastoreUser",
@@ -162,6 +165,7 @@ async def test_what_a_guest_names_is_not_deleted_with_it(api: Api) -> None:
 
 
 async def test_anothers_volume_is_not_reached_by_the_storage(api: Api) -> None:
+    """ATTACKS 14. Without `check_volume` of `api/volume_permissions.py`, and a guest being named, this fails."""
     await make(api, 100, rootfs="local:0")
     volume = api.services.rooms.layout.local_storage / "images/100/vm-100-disk-0.subvol"
     user = await api.token(grants={"/vms/101": "PVEVMAdmin", "/storage": "PVEDatastoreUser"})
@@ -205,6 +209,7 @@ async def test_what_is_roots_alone_is_roots(api: Api, options: dict[str, str]) -
 
 
 async def test_a_reused_vmid_inherits_nothing(api: Api) -> None:
+    """ATTACKS 27. Without `grants.forget` in `operations/destroy.py` the next guest has the last one's grants."""
     await make(api, hostname="first", tags="old")
     await api.data("POST", "/pools", poolid="team")
     await api.data("PUT", "/pools", poolid="team", vms="100")
@@ -293,6 +298,7 @@ def listener() -> Any:
 
 
 async def test_a_download_does_not_reach_the_hosts_own_services(api: Api, listener: Any) -> None:
+    """ATTACKS 20. Without the guard in `host/download.py` the listener is connected to."""
     port, seen = listener
     await api.data("POST", "/access/roles", roleid="Fetch", privs="Sys.AccessNetwork,Datastore.AllocateTemplate")
     user = await api.token(grants={"/": "Fetch"})
