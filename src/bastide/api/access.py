@@ -215,7 +215,8 @@ async def read_permissions(call: Call, p: PermissionsQuery) -> dict[str, dict[st
     return {
         path: {name: int(reach) for name, reach in sorted(held.items())}
         for path, held in shown.items()
-        if held or p.path is not None
+        # An empty one says that what comes down from above ends there.
+        if held or p.path is not None or any(authority.permissions(identity, path.rpartition("/")[0] or "/").values())
     }
 
 

@@ -145,6 +145,7 @@ async def read_types(call: Call, p: TypesQuery) -> dict[str, Any]:
 async def unlock(call: Call, p: UserName) -> int:
     """Unlock a user's second factors after too many wrong answers; answers whether any was locked."""
     await refuse_root(call, p.userid)
+    await call.access.check_own_change(call.identity, p.userid)
     await call.access.users.get(p.userid)
     return int(await call.access.factors.unlock(p.userid))
 

@@ -13,8 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from bastide.access.users import is_active
 from bastide.api.auth import identify, is_local
+from bastide.api.errors import RequestRefused
 from bastide.api.routing import Call
-from bastide.base.errors import AuthenticationFailed
+from bastide.base.errors import AuthenticationFailed, BastideError
 
 LOOK_EVERY = 20.0
 """Seconds between two looks at whether the caller may still have it."""
@@ -28,11 +29,13 @@ T = TypeVar("T")
 async def while_allowed(call: Call, permit: Permit, work: Coroutine[Any, Any, T]) -> T:
     """Do the work until it ends, or until the caller's token, user or right is taken away.
 
-    Raises what the work raises, or why it was ended: AuthenticationFailed, or what `permit` raises. The work is then
-    cancelled and has come to its end.
+    Raises what the work raises, or RequestRefused (403) when it was ended: it is then cancelled and has come to its
+    end, and whoever still sends is not listened to.
     """
     working = asyncio.create_task(work)
     refusal = await _refusal(call, permit, working)
+    if isinstance(refusal, BastideError):
+        raise RequestRefused(403, str(refusal), unread=True) from refusal
     if refusal is not None:
         raise refusal
     return working.result()

@@ -19,7 +19,6 @@ from bastide.web.status import Status
 CONTENT_TYPE = "application/json;charset=UTF-8"
 _COMPRESS_FROM = 2048
 _THREAD_FROM = 256 * 1024
-_UNREAD = frozenset({408, 413})  # the rest of such a body is not waited for
 _AGAIN_AFTER = "5"  # seconds: what is full is seldom so for longer
 _HEADERS = {
     "content-type": CONTENT_TYPE,
@@ -75,7 +74,7 @@ async def failure(connection: HTTPConnection, problem: Problem) -> Response:
         response = await _json(connection, 200, {**body, "success": 0, "status": problem.status})
     else:
         response = await _json(connection, status, body)
-    if problem.status in _UNREAD:
+    if problem.unread:
         response.headers["connection"] = "close"
     if problem.status == 503:
         response.headers["retry-after"] = _AGAIN_AFTER

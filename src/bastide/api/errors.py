@@ -27,14 +27,20 @@ _STATUS: tuple[tuple[type[BastideError], int], ...] = (
     (MethodNotImplemented, 501),
 )
 
+_UNREAD = frozenset({408, 413})  # the rest of such a body is not waited for
+
 DIGEST_TEXT = "detected modified configuration - file changed by other user? Try again."
 
 
 class RequestRefused(Exception):  # noqa: N818 - it names what happened, like the tree in base/errors.py
-    """The request itself cannot be taken: too large, too slow, not readable. Never leaves the API."""
+    """The request itself cannot be taken: too large, too slow, not readable. Never leaves the API.
 
-    def __init__(self, status: int, message: str) -> None:
+    With `unread` the rest of its body is not waited for: the connection ends with the answer.
+    """
+
+    def __init__(self, status: int, message: str, *, unread: bool = False) -> None:
         self.status = status
+        self.unread = unread or status in _UNREAD
         super().__init__(message)
 
 
@@ -45,12 +51,13 @@ class Problem:
     status: int
     message: str
     errors: dict[str, str] = field(default_factory=dict)
+    unread: bool = False
 
 
 def problem_of(error: Exception) -> Problem:
     """How an exception is answered. An unknown one is logged with its traceback under an id that the answer names."""
     if isinstance(error, RequestRefused):
-        return Problem(error.status, str(error))
+        return Problem(error.status, str(error), unread=error.unread)
     if isinstance(error, InvalidParameter):
         return Problem(400, "Parameter verification failed.", error.errors)
     if isinstance(error, Conflict):

@@ -8,7 +8,7 @@ from bastide.api import lxc_permissions
 from bastide.api.fields import GuestGraph, GuestPath, GuestSeries, NodePath, WithDigest
 from bastide.api.graphs import picture
 from bastide.api.lists import index
-from bastide.api.new_guests import NewGuest, open_source, wish
+from bastide.api.new_guests import MAKING, NewGuest, open_source, wish
 from bastide.api.routing import Branch, Call
 from bastide.api.shape import Options
 from bastide.api.shapes_guests import ContainerInterface, ContainerRow, Moment, PendingRow
@@ -80,7 +80,7 @@ async def list_containers(call: Call, _p: NodePath) -> list[dict[str, Any]]:
     return [row for row in rows if authority.allows(call.identity, f"/vms/{row['vmid']}", ("VM.Audit",))]
 
 
-@branch.post("", ContainerCreate, user="all")
+@branch.post("", ContainerCreate, user="all", needs=MAKING)
 async def create_container(call: Call, p: ContainerCreate) -> str:
     """Make a container from a template, or restore one from a backup.
 
@@ -135,7 +135,12 @@ async def read_index(_call: Call, _p: GuestPath) -> list[dict[str, str]]:
 async def delete_container(call: Call, p: ContainerDelete) -> str:
     """Remove a container with its volumes, and the grants on it."""
     upid = await destroy.destroy_guest(
-        call.rooms, call.identity, p.vmid, force=bool(p.force), unreferenced=bool(p.destroy_unreferenced_disks)
+        call.rooms,
+        call.identity,
+        p.vmid,
+        force=bool(p.force),
+        unreferenced=bool(p.destroy_unreferenced_disks),
+        purge=bool(p.purge),
     )
     return str(upid)
 

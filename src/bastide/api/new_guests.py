@@ -16,6 +16,9 @@ from bastide.operations.backup.archives import Archive
 from bastide.operations.backup.restoring import Restore
 from bastide.operations.pools import get_pool
 
+MAKING = ("or", ("perm", "/vms/{vmid}", ("VM.Allocate",)), ("perm", "/pool/{pool}", ("VM.Allocate",)))
+"""What making a guest needs, as far as a check can say it."""
+
 
 class NewGuest(GuestPath):
     """Where a new guest goes. `force` and `unique` are for one that is restored."""

@@ -131,6 +131,8 @@ def _operation(route: Route, answers: Mapping[int, Any]) -> dict[str, Any]:
         "x-permissions": route.permissions(),
     }
     operation["responses"]["401"] = {"description": "not logged in; no body"}
+    if route.needs is not None:
+        operation["x-needs"] = route.needed()
     if route.user == "world":
         operation["security"] = []
     if description:

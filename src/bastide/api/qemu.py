@@ -11,7 +11,7 @@ from bastide.api.fields import GuestGraph, GuestPath, GuestSeries, NodePath, Wit
 from bastide.api.graphs import picture
 from bastide.api.guest_permissions import Place
 from bastide.api.lists import index
-from bastide.api.new_guests import NewGuest, open_source, wish
+from bastide.api.new_guests import MAKING, NewGuest, open_source, wish
 from bastide.api.routing import Branch, Call, NotBuilt
 from bastide.api.shape import Options
 from bastide.api.shapes_guests import Moment, PendingRow, VmRow
@@ -119,7 +119,7 @@ async def list_vms(call: Call, p: VmQuery) -> list[dict[str, Any]]:
     return [row for row in rows if authority.allows(call.identity, f"/vms/{row['vmid']}", ("VM.Audit",))]
 
 
-@branch.post("", VmCreate, user="all")
+@branch.post("", VmCreate, user="all", needs=MAKING)
 async def create_vm(call: Call, p: VmCreate) -> str:
     """Make a VM, or restore one from a backup.
 
@@ -176,7 +176,13 @@ async def read_index(_call: Call, _p: GuestPath) -> list[dict[str, str]]:
 async def delete_vm(call: Call, p: VmDelete) -> str:
     """Remove a VM with its volumes, and the grants on it."""
     return str(
-        await destroy.destroy_guest(call.rooms, call.identity, p.vmid, unreferenced=bool(p.destroy_unreferenced_disks))
+        await destroy.destroy_guest(
+            call.rooms,
+            call.identity,
+            p.vmid,
+            unreferenced=bool(p.destroy_unreferenced_disks),
+            purge=bool(p.purge),
+        )
     )
 
 

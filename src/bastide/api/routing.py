@@ -128,6 +128,7 @@ class Route:
     body: type[Record] | None = None
     nested: bool = False
     answer: Any = None
+    needs: Check | None = None
     event: Event | None = None
 
     @property
@@ -150,6 +151,10 @@ class Route:
         if self.user is not None:
             declared["user"] = self.user
         return declared
+
+    def needed(self) -> Any:
+        """What the route asks for in words, in the reference's form; None when it says nothing."""
+        return _lists(self.needs)
 
     def refuse_unbuilt(self, params: Record, caller: Identity | None) -> None:
         """Raise MethodNotImplemented or PermissionDenied for a parameter that is given (and not off) but not built."""
@@ -205,6 +210,7 @@ class Branch:
                     body=options.get("body"),
                     nested=options.get("nested", False),
                     answer=options.get("answer"),
+                    needs=options.get("needs"),
                     event=options.get("event", None if method == "GET" else "write"),
                 )
             )

@@ -37,7 +37,7 @@ class InArchive(NodePath):
     volume: Annotated[str, Field(min_length=1, max_length=4096)]
 
 
-@branch.post("", Vzdump, user="all")
+@branch.post("", Vzdump, user="all", needs=("perm", "/vms/{vmid}", ("VM.Backup",)))
 async def back_up(call: Call, p: Vzdump) -> str:
     """Back up guests as a task."""
     if p.stdout:

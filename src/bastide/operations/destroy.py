@@ -8,6 +8,7 @@ from bastide.base.ids import Upid, VolumeId
 from bastide.model.access import Identity
 from bastide.model.guest import TASK_PREFIX, Guest, GuestState
 from bastide.operations import pools
+from bastide.operations.backup.jobs import forget_guest
 from bastide.operations.rooms import Rooms
 from bastide.operations.vm import cloudinit
 from bastide.operations.volumes import delete_volumes, volumes_of
@@ -16,11 +17,12 @@ from bastide.tasks.tasks import Task
 
 
 async def destroy_guest(
-    rooms: Rooms, by: Identity, vmid: int, *, force: bool = False, unreferenced: bool = False
+    rooms: Rooms, by: Identity, vmid: int, *, force: bool = False, unreferenced: bool = False, purge: bool = False
 ) -> Upid:
     """Delete a stopped guest and its volumes as a task; `force` stops it first.
 
-    With `unreferenced` every volume of that vmid goes, on all storages, also what no configuration names.
+    With `unreferenced` every volume of that vmid goes, on all storages, also what no configuration names; with
+    `purge` backup jobs name it no longer, so that they save no later guest of that vmid.
 
     Raises NotFound; WrongState when it runs or is protected; Locked. From the moment the record says `destroyed`
     the deletion is final: a crash in the middle is carried on at the next start of the daemon.
@@ -39,6 +41,9 @@ async def destroy_guest(
             await erase(rooms, guest, task)
             if unreferenced:
                 await _delete_unreferenced(rooms, vmid, task)
+            if purge:
+                for problem in await forget_guest(rooms, vmid):
+                    task.warn(problem)
 
     return await rooms.tasks.start(f"{TASK_PREFIX[guest.kind]}destroy", str(vmid), by, work)
 

@@ -6,6 +6,7 @@ import pytest
 
 from bastide.model.guest import Guest
 from framework.api import Api, call
+from framework.rooms import TEMPLATE
 
 PLACE = "/nodes/pve/storage/local/prunebackups"
 OLD, NEW = "vzdump-lxc-100-2026_01_01-01_00_00.tar.zst", "vzdump-lxc-100-2026_01_02-01_00_00.tar.zst"
@@ -245,3 +246,17 @@ async def test_the_moments_of_a_schedule(api: Api) -> None:
     assert await api.data("GET", path, schedule="2015-10-21") == []
     refused = await call(api.root, "GET", path, schedule="sometimes")
     assert "'sometimes' is not a weekday" in refused.json()["errors"]["schedule"]
+
+
+@pytest.mark.anyio
+async def test_a_purged_guest_is_in_no_job_any_more(api: Api) -> None:
+    """Without `purge` in the removal a later guest of the vmid is saved by jobs that nobody gave it."""
+    for vmid in (300, 301):
+        made = await api.data("POST", "/nodes/pve/lxc", vmid=vmid, ostemplate=TEMPLATE, unprivileged=1)
+        assert await api.wait(made) == "OK"
+    await api.data("POST", "/cluster/backup", id="both", schedule="daily", vmid="300,301", storage="local")
+    await api.data("POST", "/cluster/backup", id="alone", schedule="daily", vmid="300", storage="local")
+    await api.data("POST", "/cluster/backup", id="every", schedule="daily", all=1, exclude="300", storage="local")
+    assert await api.wait(await api.data("DELETE", "/nodes/pve/lxc/300", purge=1)) == "OK"
+    jobs = {row["id"]: row.get("vmid") for row in await api.data("GET", "/cluster/backup")}
+    assert jobs == {"both": "301", "every": None}

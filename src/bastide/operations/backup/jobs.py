@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from bastide.backup.calendar import from_start_time
-from bastide.base.errors import AlreadyExists, Conflict, InvalidParameter, NotFound
+from bastide.base.errors import AlreadyExists, BastideError, Conflict, InvalidParameter, NotFound
 from bastide.base.ids import Upid
 from bastide.model.access import ROOT
 from bastide.model.backup_options import BackupJob
@@ -104,6 +104,23 @@ async def delete_job(rooms: Rooms, job_id: str) -> None:
     await _stored(rooms, job_id)
     await rooms.store.delete(_PREFIX + job_id)
     await schedule.forget(rooms, _key(job_id))
+
+
+async def forget_guest(rooms: Rooms, vmid: int) -> list[str]:
+    """Take a guest that is gone out of the jobs that name it; a job that names no other is removed.
+
+    Returns why it could not be, for each job that names it still.
+    """
+    problems = []
+    for job in await list_jobs(rooms):
+        if vmid not in job.vmids or job.id is None:
+            continue
+        left = ",".join(str(one) for one in job.vmids if one != vmid)
+        try:
+            await (update_job(rooms, job.id, {"vmid": left}) if left else delete_job(rooms, job.id))
+        except BastideError as error:
+            problems.append(f"backup job '{job.id}' still names {vmid}: {error}")
+    return problems
 
 
 async def next_run(rooms: Rooms, job: BackupJob) -> int | None:
