@@ -76,15 +76,16 @@ async def ask(api: Api, method: str, path: str) -> tuple[int, str]:
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:]).decode("utf-8", "replace")
 
 
-async def test_no_place_in_a_path_takes_hostile_text(api: Api, tmp_path: Path) -> None:
+async def climb_nowhere(api: Api, tmp_path: Path, texts: list[str]) -> None:
+    """Put each text in each place of each path: nothing breaks, is read or is deleted."""
     canary = tmp_path / "canary"
     canary.write_text(secrets.token_hex())
     before = canary.stat()
     climb = "../" * 12
-    hostile = [*HOSTILE, str(canary), f"{climb}{canary}", f"local:iso/{climb}{canary}"]
+    hostile = [*texts, str(canary), f"{climb}{canary}", f"local:iso/{climb}{canary}"]
     for method, path, name in cases():
         for text in hostile:
-            filled = re.sub(r"\{(\w+)\}", lambda m, v={**GOOD, name: text}: v[m[1]], path)
+            filled = re.sub(r"\{([\w-]+)\}", lambda m, v={**GOOD, name: text}: v.get(m[1], "x"), path)
             status, answer = await ask(api, method, f"/api2/json{filled}")
             told = f"{method} {path} {name}={text[:60]!r}: {status} {answer[:200]}"
             assert "internal error" not in answer, told
@@ -93,6 +94,22 @@ async def test_no_place_in_a_path_takes_hostile_text(api: Api, tmp_path: Path) -
                 assert status in (400, 500, 501), told
     assert canary.stat().st_mtime_ns == before.st_mtime_ns
     assert [row["vmid"] for row in await api.data("GET", "/nodes/pve/lxc")] == [100], "something was deleted"
+
+
+async def test_no_place_in_a_path_takes_hostile_text(api: Api, tmp_path: Path) -> None:
+    """ATTACKS 22. Without the patterns of `base/ids.py` and `model/types.py` this fails."""
+    await climb_nowhere(api, tmp_path, HOSTILE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+async def test_no_place_in_a_path_takes_any_of_two_hundred_texts(api: Api, tmp_path: Path) -> None:
+    """The same, encoded once and twice, behind something good and in front of it."""
+    plain = [text for text in HOSTILE if text != "\ud800" and len(text) < 300]
+    texts = [*(quote(text, safe="") for text in plain), *(quote(quote(text, safe=""), safe="") for text in plain),
+             *(f"pve{text}" for text in plain), *(f"{text}100" for text in plain if text != "-")]  # fmt: skip
+    assert len(texts) > 200
+    await climb_nowhere(api, tmp_path, texts)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

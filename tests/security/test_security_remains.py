@@ -84,8 +84,8 @@ def many(host: Host, vmid: int, volid: str, clones: list[int]) -> list[tuple[str
 def test_fifty_wishes_at_once_take_no_more_than_they_say(host: Host) -> None:
     """ATTACKS 28: resize, clone, restore and rollback of one VM; each ends, and each disk is as long as is said.
 
-    Without the guest's lock (`tasks/locks.py`) or the claim of the vmid in `operations` this fails. There are no
-    quotas of pools that could be passed.
+    Without the guest's lock (`tasks/locks.py`) this fails: a disk is not as long as its VM says. There are no quotas of
+    pools that could be passed.
     """
     before = used(host)
     vmid = host.create_vm(scsi0="local:0.0625,format=qcow2")
