@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from bastide.api.routing import Call
 from bastide.base.errors import PermissionDenied
+from bastide.model.container import NetworkInterface
+from bastide.model.vm_devices import VmInterface
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +28,18 @@ def root_only(what: str) -> PermissionDenied:
     return PermissionDenied(f"Permission check failed ({what})")
 
 
-async def check_bridge(call: Call, bridge: str | None, tag: int | None = None, trunks: str | None = None) -> None:
-    """Raise PermissionDenied unless the caller may use the bridge, and there the VLANs."""
-    if bridge is None:
+async def check_bridge(call: Call, nic: NetworkInterface | VmInterface) -> None:
+    """Raise PermissionDenied unless the caller may use the interface's bridge, and there the VLANs.
+
+    On the managed bridge it takes the bridge's administrator to let a guest send as anybody (`firewall=0`).
+    """
+    if nic.bridge is None:
         return
-    base = f"/sdn/zones/localnetwork/{bridge}"
-    vlans = [str(tag)] if tag is not None else []
-    vlans += (trunks or "").split(";") if trunks else []
+    base = f"/sdn/zones/localnetwork/{nic.bridge}"
+    if nic.firewall is False and call.rooms.network.gateway(nic.bridge) is not None:
+        await call.require(base, "SDN.Allocate")
+    vlans = [str(nic.tag)] if nic.tag is not None else []
+    vlans += nic.trunks.split(";") if nic.trunks else []
     if vlans:
         for vlan in vlans:
             await call.require(f"{base}/{vlan}", "SDN.Use")

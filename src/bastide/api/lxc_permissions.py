@@ -74,7 +74,7 @@ async def check_restored(call: Call, options: ContainerOptions) -> None:
     if not options.unprivileged:
         await check_privileged(call)
     for nic in options.net.values():
-        await check_bridge(call, nic.bridge, nic.tag, nic.trunks)
+        await check_bridge(call, nic)
 
 
 async def check_options(
@@ -108,7 +108,7 @@ async def check_options(
     for index, volume in options.unused.items():
         await _check_mount(call, vmid, f"unused{index}", volume.volume)
     for nic in options.net.values():
-        await check_bridge(call, nic.bridge, nic.tag, nic.trunks)
+        await check_bridge(call, nic)
 
 
 async def check_copied(call: Call, options: ContainerOptions) -> None:
@@ -123,7 +123,7 @@ async def check_copied(call: Call, options: ContainerOptions) -> None:
     if options.dev:
         raise root_only(_ROOT_ONLY["dev"])
     for nic in options.net.values():
-        await check_bridge(call, nic.bridge, nic.tag, nic.trunks)
+        await check_bridge(call, nic)
 
 
 async def check_privileged(call: Call) -> None:

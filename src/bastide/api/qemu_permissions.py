@@ -264,7 +264,7 @@ async def _reach_source(place: Place, key: str, source: str) -> None:
 
 
 async def _reach_bridge(place: Place, _key: str, nic: VmInterface) -> None:
-    await check_bridge(place.call, nic.bridge, nic.tag, nic.trunks)
+    await check_bridge(place.call, nic)
 
 
 async def _reach_storage(place: Place, _key: str, storage: str) -> None:

@@ -59,7 +59,7 @@ _CHAINS = (
 class Guard:
     """What a port may send: `strict` as on the managed bridge, otherwise its hardware address is all that is known.
 
-    `trunk` lets tagged frames pass that bear the port's hardware address.
+    `trunk` lets frames of further VLANs pass that bear the port's hardware address.
     """
 
     interface: str
@@ -80,7 +80,7 @@ def guard_of(interface: str, nic: Port, managed: ManagedBridge, ipv4: str | None
     if nic.hwaddr is None or nic.bridge is None or not (ours if nic.firewall is None else nic.firewall):
         return None
     if not ours or nic.tag is not None:
-        return Guard(interface, nic.hwaddr.lower(), strict=False)
+        return Guard(interface, nic.hwaddr.lower(), strict=False, trunk=ours and nic.trunks is not None)
     addresses = [address_with(nic.hwaddr, prefix) for prefix in (LINK_LOCAL, managed.ipv6.network)]
     if nic.ip6 is not None and nic.ip6 not in _DYNAMIC:
         addresses.append(IPv6Address(ip_interface(nic.ip6).ip))
@@ -161,6 +161,7 @@ def render_afresh(table: str, ruleset: str) -> str:
     return f"table bridge {name} {{\n}}\ndelete table bridge {name}\n{ruleset}"
 
 
+# The managed network itself is VLAN 1 of its bridge, and 0 is whichever a port is in: a trunk carries the others.
 _PORT_RULES = """\
 	chain prerouting {
 		iifname @strict goto port
@@ -169,11 +170,12 @@ _PORT_RULES = """\
 	chain port {
 		iifname . @ll,48,48 != @macs drop
 		ether type vmap { arp : goto in_arp, ip : goto in_ipv4, ip6 : goto in_ipv6 }
-		ether type 8021q iifname @trunks accept
+		vlan id 2-4094 iifname @trunks accept
 		drop
 	}
 	chain plain_port {
 		iifname . @ll,48,48 != @macs drop
+		vlan id 1 iifname @trunks drop
 		meta protocol arp iifname . @nh,64,48 != @macs drop
 		meta protocol ip udp sport 67 drop
 		meta protocol ip6 icmpv6 type { nd-router-advert, nd-redirect } drop

@@ -126,6 +126,7 @@ async def test_each_option_has_its_own_privilege(api: Api, options: dict[str, st
     [
         ({"net0": "name=eth0,bridge=vmbr0"}, "/sdn/zones/localnetwork/vmbr0, SDN.Use"),
         ({"net0": "name=eth0,bridge=vmbr0,tag=7"}, "/sdn/zones/localnetwork/vmbr0/7, SDN.Use"),
+        ({"net0": "name=eth0,bridge=vmbr0,firewall=0"}, "/sdn/zones/localnetwork/vmbr0, SDN.Allocate"),
         ({"mp0": "local:1,mp=/a"}, "/storage/local, Datastore.AllocateSpace"),
     ],
 )
