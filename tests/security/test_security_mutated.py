@@ -90,8 +90,11 @@ class Door:
         node = f"/nodes/{self.host.node}"
         if self.kind != "import":
             self._asked("GET", f"{node}/vzdump/extractconfig", volume=volid)
-        values = {"lxc": {"ostemplate": volid, "restore": 1, "rootfs": "local:0"}, "qemu": {"archive": volid, "storage": "local"},
-                  "import": {"scsi0": f"local:0,import-from={volid}", "memory": 16}}[self.kind]  # fmt: skip
+        values = {
+            "lxc": {"ostemplate": volid, "restore": 1, "rootfs": "local:0"},
+            "qemu": {"archive": volid, "storage": "local"},
+            "import": {"scsi0": f"local:0,import-from={volid}", "memory": 16},
+        }[self.kind]
         kind = "lxc" if self.kind == "lxc" else "qemu"
         upid = self._asked("POST", f"{node}/{kind}", vmid=vmid, **values)
         if upid is None:
