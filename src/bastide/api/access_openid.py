@@ -7,6 +7,7 @@ from pydantic import Field
 
 from bastide.access.second_step import HalfLogin
 from bastide.api.access import ticket_of
+from bastide.api.auditing import NOTE, Note
 from bastide.api.auth import is_local
 from bastide.api.lists import index
 from bastide.api.logins import address_of, site_of
@@ -59,9 +60,13 @@ async def finish_login(call: Call, p: OpenIdAnswer) -> dict[str, Any]:
 async def come_back(call: Call, p: OpenIdAnswer) -> Identity | HalfLogin:
     """Who has logged in at the provider. Raises AuthenticationFailed, InvalidParameter for the address."""
     _check_redirect(call, p.redirect_url)
-    return await call.access.log_in_by_openid(
+    outcome = await call.access.log_in_by_openid(
         p.state, p.code, p.redirect_url, address_of(call), site=await site_of(call)
     )
+    note = call.connection.scope.get(NOTE)
+    if isinstance(note, Note):
+        note.caller = Identity(outcome.userid)  # nothing in the call itself says who it is
+    return outcome
 
 
 def _check_redirect(call: Call, url: str) -> None:

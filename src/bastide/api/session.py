@@ -78,7 +78,9 @@ async def begin_openid_session(call: Call, p: OpenIdAnswer) -> Response:
 
 async def _outcome(call: Call, outcome: Identity | HalfLogin) -> Response:
     if isinstance(outcome, HalfLogin):
-        return await _answer(call, {"challenge": outcome.ticket, "factors": list(outcome.kinds)})
+        return await _answer(
+            call, {"username": outcome.userid, "challenge": outcome.ticket, "factors": list(outcome.kinds)}
+        )
     return await _begun(call, outcome.userid)
 
 

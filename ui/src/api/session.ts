@@ -23,7 +23,9 @@ export type SessionState =
   | { kind: "expired"; session: Session };
 
 /** What a login comes to: a session, or the question for a second factor. */
-export type LoginOutcome = { session: Session } | { challenge: string; factors: readonly string[] };
+export type LoginOutcome =
+  | { session: Session }
+  | { challenge: string; factors: readonly string[]; username?: string | undefined };
 
 const PATH = "/api2/json/bastide/session";
 /** Changed with each login and logout, so that other tabs, which share the cookie, look again who is logged in. */
@@ -82,14 +84,14 @@ export async function loginNeeded(refused: string): Promise<boolean> {
   return state.kind === "expired" ? new Promise((end) => waiting.push(end)) : state.kind === "in";
 }
 
-async function ask(method: string, body?: unknown): Promise<Record<string, unknown> | null> {
+async function ask(path: string, method: string, body?: unknown): Promise<Record<string, unknown> | null> {
   const headers: Record<string, string> = { CSRFPreventionToken: csrfToken() };
   const init: RequestInit = { method, headers };
   if (body !== undefined) {
     headers["Content-Type"] = "application/json";
     init.body = JSON.stringify(body);
   }
-  const response = await fetch(PATH, init);
+  const response = await fetch(path, init);
   if (!response.ok) {
     throw await failureOf(response);
   }
@@ -98,7 +100,7 @@ async function ask(method: string, body?: unknown): Promise<Record<string, unkno
 
 /** The login that the browser has. */
 async function current(): Promise<Session | null> {
-  return (await ask("GET")) as unknown as Session | null;
+  return (await ask(PATH, "GET")) as unknown as Session | null;
 }
 
 function whose(): string | undefined {
@@ -163,9 +165,22 @@ addEventListener("storage", ({ key }) => {
 export async function login(credentials: Credentials): Promise<LoginOutcome> {
   const { username, realm, password, answer } = credentials;
   const secret = answer ? { password: answer.factor, "tfa-challenge": answer.challenge } : { password };
-  const data = (await ask("POST", { username, realm, ...secret })) ?? {};
+  return begin((await ask(PATH, "POST", { username, realm, ...secret })) ?? {});
+}
+
+/** Log in with what an OpenID provider sent this page. Raises ApiError when it is not believed. */
+export async function loginByProvider(code: string, providers: string): Promise<LoginOutcome> {
+  const body = { code, state: providers, "redirect-url": location.origin };
+  return begin((await ask(`${PATH}/openid`, "POST", body)) ?? {});
+}
+
+function begin(data: Record<string, unknown>): LoginOutcome {
   if (typeof data.challenge === "string") {
-    return { challenge: data.challenge, factors: data.factors as string[] };
+    return {
+      challenge: data.challenge,
+      factors: data.factors as string[],
+      username: data.username as string | undefined,
+    };
   }
   const session = data as unknown as Session;
   enter(session);
@@ -175,7 +190,7 @@ export async function login(credentials: Credentials): Promise<LoginOutcome> {
 
 /** Log out, and forget whatever was shown. Raises ApiError, or what fetch raises. */
 export async function logout(): Promise<void> {
-  await ask("DELETE");
+  await ask(PATH, "DELETE");
   tellTabs();
   leave();
 }
@@ -183,7 +198,7 @@ export async function logout(): Promise<void> {
 setInterval(async () => {
   if (state.kind === "in") {
     try {
-      enter((await ask("PUT")) as unknown as Session);
+      enter((await ask(PATH, "PUT")) as unknown as Session);
     } catch {
       // The next call finds out.
     }

@@ -3,11 +3,13 @@ import { useQuery } from "@tanstack/react-query";
 import { type FormEvent, useEffect, useRef, useState } from "react";
 import { answer, api } from "../api/client";
 import { ApiError, told } from "../api/errors";
-import { login } from "../api/session";
+import { arrival, leaveForProvider } from "../api/openid";
+import { type LoginOutcome, login, loginByProvider } from "../api/session";
 import { SecondStep } from "./SecondStep";
 
 interface Realm {
   readonly realm: string;
+  readonly type: string;
   readonly comment?: string;
   readonly default?: number;
 }
@@ -26,7 +28,7 @@ export function Login({ username }: { username?: string }) {
   const [name, setName] = useState(username ?? "");
   const [chosen, setChosen] = useState<string | null>(null);
   const [password, setPassword] = useState("");
-  const [challenge, setChallenge] = useState<string>();
+  const [half, setHalf] = useState<{ challenge: string; username: string }>();
   const [failure, setFailure] = useState<string>();
   const [busy, setBusy] = useState(false);
   const first = useRef<HTMLInputElement>(null);
@@ -36,20 +38,21 @@ export function Login({ username }: { username?: string }) {
     realms.map((one) => one.realm),
   );
   const realm = named ?? chosen ?? (realms.find((one) => one.default) ?? realms[0])?.realm ?? "pam";
+  const provider = realms.find((one) => one.realm === realm && one.type === "openid");
   useEffect(() => (username === undefined ? first : secret).current?.focus(), [username]);
 
-  async function submit(event: FormEvent): Promise<void> {
-    event.preventDefault();
+  /** Make one step; what it comes to decides what is shown next. */
+  async function step(make: () => Promise<LoginOutcome | undefined>, wrong: string): Promise<void> {
     setBusy(true);
     setFailure(undefined);
     try {
-      const outcome = await login({ username: bare, realm, password });
-      if ("challenge" in outcome) {
-        setChallenge(outcome.challenge);
+      const outcome = await make();
+      if (outcome !== undefined && "challenge" in outcome) {
+        setHalf({ challenge: outcome.challenge, username: outcome.username ?? `${bare}@${realm}` });
         setPassword("");
       }
     } catch (error) {
-      setFailure(refusal(error));
+      setFailure(refusal(error, wrong));
       setPassword("");
       secret.current?.focus();
     } finally {
@@ -57,13 +60,34 @@ export function Login({ username }: { username?: string }) {
     }
   }
 
-  if (challenge !== undefined) {
+  function submit(event: FormEvent): void {
+    event.preventDefault();
+    if (provider === undefined) {
+      void step(() => login({ username: bare, realm, password }), WRONG);
+    } else {
+      void step(() => leaveForProvider(realm).then(() => undefined), NOT_TAKEN);
+    }
+  }
+
+  // biome-ignore lint/correctness/useExhaustiveDependencies: what a provider sent the window back with is told once
+  useEffect(() => {
+    const back = arrival();
+    if (back !== undefined && "refused" in back) {
+      setFailure(back.refused);
+    } else if (back !== undefined) {
+      void step(() => loginByProvider(back.code, back.state), NOT_TAKEN);
+    }
+  }, []);
+
+  if (half !== undefined) {
+    const { challenge, username: whose } = half;
+    const of = whose.slice(whose.lastIndexOf("@") + 1);
     return (
       <SecondStep
         framed={username === undefined}
         challenge={challenge}
-        onAnswer={(factor) => login({ username: bare, realm, password: "", answer: { factor, challenge } })}
-        onBack={() => setChallenge(undefined)}
+        onAnswer={(factor) => login({ username: whose, realm: of, password: "", answer: { factor, challenge } })}
+        onBack={() => setHalf(undefined)}
       />
     );
   }
@@ -90,23 +114,27 @@ export function Login({ username }: { username?: string }) {
             {failure}
           </Alert>
         )}
-        <TextInput
-          label="User name"
-          autoComplete="username"
-          required
-          ref={first}
-          value={name}
-          onChange={(event) => setName(event.currentTarget.value)}
-        />
-        <PasswordInput
-          label="Password"
-          autoComplete="current-password"
-          required
-          ref={secret}
-          data-autofocus
-          value={password}
-          onChange={(event) => setPassword(event.currentTarget.value)}
-        />
+        {provider === undefined && (
+          <>
+            <TextInput
+              label="User name"
+              autoComplete="username"
+              required
+              ref={first}
+              value={name}
+              onChange={(event) => setName(event.currentTarget.value)}
+            />
+            <PasswordInput
+              label="Password"
+              autoComplete="current-password"
+              required
+              ref={secret}
+              data-autofocus
+              value={password}
+              onChange={(event) => setPassword(event.currentTarget.value)}
+            />
+          </>
+        )}
         <Select
           label="Realm"
           allowDeselect={false}
@@ -118,7 +146,7 @@ export function Login({ username }: { username?: string }) {
           }}
         />
         <Button type="submit" loading={busy}>
-          Log in
+          {provider === undefined ? "Log in" : `Log in at ${provider.comment ?? provider.realm}`}
         </Button>
       </Stack>
     </Paper>
@@ -133,8 +161,9 @@ function split(name: string, realms: readonly string[]): [string, string | undef
 }
 
 /** The API does not tell which of them is wrong. */
-function refusal(error: unknown): string {
-  return error instanceof ApiError && error.status === 401
-    ? "The user name, the password or the realm is wrong."
-    : told(error);
+const WRONG = "The user name, the password or the realm is wrong.";
+const NOT_TAKEN = "Who has logged in at the provider may not come in here. The host's log says why.";
+
+function refusal(error: unknown, wrong: string): string {
+  return error instanceof ApiError && error.status === 401 ? wrong : told(error);
 }

@@ -66,6 +66,21 @@ export interface RealmRow {
   readonly realm: string;
   readonly type: string;
   readonly comment?: string;
+  /** Whether the login page begins with it. */
+  readonly default?: number;
+}
+
+/** The options of a realm, by the API's names. */
+export function useRealm(realm: string) {
+  return useQuery({
+    queryKey: ["access", "realms", realm],
+    queryFn: async () => {
+      const params = { path: { realm } };
+      const found = await answer<unknown>(api.GET("/api2/json/access/domains/{realm}", { params }));
+      return found as Readonly<Record<string, string | number>>;
+    },
+    staleTime: 0,
+  });
 }
 
 export function useRealms() {

@@ -30,7 +30,7 @@ export function asked(action: Action): boolean {
 }
 
 const SECRET =
-  /^(password|totp|challenge|cipassword|value|secret|encryption-key|keyring|passphrase|otp|confirmation-password)$/;
+  /^(password|client-key|totp|challenge|cipassword|value|secret|encryption-key|keyring|passphrase|otp|confirmation-password)$/;
 
 /** One word of a POSIX shell's command line. */
 export function shellWord(text: string): string {
