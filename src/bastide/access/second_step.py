@@ -163,7 +163,7 @@ def _by_key(factors: Factors, asked: dict[str, Any], answer: str, site: Site | N
     try:
         used = finish_login(site, factors.webauthn, challenge, answer)
     except Refused as error:
-        _log.info("a security key of %s is refused: %s", factors.userid, error)
+        _log.info("a security key of %s is refused: %r", factors.userid, str(error))  # it may quote the answer
         return None
     keys = tuple(used if key.id == used.id else key for key in factors.webauthn)
     return factors.model_copy(update={"webauthn": keys, "failures": 0})
