@@ -24,7 +24,7 @@ from bastide.storage.registry import DRIVERS
 from framework.api import Api, call
 from framework.rooms import FAKE_STORAGES, TEMPLATE
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(900)]  # in process, and many calls
 
 ENDS = ["\n", "\r", "\0", "\x0b", "\x85", "\u2028"]
 TEXTS = {
