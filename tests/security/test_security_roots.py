@@ -33,6 +33,7 @@ KEYS: list[tuple[str, dict[str, str]]] = [
     (CT, {"dev0": "/dev/null"}),
     (CT, {"hookscript": "local:snippets/x.sh"}),
     (CT, {"features": "keyctl=1"}),
+    (CT, {"features": "fuse=1,nesting=1"}),
     (CT, {"features": "mount=ext4"}),
     (CT, {"features": "force_rw_sys=1"}),
     (CT, {"lock": "migrate"}),
