@@ -62,6 +62,7 @@ class House:
             f"/guests/{self.ct}/backups": [PAYLOADS[0]],
             f"/guests/{self.ct}/tasks": ["Back up"],
             f"/guests/{self.vm}/summary": [f"host {PAYLOADS[1]}", PAYLOADS[2], PAYLOADS[3], PAYLOADS[5]],
+            f"/guests/{self.vm}/network": [PAYLOADS[1], PAYLOADS[4], PAYLOADS[-1]],
             f"/guests/{self.vm}/options": ["Start with the host"],
             f"/guests/{self.vm}/notes": [PAYLOADS[-3]],
             f"/guests/{self.vm}/snapshots": [PAYLOADS[0]],
@@ -185,13 +186,18 @@ def nothing_came_of_it(person: Person, where: str) -> None:
 def told_by_an_agent(route: Route) -> None:
     """What a VM's agent may answer, whose every word is the guest's."""
     answer: Any = {"host-name": f"host {PAYLOADS[1]}", "pretty-name": PAYLOADS[2], "kernel-release": PAYLOADS[3]}
-    if "fsinfo" in route.request.url:
+    if "interfaces" in route.request.url:
+        answer = [{"name": text, "hardware-address": text, "ip-addresses": [{"ip-address": text, "prefix": 24}]}
+                  for text in PAYLOADS]  # fmt: skip
+    elif "fsinfo" in route.request.url:
         answer = [{"mountpoint": text, "name": text, "used-bytes": 1, "total-bytes": 2} for text in PAYLOADS]
     route.fulfill(status=200, content_type="application/json", body=json.dumps({"data": {"result": answer}}))
 
 
 def test_text_stays_text(person: Person, hostile: House) -> None:
-    person.page.route("**/agent/get-*", told_by_an_agent)
+    """ATTACKS 23. Without the writing of text as text, or the policy that stops what is made of it, this fails."""
+    for asked in ("get-*", "network-get-interfaces"):
+        person.page.route(f"**/agent/{asked}", told_by_an_agent)
     for path, texts in hostile.shown.items():
         visit(person, path, texts)
     look_into_dialogs(person, hostile)
