@@ -1,8 +1,8 @@
 """Realms in hostile hands: names that would be filters, directories that lie, secrets that would go elsewhere.
 
-Attack classes 13 (argument injection, here into LDAP's filters and names), 18 (brute force), 20 (addresses of the
-host's own), 22 (secrets), 27 (what a reused name inherits). With `parse` in place of `equals`, without the checks for
-an empty password, without the number by chance after StartTLS, and with loopback for every realm, six of these fail.
+Attack classes 10 (options in values, here LDAP's filters and names), 19 (guessing), 20 (the host as a client), 25
+(secrets that are seen), 27 (rights that are gone). With `parse` in place of `equals`, without the checks for an empty
+password, without the number by chance after StartTLS, and with loopback for every realm, six of these fail.
 """
 
 import asyncio
