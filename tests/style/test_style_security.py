@@ -123,3 +123,26 @@ def test_every_proof_that_is_named_is_there() -> None:
 def _tests(path: Path) -> set[str]:
     return {node.name for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}  # fmt: skip
+
+
+def test_no_file_is_made_where_everybody_writes() -> None:
+    """Attack class 37. A temporary file or folder of ours lies in a folder of ours: with `dir` left out, this fails.
+
+    The fakes, which run in tests and for trying things out, are left out.
+    """
+    made = [
+        (path, call)
+        for path in (ROOT / "src/bastide").rglob("*.py")
+        if not path.name.startswith("fake")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and any(_is_maker(part) for part in (call.func, *call.args[:1]))
+    ]
+    assert len(made) > 3
+    assert [
+        f"{path}:{call.lineno}" for path, call in made if not any(word.arg == "dir" for word in call.keywords)
+    ] == []
+
+
+def _is_maker(part: ast.expr) -> bool:
+    """Whether it is a function that makes a temporary file, called or handed to a thread."""
+    return isinstance(part, ast.Attribute) and ast.unparse(part).startswith("tempfile.")

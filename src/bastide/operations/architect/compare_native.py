@@ -33,8 +33,8 @@ async def measured(rooms: Rooms, storage: str, suite: Suite) -> dict[Measure, Fi
 
 
 async def _folder(rooms: Rooms, storage: str) -> Path:
-    """A new folder on the storage's own file system, or where temporary files go."""
-    place = (await rooms.storages.get(storage)).config.path
+    """A new folder on the storage's own file system, or on that of the host's state."""
+    place = (await rooms.storages.get(storage)).config.path or str(rooms.layout.state)
     try:
         return Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="compare-", dir=place))
     except OSError as error:

@@ -64,7 +64,7 @@ async def list_folder(rooms: Rooms, archive: Archive, path: str) -> list[Entry]:
     path = _checked(path)
     if archive.name.kind == "lxc":
         known = await archive.entries(path)
-        return await _list_tar(archive, path) if known is None else [_placed(path, entry) for entry in known]
+        return await _list_tar(rooms, archive, path) if known is None else [_placed(path, entry) for entry in known]
     async with disks.opened(rooms, archive) as view:
         if not path:
             return [Entry(f"/{name}", name, "v") for name in sorted(view.file_systems)]
@@ -156,9 +156,9 @@ async def _and_close(parts: AsyncIterator[bytes], held: contextlib.AsyncExitStac
             yield part
 
 
-async def _list_tar(archive: Archive, path: str) -> list[Entry]:
+async def _list_tar(rooms: Rooms, archive: Archive, path: str) -> list[Entry]:
     found: list[Entry] = []
-    with tempfile.TemporaryFile() as listing:
+    with tempfile.TemporaryFile(dir=rooms.layout.state) as listing:
         async with archive.stream([path] if path else []) as (source, stdin), _member_stage("list", path) as stage:
             flow = await run_pipeline(
                 [source, stage], stdin=DEVNULL if stdin is None else stdin, stdout=listing.fileno(), partial=True
