@@ -41,6 +41,7 @@ PIECE = 256 * 1024
 
 PREFIX = struct.Struct("!BI")
 
+Buffer = bytes | bytearray | memoryview
 Headers = Sequence[tuple[bytes, bytes]]
 Kind = Literal["http", "websocket", "tunnel"]
 
@@ -131,7 +132,7 @@ def byte_headers(headers: Sequence[Sequence[str]]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
-def packed(kind: int, content: bytes | bytearray | memoryview = b"") -> list[bytes | bytearray | memoryview]:
+def packed(kind: int, content: Buffer = b"") -> list[Buffer]:
     """A frame as pieces to write. Raises ValueError for one that is too long."""
     if len(content) > FRAME_LIMIT:
         raise ValueError(f"a frame of {len(content)} bytes is too long")

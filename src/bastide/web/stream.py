@@ -6,7 +6,7 @@ import socket
 from collections import deque
 from typing import cast
 
-from bastide.web.frames import FRAME_LIMIT, PREFIX, BrokenFrame, packed
+from bastide.web.frames import FRAME_LIMIT, PREFIX, BrokenFrame, Buffer, packed
 
 _HELD = 512 * 1024
 """Bytes of frames that wait to be read before no more are taken from the socket."""
@@ -15,6 +15,7 @@ _BUFFER = 512 * 1024
 """Of the socket (socket(7), SO_SNDBUF): a body's pieces fill the default one."""
 
 _PATIENCE = 10.0
+_AT_ONCE = 16 * 1024
 
 Frame = tuple[int, bytes]
 
@@ -29,6 +30,9 @@ class Stream(asyncio.Protocol):
         self._rest = bytearray()
         self._frames: deque[Frame] = deque()
         self._held = 0
+        # Small frames that are written one after the other go out together: each would wake the other process.
+        self._unsent: list[Buffer] = []
+        self._flushing = False
         self._paused = False
         self._reader: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
@@ -58,10 +62,18 @@ class Stream(asyncio.Protocol):
             self._transport.resume_reading()
         return frame
 
-    def write(self, kind: int, content: bytes | bytearray | memoryview = b"") -> None:
+    def write(self, kind: int, content: Buffer = b"") -> None:
         """Send a frame; one to who has gone is lost. Raises ValueError for one that is too long."""
-        pieces = packed(kind, content)
-        if self._transport is not None and not self._transport.is_closing():
+        self._unsent += packed(kind, content)
+        if len(content) > _AT_ONCE:
+            self._flush()
+        elif not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        pieces, self._unsent, self._flushing = self._unsent, [], False
+        if pieces and self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(pieces))
 
     async def drain(self) -> None:
@@ -77,6 +89,7 @@ class Stream(asyncio.Protocol):
 
     async def finish(self) -> None:
         """End it when the other side has what was written, or does not take it."""
+        self._flush()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
         with contextlib.suppress(TimeoutError):
