@@ -1,6 +1,7 @@
 """One application served two ways: `python web_servers.py split|single PORT FOLDER`, for `test_bench_web.py`.
 
-`split` is what the daemon does; `single` ends TLS in the process of the application. Besides the API over fakes there are `/sink`, which takes a body, and `/source?BYTES`, which sends one.
+`split` is what the daemon does; `single` ends TLS in the process of the application. Besides the API over fakes there
+are `/sink`, which takes a body, and `/source?BYTES`, which sends one.
 """
 
 import asyncio

@@ -9,9 +9,29 @@ Sources: unshare(2), pivot_root(2), setresuid(2), prctl(2) for PR_SET_NO_NEW_PRI
 import errno
 import os
 import resource
+from collections.abc import Sequence
 
 from bastide.host import syscalls
 from bastide.host.sandbox import USER
+
+
+def as_first_process(parent: int, descriptors: Sequence[int]) -> int | None:
+    """Go on, by a fork, as the first process of a process namespace, where no other is to be seen.
+
+    None in that process. What it was, which `parent` started, closes the `descriptors` and waits for it: for that one
+    the result is the other's exit code, negative for a signal. Each ends with the one before it. Raises OSError.
+    """
+    syscalls.die_with_parent()
+    if os.getppid() != parent:
+        raise OSError(errno.ESRCH, "the daemon has ended")
+    syscalls.unshare(syscalls.CLONE_NEWPID)
+    child = os.fork()
+    if child == 0:
+        syscalls.die_with_parent()
+        return None
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def seclude(parent: int, *, memory: int, user: int = USER, descriptors: int = 1024) -> None:

@@ -5,27 +5,19 @@ listening socket, and a file in memory with certificate and key. It becomes the 
 its own, for which it forks once; what it was waits for it, so that either ends with the other and with the daemon.
 """
 
-import os
 import sys
 from pathlib import Path
 
-from bastide.host import syscalls
+from bastide.host import secluded
 
 
 def main() -> int:
     """Run until the daemon closes its end. The exit code is 1 when it cannot be shut in."""
     parent, control, listening, tls = (int(word) for word in sys.argv[1:])
-    syscalls.die_with_parent()
-    if os.getppid() != parent:
-        return 1
     Path("/proc/self/comm").write_text("bastide-web")
-    syscalls.unshare(syscalls.CLONE_NEWPID)
-    child = os.fork()
-    if child:
-        for descriptor in (control, listening, tls):
-            os.close(descriptor)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) and 1
-    syscalls.die_with_parent()
+    ended = secluded.as_first_process(parent, (control, listening, tls))
+    if ended is not None:
+        return int(ended != 0)
     from bastide.web.shut_in import run  # noqa: PLC0415 - what waits above needs none of it
 
     return run(control, listening, tls)

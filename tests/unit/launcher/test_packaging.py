@@ -36,8 +36,13 @@ def test_the_unit_lets_guests_outlive_the_daemon() -> None:
     # Each would put the daemon's children into a mount namespace or take from guests what they could never have again.
     for name in service:
         assert not re.match(
-            r"(Protect|Private|ReadOnly|Inaccessible|NoNewPrivileges|SystemCall|Capability|Restrict)", name
+            r"(Protect|Private|ReadOnly|Inaccessible|NoNewPrivileges|SystemCall|Ambient|Restrict)", name
         )
+    lost = service["CapabilityBoundingSet"]
+    assert lost.startswith("~")
+    # What neither the daemon nor a guest of any kind ever has a use for.
+    harmless = {"CAP_SYS_TIME", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_SYS_PACCT", "CAP_AUDIT_READ"}
+    assert set(lost[1:].split()) <= harmless
 
 
 def test_the_package_brings_the_page_built() -> None:
