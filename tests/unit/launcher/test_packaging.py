@@ -36,7 +36,7 @@ def test_the_unit_lets_guests_outlive_the_daemon() -> None:
     # Each would put the daemon's children into a mount namespace or take from guests what they could never have again.
     for name in service:
         assert not re.match(
-            r"(Protect|Private|ReadOnly|Inaccessible|NoNewPrivileges|SystemCall|Ambient|Restrict)", name
+            r"(Protect|Private|ReadOnly|Inaccessible|NoNewPrivileges|SystemCall|Restrict)", name
         )
     lost = service["CapabilityBoundingSet"]
     assert lost.startswith("~")
