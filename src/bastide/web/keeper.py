@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class Keeper:
                 process = await run.spawn(
                     [*_program(), str(os.getpid()), *map(str, given)],
                     env=None if sys.flags.isolated else {"PYTHONPATH": str(_SOURCE)},
-                    stderr=asyncio.subprocess.PIPE,
+                    stderr=PIPE,
                     pass_fds=given,
                     cwd=Path("/"),
                 )
@@ -78,9 +79,7 @@ class Keeper:
                 await run.kill_group(process)
         return process.returncode or 0
 
-    async def _accompany(
-        self, process: asyncio.subprocess.Process, control: socket.socket, stop: asyncio.Event
-    ) -> None:
+    async def _accompany(self, process: Process, control: socket.socket, stop: asyncio.Event) -> None:
         """Speak with it until it ends, or `stop` is set."""
         tasks = [
             asyncio.create_task(self._hand_out(control)),
