@@ -75,6 +75,14 @@ class AuditLog:
         self._reading = asyncio.Lock()
         self.lost = 0
 
+    def begin(self) -> None:
+        """Open the files: a daemon that runs out of descriptors later loses no line. What fails is logged."""
+        for book in self._books:
+            try:
+                book.begin()
+            except OSError as error:
+                _log.error("the audit log cannot be opened: %s", error)
+
     def write(self, record: AuditRecord) -> None:
         """Add a record; its `id` and `time` are given here. Never raises: a record that is lost is counted."""
         try:

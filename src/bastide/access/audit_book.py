@@ -22,12 +22,16 @@ class Book:
         self._inode = 0
         self._written = 0
 
+    def begin(self) -> None:
+        """Open the file, so that a line needs no descriptor. Raises OSError."""
+        if self._handle < 0:
+            self._open()
+
     def append(self, line: bytes) -> None:
         """Write a line, its newline included. Raises OSError; nothing of the line is in the file then."""
         if self._handle >= 0 and not self._is_there():
             self.close()
-        if self._handle < 0:
-            self._open()
+        self.begin()
         if self._written and self._written + len(line) > self._size:
             self._turn()
         done = os.write(self._handle, line)

@@ -8,11 +8,12 @@ import asyncio
 import logging
 import os
 import secrets
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
+
+from bastide.host.threads import begun
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +31,8 @@ class Passwords:
     """Verifies and hashes passwords without blocking the event loop."""
 
     def __init__(self) -> None:
-        self._argon = ThreadPoolExecutor(max_workers=2, thread_name_prefix="argon2")
-        self._pam = ThreadPoolExecutor(max_workers=4, thread_name_prefix="pam")
+        self._argon = begun(2, "argon2")
+        self._pam = begun(4, "pam")
 
     async def hash(self, password: str) -> str:
         """The argon2id hash to store."""

@@ -13,10 +13,12 @@ from bastide.base.errors import (
     AuthenticationFailed,
     BastideError,
     Conflict,
+    Exhausted,
     InvalidParameter,
     MethodNotImplemented,
     PermissionDenied,
 )
+from bastide.base.exhaustion import exhausted
 
 _log = logging.getLogger("bastide.api")
 
@@ -25,6 +27,7 @@ _STATUS: tuple[tuple[type[BastideError], int], ...] = (
     (AuthenticationFailed, 401),
     (PermissionDenied, 403),
     (MethodNotImplemented, 501),
+    (Exhausted, 503),
 )
 
 _UNREAD = frozenset({408, 413})  # the rest of such a body is not waited for
@@ -63,6 +66,9 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, Conflict):
         text = str(error)
         return Problem(500, text if "Try again" in text else DIGEST_TEXT)
+    if (lacking := exhausted(error)) is not None:
+        _log.warning("a call was refused: %s", lacking)
+        return Problem(503, str(lacking))
     if isinstance(error, BastideError):
         status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
         return Problem(status, str(error) or type(error).__name__)

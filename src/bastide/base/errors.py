@@ -15,6 +15,7 @@ BastideError
 └── HostFailure               the machine refused
     ├── RunError              a process failed; holds argv, exit code, stderr
     ├── NoSpace               a disk is full
+    ├── Exhausted             no file, memory, thread or process is to be had at the moment
     ├── Unreadable            a record of the state cannot be read; names it
     └── DeadlineExceeded      it took longer than allowed
 
@@ -83,6 +84,10 @@ class HostFailure(BastideError):
 
 class NoSpace(HostFailure):
     """A file system or quota is full."""
+
+
+class Exhausted(HostFailure):
+    """The process or the host has run out of open files, memory, threads or processes; it passes."""
 
 
 class Unreadable(HostFailure):

@@ -20,7 +20,7 @@ from bastide.base.layout import Layout
 from bastide.daemon.boot import first_since_boot
 from bastide.daemon.build import House, build, forget_lost
 from bastide.daemon.settings import Asked
-from bastide.host import processes, service
+from bastide.host import processes, service, threads
 from bastide.host.certificate import ensure_certificate
 from bastide.host.links import primary_address
 from bastide.model.access import ROOT
@@ -36,12 +36,15 @@ from bastide.web.serve import serve
 _log = logging.getLogger("bastide")
 _LOST_SECONDS = 5.0
 _DESCRIPTORS = 16384
+_THREADS = min(32, (os.cpu_count() or 1) + 4)  # what asyncio's own executor has
 
 
 async def run_daemon(layout: Layout, asked: Asked) -> None:
     """Serve until SIGTERM or SIGINT. Guests go on running after the end, unless the machine itself stops."""
     os.umask(0o077)
     _have_room()
+    threads.watch_children_without_threads()
+    asyncio.get_running_loop().set_default_executor(threads.begun(_THREADS, "thread"))
     for folder in (layout.state, layout.runtime, layout.logs):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     house = await build(layout, asked)
@@ -99,6 +102,7 @@ async def _serve(house: House) -> None:
         bridge=settings.bridge,
         started=time.time(),
     )
+    services.audit.begin()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
-from bastide.base.errors import DeadlineExceeded, NotSupported, RunError
+from bastide.base.errors import DeadlineExceeded, Exhausted, NotSupported, RunError
 from bastide.host.programs import missing
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -63,7 +63,7 @@ async def spawn(
 ) -> Process:
     """Start a process and return at once. Its environment is `environment(env)`; a `umask` of -1 is the daemon's own.
 
-    Raises NotSupported when the program is not installed.
+    Raises NotSupported when the program is not installed, Exhausted when the host has no process left.
     """
     options: dict[str, Any] = {
         "cwd": cwd,
@@ -87,6 +87,8 @@ async def spawn(
                 writing.close()
             if isinstance(error, FileNotFoundError):
                 raise NotSupported(missing(argv[0])) from error
+            if isinstance(error, BlockingIOError):  # fork(2): EAGAIN, no process or thread is left
+                raise Exhausted(f"no process could be started for {argv[0]}: the host has too many") from error
             raise
     if writing is not None:
         process.stdin = await _writer(writing)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bastide.base.errors import BastideError, InvalidParameter, NotFound, WrongState
+from bastide.base.exhaustion import exhausted
 from bastide.base.ids import Upid
 from bastide.base.layout import Layout
 from bastide.model.access import Identity
@@ -340,7 +341,8 @@ def _end(task: Task, running: _Running) -> tuple[str, str]:
         error = error.exceptions[0]
     if not isinstance(error, BastideError):
         _log.error("task %s failed", task.upid, exc_info=error)
-    status = " ".join(line for line in clean_lines(str(error)) if line)[:2000] or type(error).__name__
+    told = exhausted(error) or error
+    status = " ".join(line for line in clean_lines(str(told)) if line)[:2000] or type(told).__name__
     return status, f"TASK ERROR: {status}"
 
 
