@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -29,8 +30,14 @@ def main() -> int:
     except BastideError as error:
         logging.getLogger("bastide").error("%s", error)
         return 1
+    except Exception:
+        logging.getLogger("bastide").exception("the daemon ends by a fault of its own")
+        return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    # The end of the interpreter collects asyncio's transports, which kill their processes: QEMU goes on without us.
+    os._exit(code)

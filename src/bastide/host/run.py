@@ -37,6 +37,9 @@ class Completed:
         return self.stdout.decode(errors="replace")
 
 
+_kept: set[Process] = set()
+
+
 class Runner(Protocol):
     """What `run` is to those who only run tools to their end; tests give one that answers from memory."""
 
@@ -90,9 +93,19 @@ async def spawn(
             if isinstance(error, BlockingIOError):  # fork(2): EAGAIN, no process or thread is left
                 raise Exhausted(f"no process could be started for {argv[0]}: the host has too many") from error
             raise
+    _keep(process)
     if writing is not None:
         process.stdin = await _writer(writing)
     return process
+
+
+def _keep(process: Process) -> None:
+    """Hold on to a process while it runs: asyncio kills one that nobody refers to any more, also at the loop's end.
+
+    What outlives the daemon (QEMU, lxcfs, dnsmasq) depends on that, and on the daemon's ending by `os._exit`.
+    """
+    _kept.difference_update([one for one in _kept if one.returncode is not None])
+    _kept.add(process)
 
 
 async def _writer(file: BinaryIO) -> asyncio.StreamWriter:

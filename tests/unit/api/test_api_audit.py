@@ -105,7 +105,13 @@ async def test_an_error_is_recorded_and_what_was_lost_is_told(api: Api, monkeypa
     assert answer.json()["lost"] == 1
 
 
-_LOOKING = {"/architect/advise", "/architect/placement", "/architect/plan", "/bastide/session"}
+_LOOKING = {
+    "/access/openid/auth-url",
+    "/architect/advise",
+    "/architect/placement",
+    "/architect/plan",
+    "/bastide/session",
+}
 
 
 def test_every_write_has_its_event() -> None:

@@ -1,9 +1,14 @@
 """The process gate: real pipes, deadlines that kill, a fixed environment, failures that name their cause."""
 
 import asyncio
+import contextlib
 import os
+import signal
+import subprocess
+import sys
 import time
 from asyncio.subprocess import PIPE
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +81,30 @@ async def test_a_stream_can_be_fed_piece_by_piece() -> None:
     process.stdin.close()
     assert await process.stdout.read() == b""
     assert await process.wait() == 0
+
+
+_LEAVING = """
+import asyncio, gc, os, sys
+sys.path[:0] = [sys.argv[1]]
+from bastide.host import run, threads
+
+async def main():
+    threads.watch_children_without_threads()
+    print((await run.spawn(["sleep", "300"])).pid, flush=True)
+
+asyncio.run(main())
+gc.collect()
+os._exit(0)
+"""
+
+
+def test_what_was_started_outlives_the_loop_and_the_process() -> None:
+    """Without `_keep` this fails, and a daemon would end its VMs with itself: asyncio kills what it collects."""
+    source = str(Path(__file__).parents[3] / "src")
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", _LEAVING, source], capture_output=True, check=True)
+    pid = int(done.stdout)
+    try:
+        assert Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sleep")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
