@@ -22,6 +22,10 @@ KEEP_AFTER = 2 * 3600 + 300
 """Seconds for which the key before is still accepted."""
 
 
+_SKEW = 300
+"""Seconds that a key may be from the future, after the clock was set back."""
+
+
 class SigningKeys:
     """HMAC-SHA256 with the keys of one file: a list of `[made, secret]`, the newest first."""
 
@@ -43,9 +47,12 @@ class SigningKeys:
         return good
 
     def rotate(self) -> None:
-        """Make a new key now; the one before is accepted for a while."""
+        """Make a new key now; the one before is accepted for a while, unless it is from a future that was none.
+
+        What such a key has signed would be good again when that time comes.
+        """
         now = int(self._clock())
-        keys = [(now, secrets.token_bytes(32)), *self._keys[:1]]
+        keys = [(now, secrets.token_bytes(32)), *(key for key in self._keys[:1] if key[0] < now + _SKEW)]
         self._write(keys)
         self._keys = keys
 
@@ -53,7 +60,7 @@ class SigningKeys:
         if not self._keys:
             self._keys = self._read()
         now = self._clock()
-        if not self._keys or not -300 < now - self._keys[0][0] < ROTATE_AFTER:
+        if not self._keys or not -_SKEW < now - self._keys[0][0] < ROTATE_AFTER:
             self.rotate()
         if len(self._keys) > 1 and now - self._keys[0][0] > KEEP_AFTER:
             self._keys = self._keys[:1]

@@ -148,6 +148,27 @@ async def test_a_clock_that_goes_back(world: World) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("back", [HOUR, 5 * HOUR, DAY])
+async def test_a_clock_that_is_set_back_by_a_day_repeats_nothing(world: World, back: int) -> None:
+    """With `_SET_BACK` of an hour this fails: the night comes a second time, and the job with it."""
+    await job(world)
+    assert await world.look(NIGHT) == ["nightly"]
+    assert await world.look(NIGHT + 10 - back) == []
+    assert await world.look(NIGHT + 10) == []
+    assert await world.look(NIGHT + DAY) == ["nightly"]
+
+
+@pytest.mark.anyio
+async def test_a_clock_that_goes_forward_a_day_and_back(world: World) -> None:
+    await job(world)
+    await world.look(NOON)
+    assert await world.look(NIGHT + DAY + HOUR) == []  # two nights were missed
+    assert await world.look(NIGHT + HOUR) == []
+    assert await world.look(NIGHT + DAY) == []
+    assert await world.look(NIGHT + 2 * DAY) == ["nightly"]
+
+
+@pytest.mark.anyio
 async def test_a_disabled_job_rests_and_nothing_is_due_when_it_is_enabled(world: World) -> None:
     await job(world, enabled=0)
     assert await world.look(NIGHT) == []

@@ -22,8 +22,12 @@ _PREFIX = "scheduled/"
 _INTERVAL = 5.0
 _LATE = 300
 """Seconds after which what was due counts as missed."""
-_SET_BACK = 3600
-"""Seconds of a time in the future from which on the clock must have been wrong then."""
+_SET_BACK = 25 * 3600
+"""Seconds of a time in the future from which on the clock must have been wrong then.
+
+Up to there what has run stays run: a clock that is set back by hours, for a wrong time zone, or by a day, for a wrong
+date, begins nothing a second time. A job may then rest for so long.
+"""
 _log = logging.getLogger(__name__)
 
 
