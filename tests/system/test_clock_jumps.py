@@ -84,6 +84,7 @@ def until(what: Any, seconds: float) -> None:
         time.sleep(0.25)
 
 
+@pytest.mark.slow
 def test_jumps_of_a_day_start_nothing_and_repeat_nothing(clock: Clock) -> None:
     """With `_SET_BACK` of an hour, or without what is known of the last run, this fails."""
     host = clock.host
