@@ -44,7 +44,8 @@ async def _sync(rooms: Rooms, task: Task, realm: Realm, wanted: SyncOptions, *, 
     people = await directory.people(realm, secret)
     teams = await directory.teams(realm, secret) if wanted.scope != "users" else None
     task.log(f"found {len(people)} users" + ("" if teams is None else f" and {len(teams)} groups"))
-    done = plan(realm, wanted, people, teams, await _present(rooms, realm))
+    # In a thread: ten thousand users take it a second, in which others are answered.
+    done = await asyncio.to_thread(plan, realm, wanted, people, teams, await _present(rooms, realm))
     for line in done.warnings:
         task.warn(line)
     for words, subjects, act in _steps(rooms, done):
