@@ -28,8 +28,38 @@ function compressed(): Plugin {
   };
 }
 
+/** `virtual:permissions`: what the document says that operations need, which the page has to know before any form. */
+function permissions(): Plugin {
+  const name = "virtual:permissions";
+  return {
+    name: "permissions",
+    resolveId: (id) => (id === name ? `\0${name}` : undefined),
+    async load(id) {
+      if (id !== `\0${name}`) {
+        return undefined;
+      }
+      const document = JSON.parse(await readFile(join(import.meta.dirname, "openapi.json"), "utf8"));
+      const found = Object.entries<Record<string, Record<string, unknown>>>(document.paths).flatMap(([path, item]) =>
+        Object.entries(item)
+          .filter(
+            ([method, operation]) => method !== "get" && ("x-needs" in operation || !open(operation["x-permissions"])),
+          )
+          .map(([method, operation]) => [
+            `${method.toUpperCase()} ${path.replace("/api2/json", "")}`,
+            operation["x-permissions"] && { ...(operation["x-permissions"] as object), needs: operation["x-needs"] },
+          ]),
+      );
+      return `export default ${JSON.stringify(Object.fromEntries(found))}`;
+    },
+  };
+}
+
+function open(declared: unknown): boolean {
+  return declared !== null && (declared as { user?: string }).user !== undefined;
+}
+
 export default defineConfig({
-  plugins: [react(), compressed()],
+  plugins: [react(), compressed(), permissions()],
   build: {
     outDir: "../src/bastide/page",
     emptyOutDir: true,

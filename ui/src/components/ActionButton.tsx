@@ -3,9 +3,11 @@ import { Button, type ButtonProps, Group } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { type ReactNode, useState } from "react";
 import { type Done, tellFailure, useAct } from "../hooks/actions";
+import { useLacking } from "../hooks/rights";
 import { type Action, asked } from "../logic/actions";
 import { ConfirmAction } from "./ConfirmAction";
 import { CopyAs } from "./CopyAs";
+import { Denied } from "./Denied";
 
 interface Props extends Omit<ButtonProps, "children" | "loading"> {
   action: Action;
@@ -18,7 +20,8 @@ interface Props extends Omit<ButtonProps, "children" | "loading"> {
 
 export function ActionButton({ action, children, plain = false, onDone, ...look }: Props) {
   const { run, busy, question } = useActing(action, onDone);
-  const button = (
+  const lacks = useLacking()(action);
+  const pressed = (
     <Button
       variant="default"
       {...(action.danger && { color: "red", variant: "outline" })}
@@ -30,6 +33,7 @@ export function ActionButton({ action, children, plain = false, onDone, ...look 
       {children ?? action.title}
     </Button>
   );
+  const button = <Denied lacks={lacks}>{pressed}</Denied>;
   return (
     <>
       {plain ? (

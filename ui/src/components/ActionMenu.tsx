@@ -3,9 +3,12 @@ import { ActionIcon, Button, type ButtonProps, Menu, Stack, Title } from "@manti
 import { IconChevronDown, IconCode, IconDots } from "@tabler/icons-react";
 import { type ReactNode, useState } from "react";
 import { type Done, tellFailure, useAct } from "../hooks/actions";
+import { useLacking } from "../hooks/rights";
 import { type Action, asked } from "../logic/actions";
+import type { Wanted } from "../logic/rights";
 import { ConfirmAction } from "./ConfirmAction";
 import { CopyTexts } from "./CopyAs";
+import { Denied } from "./Denied";
 import { FocusedModal } from "./FocusedModal";
 
 export interface MenuEntry {
@@ -13,8 +16,15 @@ export interface MenuEntry {
   /** What is done, or what is opened. */
   readonly action?: Action;
   readonly open?: () => void;
+  /** The call that what is opened ends with: without the right to it, it is not opened. */
+  readonly needs?: Wanted;
   readonly icon?: ReactNode;
   readonly onDone?: (done: Done) => void;
+}
+
+function lacksOf(lacking: (wanted: Wanted) => string | undefined, entry: MenuEntry): string | undefined {
+  const wanted = entry.action ?? entry.needs;
+  return wanted && lacking(wanted);
 }
 
 interface Props {
@@ -29,6 +39,7 @@ interface Props {
 
 export function ActionMenu({ label, entries, text, icon, size = "sm" }: Props) {
   const act = useAct();
+  const lacking = useLacking();
   const [chosen, setChosen] = useState<MenuEntry>();
   const [asking, setAsking] = useState(false);
   const [copying, setCopying] = useState(false);
@@ -72,14 +83,15 @@ export function ActionMenu({ label, entries, text, icon, size = "sm" }: Props) {
         </Menu.Target>
         <Menu.Dropdown>
           {entries.map((entry) => (
-            <Menu.Item
-              key={entry.label}
-              leftSection={entry.icon}
-              {...(entry.action?.danger && { color: "red" })}
-              onClick={() => void choose(entry)}
-            >
-              {entry.label}
-            </Menu.Item>
+            <Denied key={entry.label} lacks={lacksOf(lacking, entry)}>
+              <Menu.Item
+                leftSection={entry.icon}
+                {...(entry.action?.danger && { color: "red" })}
+                onClick={() => void choose(entry)}
+              >
+                {entry.label}
+              </Menu.Item>
+            </Denied>
           ))}
           {actions.length > 0 && (
             <>

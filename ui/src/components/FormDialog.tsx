@@ -1,7 +1,9 @@
 /** A button that opens a form, which closes when it is done. */
 import { Button, type ButtonProps } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
+import { useLacking } from "../hooks/rights";
 import { named } from "./ActionButton";
+import { Denied } from "./Denied";
 import { FocusedModal } from "./FocusedModal";
 import { SchemaForm, type SchemaFormProps } from "./SchemaForm";
 
@@ -15,11 +17,18 @@ interface Props extends Omit<SchemaFormProps, "onCancel"> {
 
 export function FormDialog({ label, title, look = { variant: "default" }, onDone, ...form }: Props) {
   const [opened, { open, close }] = useDisclosure();
+  const lacking = useLacking();
+  const initial = form.initial ?? {};
+  const sent = form.action(initial);
+  // Before somebody has typed whose or which, the place is not known yet.
+  const lacks = lacking(/\/(\/|$)/.test(sent.path) ? { ...form.operation, parameters: initial } : sent);
   return (
     <>
-      <Button {...look} onClick={open} {...(label !== title && { "aria-label": named(label, title) })}>
-        {label}
-      </Button>
+      <Denied lacks={lacks}>
+        <Button {...look} onClick={open} {...(label !== title && { "aria-label": named(label, title) })}>
+          {label}
+        </Button>
+      </Denied>
       <FocusedModal opened={opened} onClose={close} title={title} size="lg">
         <SchemaForm
           {...form}

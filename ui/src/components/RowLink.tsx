@@ -2,13 +2,17 @@
 import { useRouter } from "@tanstack/react-router";
 import type { AnchorHTMLAttributes, MouseEvent } from "react";
 
-interface Props extends Omit<AnchorHTMLAttributes<HTMLAnchorElement>, "href" | "onClick"> {
+interface Props extends Omit<AnchorHTMLAttributes<HTMLAnchorElement>, "href"> {
   to: string;
 }
 
-export function RowLink({ to, ...rest }: Props) {
+export function RowLink({ to, onClick, ...rest }: Props) {
   const router = useRouter();
-  function go(event: MouseEvent): void {
+  function go(event: MouseEvent<HTMLAnchorElement>): void {
+    onClick?.(event);
+    if (event.defaultPrevented) {
+      return;
+    }
     if (event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey)) {
       event.preventDefault();
       router.history.push(to);

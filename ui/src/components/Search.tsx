@@ -5,6 +5,7 @@ import { useRouter } from "@tanstack/react-router";
 import { useDeferredValue, useMemo, useState } from "react";
 import { tellFailure, useAct } from "../hooks/actions";
 import { useGuestExtras, useGuests, useStorages } from "../hooks/resources";
+import { useLacking } from "../hooks/rights";
 import { type Action, asked } from "../logic/actions";
 import { type Hit, hits } from "../logic/palette";
 import { ConfirmAction } from "./ConfirmAction";
@@ -30,6 +31,15 @@ function useHits(query: string): readonly Hit[] {
 function Results({ query, onAction }: { query: string; onAction: (action: Action) => void }) {
   const found = useHits(useDeferredValue(query));
   const router = useRouter();
+  const lacking = useLacking();
+  const lacks = (hit: Hit) => hit.action && lacking(hit.action);
+  function open(hit: Hit): void {
+    if (hit.action === undefined) {
+      router.history.push(hit.to ?? "/");
+    } else if (lacks(hit) === undefined) {
+      onAction(hit.action);
+    }
+  }
   const groups = [...new Set(found.map(({ group }) => group))];
   if (found.length === 0) {
     return <Spotlight.Empty>Nothing has these words.</Spotlight.Empty>;
@@ -44,13 +54,14 @@ function Results({ query, onAction }: { query: string; onAction: (action: Action
           <Spotlight.Action
             // biome-ignore lint/suspicious/noArrayIndexKey: see above
             key={index}
-            onClick={() => (hit.action === undefined ? router.history.push(hit.to ?? "/") : onAction(hit.action))}
+            {...(lacks(hit) !== undefined && { "aria-disabled": true, "data-disabled": true })}
+            onClick={() => open(hit)}
           >
             <Text span size="sm" truncate>
               {hit.label}
             </Text>
             <Text span size="sm" className={classes.detail} ml="auto" pl="md" truncate>
-              {hit.detail}
+              {lacks(hit) === undefined ? hit.detail : `needs ${lacks(hit)}`}
             </Text>
           </Spotlight.Action>
         ))}

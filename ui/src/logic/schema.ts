@@ -53,6 +53,8 @@ export interface Field {
   readonly options?: readonly Choice[];
   readonly open?: boolean;
   readonly many?: boolean;
+  /** Several of a list that is looked over as a whole: boxes to check, by what stands before the first dot. */
+  readonly boxes?: boolean;
   readonly required?: boolean;
   readonly secret?: boolean;
   /** What a switch that is not set means. */

@@ -1,11 +1,14 @@
 /** The input that fits a parameter's schema, with its label, its help and what is wrong with it. */
 import {
   Autocomplete,
+  Checkbox,
   type ComboboxData,
+  Fieldset,
   MultiSelect,
   NumberInput,
   PasswordInput,
   Select,
+  SimpleGrid,
   Switch,
   TagsInput,
   Textarea,
@@ -144,9 +147,35 @@ function TextField(props: FieldInputProps) {
   );
 }
 
+function BoxesField(props: FieldInputProps & { options: readonly Choice[] }) {
+  const { value, onChange, options } = props;
+  const { withAsterisk: _, required: __, disabled, ...shown } = common(props);
+  const chosen = value === "" ? [] : value.split(/[,; ]+/);
+  const names = options.map((one) => (typeof one === "string" ? one : one.value));
+  const kinds = [...new Set(names.map((name) => name.split(".")[0] ?? name))];
+  return (
+    <Checkbox.Group {...shown} value={chosen} onChange={(now) => onChange(now.join(","))}>
+      {kinds.map((kind) => (
+        <Fieldset key={kind} legend={kind} mt="xs" p="xs">
+          <SimpleGrid cols={{ base: 1, xs: 2 }} spacing="xs" verticalSpacing={6}>
+            {names
+              .filter((name) => (name.split(".")[0] ?? name) === kind)
+              .map((name) => (
+                <Checkbox key={name} size="sm" value={name} label={name} disabled={disabled} />
+              ))}
+          </SimpleGrid>
+        </Fieldset>
+      ))}
+    </Checkbox.Group>
+  );
+}
+
 export function FieldInput(props: FieldInputProps) {
   const { field, schema } = props;
   const options = field.options ?? schema?.enum?.map(String);
+  if (options !== undefined && field.boxes) {
+    return <BoxesField {...props} options={options} />;
+  }
   if (options !== undefined) {
     return <ChoiceField {...props} options={options} />;
   }

@@ -27,7 +27,7 @@ export function RolesPage() {
           operation={{ method: "POST", path: "/access/roles" }}
           fields={[
             { name: "roleid", label: "Name" },
-            { name: "privs", label: "Privileges", many: true, options: known },
+            { name: "privs", label: "Privileges", boxes: true, options: known },
           ]}
           action={(values) => ({ title: "Add role", method: "POST", path: "/access/roles", parameters: given(values) })}
         />
@@ -63,7 +63,7 @@ function Changes({ row, known }: { row: RoleRow; known: readonly string[] }) {
         title={`Change ${row.roleid}`}
         look={{ variant: "default", size: "compact-sm" }}
         operation={{ method: "PUT", path: "/access/roles/{roleid}" }}
-        fields={[{ name: "privs", label: "Privileges", many: true, options: known }]}
+        fields={[{ name: "privs", label: "Privileges", boxes: true, options: known }]}
         initial={{ privs: row.privs }}
         action={({ privs = "" }) => ({
           title: `Change ${row.roleid}`,

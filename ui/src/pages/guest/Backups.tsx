@@ -5,10 +5,12 @@ import { told } from "../../api/errors";
 import { BackUpForm } from "../../components/BackUpForm";
 import { BackupTable } from "../../components/BackupTable";
 import { useBackupEntries } from "../../components/backupDialogs";
+import { Needing } from "../../components/Denied";
 import { SilentStorages } from "../../components/SilentStorages";
 import { useDialog } from "../../components/useDialog";
 import { useBackups } from "../../hooks/backups";
 import type { GuestRow } from "../../hooks/resources";
+import { path } from "../../logic/actions";
 import { ofGuest } from "../../logic/backups";
 import { nameOf } from "../../logic/guestActions";
 
@@ -23,17 +25,19 @@ export function Backups({ guest }: { guest: GuestRow }) {
         <Title order={2} size="h3">
           Backups
         </Title>
-        <Button
-          leftSection={<IconDeviceFloppy size={16} />}
-          onClick={() =>
-            dialog.open({
-              title: `Back up ${nameOf(guest)}`,
-              content: <BackUpForm node={guest.node} guest={guest} onDone={dialog.close} />,
-            })
-          }
-        >
-          Back up now
-        </Button>
+        <Needing wanted={{ method: "POST", path: path`/nodes/${guest.node}/vzdump`, parameters: { vmid: guest.vmid } }}>
+          <Button
+            leftSection={<IconDeviceFloppy size={16} />}
+            onClick={() =>
+              dialog.open({
+                title: `Back up ${nameOf(guest)}`,
+                content: <BackUpForm node={guest.node} guest={guest} onDone={dialog.close} />,
+              })
+            }
+          >
+            Back up now
+          </Button>
+        </Needing>
       </Group>
       {error !== null && (
         <Alert color="red" role="alert">

@@ -6,7 +6,7 @@ import { ActionButton } from "../../components/ActionButton";
 import { ActionMenu, type MenuEntry } from "../../components/ActionMenu";
 import { type GuestStatus, useConfig, useSnapshotNames } from "../../hooks/guest";
 import type { GuestRow } from "../../hooks/resources";
-import { type ActedOn, makeTemplate, nameOf, powerActions, remove } from "../../logic/guestActions";
+import { type ActedOn, makeTemplate, nameOf, placeOf, powerActions, remove } from "../../logic/guestActions";
 import { ownVolumes } from "../../logic/guestConfig";
 import { CloneGuest } from "./CloneGuest";
 
@@ -22,7 +22,7 @@ export function GuestActions({ guest, status }: { guest: GuestRow; status: Guest
   const whole = useWhole(told);
   const entries: MenuEntry[] = [
     ...others.map((action) => ({ label: action.title.replace(` ${nameOf(guest)}`, ""), action })),
-    { label: "Clone …", open },
+    { label: "Clone …", open, needs: { method: "POST", path: `${placeOf(guest)}/clone` } },
     ...whole,
   ];
   return (

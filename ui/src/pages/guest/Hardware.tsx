@@ -7,9 +7,10 @@ import { Asked } from "../../components/Asked";
 import { type PendingRow, usePending } from "../../hooks/guest";
 import type { GuestRow } from "../../hooks/resources";
 import { devices, newDevices } from "../../logic/devices";
-import { nameOf } from "../../logic/guestActions";
+import { nameOf, placeOf } from "../../logic/guestActions";
 import { waiting } from "../../logic/guestConfig";
 import { formValues, hardwareOf, shown } from "../../logic/guestOptions";
+import type { Wanted } from "../../logic/rights";
 import { DeviceDialog } from "./DeviceDialog";
 import { DeviceMenu } from "./DeviceMenu";
 import type { Dialog } from "./dialogs";
@@ -93,6 +94,7 @@ function Devices({ guest, rows }: Props) {
 }
 
 function AddMenu({ guest, onOpen }: { guest: GuestRow; onOpen: (dialog: Dialog) => void }) {
+  const needs: Wanted = { method: "PUT", path: `${placeOf(guest)}/config` };
   const drives =
     guest.type === "qemu"
       ? [
@@ -110,7 +112,7 @@ function AddMenu({ guest, onOpen }: { guest: GuestRow; onOpen: (dialog: Dialog) 
   return (
     <ActionMenu
       label={`Add to ${nameOf(guest)}`}
-      entries={[...drives, ...others]}
+      entries={[...drives, ...others].map((entry) => ({ ...entry, needs }))}
       text="Add"
       icon={<IconPlus size={16} />}
       size="compact-md"

@@ -3,9 +3,11 @@ import { Button, Group, Stack, Text, Title } from "@mantine/core";
 import { IconPlus } from "@tabler/icons-react";
 import { useState } from "react";
 import { Asked } from "../../components/Asked";
+import { Needing } from "../../components/Denied";
 import { type PendingRow, usePending } from "../../hooks/guest";
 import type { GuestRow } from "../../hooks/resources";
 import { devices, newDevices } from "../../logic/devices";
+import { placeOf } from "../../logic/guestActions";
 import { waiting } from "../../logic/guestConfig";
 import { DeviceDialog } from "./DeviceDialog";
 import { DeviceMenu } from "./DeviceMenu";
@@ -33,14 +35,16 @@ function Given({ guest, rows }: { guest: GuestRow; rows: readonly PendingRow[] }
           As it is given
         </Title>
         {fresh !== undefined && (
-          <Button
-            variant="default"
-            size="compact-md"
-            leftSection={<IconPlus size={16} />}
-            onClick={() => setDialog({ what: "add", device: fresh })}
-          >
-            Add
-          </Button>
+          <Needing wanted={{ method: "PUT", path: `${placeOf(guest)}/config` }}>
+            <Button
+              variant="default"
+              size="compact-md"
+              leftSection={<IconPlus size={16} />}
+              onClick={() => setDialog({ what: "add", device: fresh })}
+            >
+              Add
+            </Button>
+          </Needing>
         )}
       </Group>
       {cards.length === 0 ? (

@@ -4,11 +4,12 @@ import { IconPencil } from "@tabler/icons-react";
 import { type FormEvent, lazy, Suspense, useState } from "react";
 import { ApiError, told } from "../../api/errors";
 import { CopyAs } from "../../components/CopyAs";
+import { Needing } from "../../components/Denied";
 import { useAct } from "../../hooks/actions";
 import { type GuestConfig, useConfig } from "../../hooks/guest";
 import type { GuestRow } from "../../hooks/resources";
 import type { Action } from "../../logic/actions";
-import { nameOf } from "../../logic/guestActions";
+import { nameOf, placeOf } from "../../logic/guestActions";
 import { change } from "../../logic/guestConfig";
 
 const Markdown = lazy(async () => ({ default: (await import("../../components/Markdown")).Markdown }));
@@ -34,9 +35,11 @@ export function Notes({ guest }: { guest: GuestRow }) {
           Notes
         </Title>
         {!editing && (
-          <Button variant="default" leftSection={<IconPencil size={16} />} onClick={() => setEditing(true)}>
-            Edit
-          </Button>
+          <Needing wanted={{ method: "PUT", path: `${placeOf(guest)}/config` }}>
+            <Button variant="default" leftSection={<IconPencil size={16} />} onClick={() => setEditing(true)}>
+              Edit
+            </Button>
+          </Needing>
         )}
       </Group>
       {editing ? (

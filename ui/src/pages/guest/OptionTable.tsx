@@ -3,7 +3,9 @@ import { ActionIcon, Group, Stack, Table, Text } from "@mantine/core";
 import { IconPencil } from "@tabler/icons-react";
 import type { ReactNode } from "react";
 import { ActionButton } from "../../components/ActionButton";
+import { Needing } from "../../components/Denied";
 import type { GuestRow } from "../../hooks/resources";
+import { placeOf } from "../../logic/guestActions";
 import { revert } from "../../logic/guestConfig";
 import type { ShownOption } from "../../logic/guestOptions";
 
@@ -40,14 +42,16 @@ export function OptionTable({ guest, label, rows, onEdit, offered, waitingKeys }
               <Table.Td>
                 {offered?.(row)}
                 {onEdit !== undefined && (
-                  <ActionIcon
-                    variant="default"
-                    size={30}
-                    aria-label={`Edit ${row.label}`}
-                    onClick={() => onEdit(row.id)}
-                  >
-                    <IconPencil size={16} />
-                  </ActionIcon>
+                  <Needing wanted={{ method: "PUT", path: `${placeOf(guest)}/config` }}>
+                    <ActionIcon
+                      variant="default"
+                      size={30}
+                      aria-label={`Edit ${row.label}`}
+                      onClick={() => onEdit(row.id)}
+                    >
+                      <IconPencil size={16} />
+                    </ActionIcon>
+                  </Needing>
                 )}
               </Table.Td>
             </Table.Tr>

@@ -3,11 +3,12 @@ import { Alert, Button, Group, Loader, Stack, Text, Title } from "@mantine/core"
 import { IconCamera } from "@tabler/icons-react";
 import { told } from "../../api/errors";
 import type { MenuEntry } from "../../components/ActionMenu";
+import { Needing } from "../../components/Denied";
 import { SnapshotTable } from "../../components/SnapshotTable";
 import { type Dialog, useDialog } from "../../components/useDialog";
 import type { GuestRow } from "../../hooks/resources";
 import { useCanSnapshot, useSnapshots } from "../../hooks/snapshots";
-import { nameOf } from "../../logic/guestActions";
+import { nameOf, placeOf } from "../../logic/guestActions";
 import { forget, rollBack, type SnapshotRow, treeOf } from "../../logic/snapshots";
 import { CloneSnapshot, DescribeSnapshot, SnapshotConfig, TakeSnapshot } from "./SnapshotDialogs";
 
@@ -29,18 +30,20 @@ export function Snapshots({ guest }: { guest: GuestRow }) {
         <Title order={2} size="h3">
           Snapshots
         </Title>
-        <Button
-          leftSection={<IconCamera size={16} />}
-          disabled={possible === false}
-          onClick={() =>
-            open({
-              title: `Take a snapshot of ${nameOf(guest)}`,
-              content: <TakeSnapshot guest={guest} onDone={close} />,
-            })
-          }
-        >
-          Take snapshot
-        </Button>
+        <Needing wanted={{ method: "POST", path: `${placeOf(guest)}/snapshot` }}>
+          <Button
+            leftSection={<IconCamera size={16} />}
+            disabled={possible === false}
+            onClick={() =>
+              open({
+                title: `Take a snapshot of ${nameOf(guest)}`,
+                content: <TakeSnapshot guest={guest} onDone={close} />,
+              })
+            }
+          >
+            Take snapshot
+          </Button>
+        </Needing>
       </Group>
       {possible === false && (
         <Alert color="yellow" role="status">

@@ -1,11 +1,12 @@
 /** Named sets of guests and storages, to which permissions are given at once. */
-import { Anchor, Group, Paper, Stack, Table, Text, Title } from "@mantine/core";
+import { Accordion, Anchor, Group, Paper, Stack, Table, Text, Title } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import { ActionButton } from "../../components/ActionButton";
 import { Asked } from "../../components/Asked";
 import { Empty } from "../../components/Empty";
 import { FormDialog } from "../../components/FormDialog";
 import { PageFrame } from "../../components/PageFrame";
+import { SubjectPermissions } from "../../components/SubjectPermissions";
 import { WideTable } from "../../components/WideTable";
 import { type PoolMember, usePoolMembers } from "../../hooks/access";
 import { type PoolRow, usePools } from "../../hooks/creating";
@@ -101,6 +102,14 @@ function Pool({ pool }: { pool: PoolRow }) {
           </Group>
         </Group>
         <Asked query={members}>{(rows) => <Members poolid={pool.poolid} rows={rows} />}</Asked>
+        <Accordion variant="contained">
+          <Accordion.Item value="permissions">
+            <Accordion.Control>Permissions</Accordion.Control>
+            <Accordion.Panel>
+              <SubjectPermissions subject={{ name: pool.poolid, path: `/pool/${pool.poolid}` }} />
+            </Accordion.Panel>
+          </Accordion.Item>
+        </Accordion>
       </Stack>
     </Paper>
   );

@@ -4,7 +4,9 @@ import { IconDownload, IconSearch, IconUpload } from "@tabler/icons-react";
 import { useSearch } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { Refusal } from "../../components/Asked";
+import { Needing } from "../../components/Denied";
 import { useContent } from "../../hooks/storage";
+import { path } from "../../logic/actions";
 import { contentLabel } from "../../logic/volumes";
 import { CopyVolume } from "./CopyVolume";
 import { DownloadDialog } from "./DownloadDialog";
@@ -51,12 +53,16 @@ export function Contents({ node, storage, content, active, disabled }: Props) {
         </Title>
         {files.length > 0 && active && (
           <Group gap="xs">
-            <Button variant="default" leftSection={<IconUpload size={16} />} onClick={() => setDialog("upload")}>
-              Upload
-            </Button>
-            <Button variant="default" leftSection={<IconDownload size={16} />} onClick={() => setDialog("download")}>
-              Download by URL
-            </Button>
+            <Needing wanted={{ method: "POST", path: path`/nodes/${node}/storage/${storage}/upload` }}>
+              <Button variant="default" leftSection={<IconUpload size={16} />} onClick={() => setDialog("upload")}>
+                Upload
+              </Button>
+            </Needing>
+            <Needing wanted={{ method: "POST", path: path`/nodes/${node}/storage/${storage}/download-url` }}>
+              <Button variant="default" leftSection={<IconDownload size={16} />} onClick={() => setDialog("download")}>
+                Download by URL
+              </Button>
+            </Needing>
           </Group>
         )}
       </Group>

@@ -4,8 +4,10 @@ import { useDisclosure } from "@mantine/hooks";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { ActionButton } from "../../components/ActionButton";
 import { Refusal } from "../../components/Asked";
+import { Needing } from "../../components/Denied";
 import { PageFrame } from "../../components/PageFrame";
 import { SchemaForm } from "../../components/SchemaForm";
+import { SubjectPermissions } from "../../components/SubjectPermissions";
 import { useDaemon } from "../../hooks/creating";
 import {
   type StorageConfig,
@@ -16,6 +18,7 @@ import {
   useStorageMeans,
   useStorageTypes,
 } from "../../hooks/storage";
+import { path } from "../../logic/actions";
 import { asValues, labelOf } from "../../logic/schema";
 import { changeStorage, removeStorage, storageFields } from "../../logic/storages";
 import { bytes, percent } from "../../logic/units";
@@ -52,6 +55,7 @@ export function StoragePage() {
             disabled={status?.enabled === 0}
           />
           <Options config={config} />
+          <SubjectPermissions subject={{ name: storage, path: `/storage/${storage}` }} />
         </>
       )}
     </PageFrame>
@@ -65,9 +69,11 @@ function Actions({ config }: { config: StorageConfig }) {
   return (
     <Group gap="xs">
       {type === "borg" && <StorageKey storage={storage} />}
-      <Button variant="default" onClick={open}>
-        Edit
-      </Button>
+      <Needing wanted={{ method: "PUT", path: path`/storage/${storage}` }}>
+        <Button variant="default" onClick={open}>
+          Edit
+        </Button>
+      </Needing>
       <ActionButton action={removeStorage(storage, type)} onDone={() => void navigate({ to: "/storage" })}>
         Remove
       </ActionButton>

@@ -5,6 +5,7 @@ import { IconPlus } from "@tabler/icons-react";
 import { Link } from "@tanstack/react-router";
 import { ActionMenu } from "../../components/ActionMenu";
 import { Refusal } from "../../components/Asked";
+import { Needing } from "../../components/Denied";
 import { PageFrame } from "../../components/PageFrame";
 import { WideTable } from "../../components/WideTable";
 import { useDaemon } from "../../hooks/creating";
@@ -23,9 +24,11 @@ export function StoragesPage() {
     <PageFrame
       title="Storage"
       actions={
-        <Button leftSection={<IconPlus size={16} />} onClick={open}>
-          Add storage
-        </Button>
+        <Needing wanted={{ method: "POST", path: "/storage" }}>
+          <Button leftSection={<IconPlus size={16} />} onClick={open}>
+            Add storage
+          </Button>
+        </Needing>
       }
     >
       {(configs.error ?? seen.error) !== null && <Refusal error={configs.error ?? seen.error} />}
