@@ -78,7 +78,11 @@ def check_origin(connection: HTTPConnection) -> None:
     origin = connection.headers.get("origin")
     if origin is None or is_local(connection):
         return
-    if urlsplit(origin).netloc.lower() != connection.headers.get("host", "").lower():
+    try:
+        from_host = urlsplit(origin).netloc.lower()
+    except ValueError:  # `https://[`
+        from_host = None
+    if from_host != connection.headers.get("host", "").lower():
         raise PermissionDenied("Permission check failed (the page's origin is not this host)")
 
 
