@@ -19,9 +19,10 @@ import httpx
 import pytest
 
 from framework.ct_archives import backup_tar
-from framework.evil import Canary, canary, header, member, nodes, raw, resident, volumes
-from framework.host import ApiFailure, Host, TaskFailed
+from framework.evil import Canary, canary, header, member, nodes, raw, resident
+from framework.host import Host
 from framework.patience import PATIENCE
+from framework.restores import Target
 from framework.roots import busybox_tar
 from framework.vma_files import vma
 
@@ -33,60 +34,6 @@ PLAIN = "arch: amd64\nhostname: shop\nmemory: 64\nostype: alpine\nrootfs: tank:s
 """A volume without a size is a folder, which can be looked at."""
 
 Step = Callable[[tarfile.TarFile], None]
-
-
-class Target:
-    """A host, and what it has of guests before an attack."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.number = 0
-        self.before = self.look()
-        assert host.process is not None
-        self.pid = host.process.pid
-
-    def look(self) -> tuple[set[str], list[int]]:
-        rows = self.host.get("/cluster/resources", type="vm")
-        return volumes(self.host), sorted(row["vmid"] for row in rows)
-
-    def put(self, data: bytes, kind: str = "lxc", extension: str = ".tar") -> str:
-        """Put it among the backups; returns its volume id."""
-        self.number += 1
-        minute, second = divmod(self.number, 60)
-        folder = self.host.root / "state/storage/dump"
-        folder.mkdir(exist_ok=True)
-        name = f"vzdump-{kind}-105-2026_11_23-01_{minute:02}_{second:02}{extension}"
-        (folder / name).write_bytes(data)
-        return f"local:backup/{name}"
-
-    def restore(self, volid: str, client: httpx.Client | None = None, **options: Any) -> tuple[int | None, str]:
-        """Restore a backup: the vmid and the task's log, or None and what was wrong."""
-        vmid = options.pop("vmid", None) or self.host.new_vmid()
-        vm = "-qemu-" in volid
-        values = {
-            "vmid": vmid,
-            **({"archive": volid, "storage": "local"} if vm else {"ostemplate": volid, "restore": 1}),
-            **options,
-        }
-        try:
-            answer = (client or self.host.http).post(f"/nodes/{self.host.node}/{'qemu' if vm else 'lxc'}", data=values)
-            if answer.status_code != 200:
-                raise ApiFailure(answer)
-            return vmid, self.host.wait(answer.json()["data"])
-        except (ApiFailure, TaskFailed) as error:
-            return None, str(error)
-
-    def remove(self, vmid: int, kind: str = "lxc") -> None:
-        self.host.wait(self.host.delete(f"/nodes/{self.host.node}/{kind}/{vmid}"))
-
-    def check(self) -> None:
-        """Nothing is left, and nobody died."""
-        assert self.look() == self.before
-        assert self.host.process is not None
-        assert (self.host.process.poll(), self.host.process.pid) == (None, self.pid)
-        assert self.host.get("/version")
-        for file in (self.host.root / "state/storage/dump").glob("vzdump-*-105-*"):
-            file.unlink()
 
 
 @pytest.fixture
