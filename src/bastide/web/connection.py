@@ -1,7 +1,7 @@
 """uvicorn's protocols with limits: header count and size, time to send them, and who may be put out when full.
 
 Proxmox VE's limits: 64 headers, 8 KiB of them, 5 seconds to send a request's head. Of connections it takes 500; here a
-thousand clients may keep theirs.
+thousand clients are to keep theirs.
 """
 
 import asyncio
