@@ -6,7 +6,6 @@ The rate says more of what else the machine does. Both are reported.
 
 import json
 import resource
-import shutil
 import statistics
 import subprocess
 import time
@@ -20,7 +19,7 @@ from framework.host import Host
 from framework.namespaces import sh
 from framework.roots import busybox_tar
 
-pytestmark = [pytest.mark.bench, pytest.mark.skipif(shutil.which("iperf3") is None, reason="iperf3 is not installed")]
+pytestmark = pytest.mark.bench
 ROUNDS, MEBIBYTES = 9, 200
 
 

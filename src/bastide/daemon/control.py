@@ -65,7 +65,7 @@ def down(layout: Layout, request: DownRequest) -> DownReport:
     _require_root("bastide down")
     lines: list[str] = []
     if request.purge and request.force and _status(layout) is None and (layout.state / "bastide.db").exists():
-        up(layout, UpRequest())  # only a daemon can destroy what guests there are
+        _up_for_a_moment(layout)
     if _status(layout) is not None:
         with Client(UnixTransport(layout.socket)) as client:
             if request.purge:
@@ -82,6 +82,15 @@ def down(layout: Layout, request: DownRequest) -> DownReport:
         asyncio.run(purge(layout))
         lines.append("removed the bridge, the firewall tables, the state and the logs")
     return DownReport(stopped, lines)
+
+
+def _up_for_a_moment(layout: Layout) -> None:
+    """Start a daemon, since only one can destroy what guests there are; one that does not answer is ended again."""
+    try:
+        up(layout, UpRequest())
+    except DeadlineExceeded:
+        _end(layout)
+        raise
 
 
 def doctor(layout: Layout) -> list[Finding]:

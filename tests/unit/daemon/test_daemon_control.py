@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from bastide.base.errors import HostFailure, InvalidParameter, NotFound, PermissionDenied, WrongState
+from bastide.base.errors import DeadlineExceeded, HostFailure, InvalidParameter, NotFound, PermissionDenied, WrongState
 from bastide.base.layout import Layout
 from bastide.cli.hosting import DownRequest, UpRequest
 from bastide.daemon import control
@@ -62,6 +62,21 @@ def test_a_daemon_that_dies_at_once_tells_its_last_words(layout):
     with pytest.raises(HostFailure, match="could not start") as caught:
         control.up(layout, UpRequest())
     assert str(layout.logs / "daemon.log") in str(caught.value)
+
+
+def test_a_daemon_that_was_only_started_to_be_removed_does_not_stay(layout, monkeypatch):
+    layout.state.mkdir()
+    (layout.state / "bastide.db").touch()
+    daemon = [sys.executable, "-c", "import time; time.sleep(60)", "-m", "bastide.daemon", "--root", str(layout.root)]
+    with subprocess.Popen(daemon) as started:
+
+        def silent(*_):
+            raise DeadlineExceeded("does not answer")
+
+        monkeypatch.setattr(control, "up", silent)
+        with pytest.raises(DeadlineExceeded):
+            control.down(layout, DownRequest(purge=True, force=True))
+        assert started.wait(10) < 0
 
 
 @pytest.mark.parametrize("request_", [UpRequest(port=9000), UpRequest(node="other")])
@@ -148,7 +163,7 @@ def test_doctor_tells_how_storages_of_a_running_daemon_share(layout, monkeypatch
     monkeypatch.setattr("bastide.host.doctor.doctor", lambda _layout: [])
     assert control.doctor(layout) == []
     rows = [{"storage": "local", "type": "btrfs", "copy-on-write": "snapshots"}, {"storage": "thick", "type": "lvm"}]
-    monkeypatch.setattr(control.Client, "get", lambda _self, _path: rows)
+    monkeypatch.setattr(control.Client, "get", lambda _self, path: [] if path.endswith("/records") else rows)
     local, thick = control.doctor(layout)
     assert (local.name, local.ok) == ("storage local", "ok")
     assert local.message == "btrfs: guests share what they were made of: snapshots"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 FOR_TESTS_OR_BUILDING = {
-    "btrfs-progs", "busybox-static", "chromium", "fuse3", "grub-rescue-pc", "ipxe", "openssh-client", "python3-venv",
-    "samba", "smbclient", "xfsprogs",
+    "btrfs-progs", "busybox-static", "chromium", "faketime", "fuse3", "grub-rescue-pc", "ipxe", "ldap-utils",
+    "openssh-client", "python3-venv", "samba", "slapd", "smbclient", "strace", "xfsprogs",
 }  # fmt: skip
 
 
@@ -35,9 +35,7 @@ def test_the_unit_lets_guests_outlive_the_daemon() -> None:
     assert (service["KillMode"], service["Delegate"], service["OOMPolicy"]) == ("process", "yes", "continue")
     # Each would put the daemon's children into a mount namespace or take from guests what they could never have again.
     for name in service:
-        assert not re.match(
-            r"(Protect|Private|ReadOnly|Inaccessible|NoNewPrivileges|SystemCall|Restrict)", name
-        )
+        assert not re.match(r"(Protect|Private|ReadOnly|Inaccessible|NoNewPrivileges|SystemCall|Restrict)", name)
     lost = service["CapabilityBoundingSet"]
     assert lost.startswith("~")
     # What neither the daemon nor a guest of any kind ever has a use for.
