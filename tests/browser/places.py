@@ -34,6 +34,7 @@ PLACES = {
     "/access/groups": "Groups",
     "/access/roles": "Roles",
     "/access/realms": "Realms",
+    "/access/audit": "Audit log",
     "/access/permissions": "Permissions",
     "/tasks": "Tasks",
     "/create/ct": "Create CT",

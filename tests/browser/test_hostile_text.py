@@ -55,6 +55,7 @@ class House:
             "/create/vm": ["Create VM"],
             "/create/ct": ["Create CT"],
             "/access/permissions": ["What somebody may do"],
+            "/access/audit": ["Came of it"],
             "/storage/local": [PAYLOADS[0]],
             f"/guests/{self.ct}/summary": ["plain"],
             f"/guests/{self.ct}/options": ["Start with the host"],

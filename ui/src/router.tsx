@@ -171,6 +171,12 @@ const realms = createRoute({
   component: lazyRouteComponent(() => import("./pages/access/RealmsPage"), "RealmsPage"),
 });
 
+const audit = createRoute({
+  getParentRoute: () => root,
+  path: "/access/audit",
+  component: lazyRouteComponent(() => import("./pages/access/AuditPage"), "AuditPage"),
+});
+
 const pools = createRoute({
   getParentRoute: () => root,
   path: "/pools",
@@ -205,6 +211,7 @@ export const router = createRouter({
     roles,
     permissions,
     realms,
+    audit,
     pools,
   ]),
   defaultPreload: "intent",

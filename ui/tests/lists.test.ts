@@ -58,7 +58,7 @@ const task = (upid: string, type: string, id: string, status: string | undefined
 });
 
 describe("what needs attention", () => {
-  const calm: Known = { guests: rows, onboot: new Set(), storages: [], tasks: [], unsaved: [] };
+  const calm: Known = { guests: rows, onboot: new Set(), storages: [], tasks: [], unsaved: [], damaged: [] };
   it("is nothing on a calm day", () => expect(attention(calm)).toEqual([]));
   it("forgets what was done again and went well", () => {
     const tasks = [
@@ -93,6 +93,15 @@ describe("what needs attention", () => {
     ]);
     expect(found[0]?.action?.parameters).toEqual({ vmid: 100 });
     expect(found.every(({ action, link }) => action !== undefined || link !== undefined)).toBe(true);
+  });
+});
+
+describe("a record that cannot be read", () => {
+  it("is grave, and says what mends it", () => {
+    const calm: Known = { guests: [], onboot: new Set(), storages: [], tasks: [], unsaved: [], damaged: [] };
+    const [found] = attention({ ...calm, damaged: [{ key: "guest/100", reason: "it is no JSON" }] });
+    expect(found).toMatchObject({ grave: true, title: "The record guest/100 cannot be read" });
+    expect(found?.detail).toContain("bastide record show");
   });
 });
 

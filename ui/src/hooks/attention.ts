@@ -10,6 +10,7 @@ import type { TaskRow } from "./tasks";
 
 const DAYS = 7;
 const MOST = 500;
+const NOTHING: readonly never[] = [];
 
 /** The tasks of a week, newest first. */
 function useWeek(node: string | undefined) {
@@ -29,25 +30,40 @@ interface Unsaved {
   readonly name?: string;
 }
 
-/** The guests that no backup job saves; nothing for who may not see jobs. */
+/** What was asked; nothing for who may not see it. */
+async function orNothing<Row>(asked: Promise<unknown>): Promise<readonly Row[]> {
+  try {
+    return (await asked) as readonly Row[];
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 403) {
+      return NOTHING;
+    }
+    throw error;
+  }
+}
+
+/** The guests that no backup job saves. */
 function useUnsaved() {
   return useQuery({
     queryKey: ["jobs", "unsaved"],
-    queryFn: async () => {
-      try {
-        return (await answer<unknown>(api.GET("/api2/json/cluster/backup-info/not-backed-up"))) as Unsaved[];
-      } catch (error) {
-        if (error instanceof ApiError && error.status === 403) {
-          return [];
-        }
-        throw error;
-      }
-    },
+    queryFn: () => orNothing<Unsaved>(answer<unknown>(api.GET("/api2/json/cluster/backup-info/not-backed-up"))),
     refetchInterval: 60_000,
   });
 }
 
-const NOTHING: readonly never[] = [];
+interface Damaged {
+  readonly key: string;
+  readonly reason: string;
+}
+
+/** The records that the daemon has set aside. */
+function useDamaged() {
+  return useQuery({
+    queryKey: ["records"],
+    queryFn: () => orNothing<Damaged>(answer<unknown>(api.GET("/api2/json/bastide/records"))),
+    refetchInterval: 60_000,
+  });
+}
 
 /** The findings; undefined until enough is known to say that there are none. */
 export function useAttention(): readonly Finding[] | undefined {
@@ -57,11 +73,12 @@ export function useAttention(): readonly Finding[] | undefined {
   const storages = useStorages().data;
   const tasks = useWeek(host?.node).data;
   const unsaved = useUnsaved().data ?? NOTHING;
+  const damaged = useDamaged().data ?? NOTHING;
   return useMemo(() => {
     if (host === undefined || guests === undefined || storages === undefined || tasks === undefined) {
       return undefined;
     }
     const onboot = new Set((extras ?? NOTHING).filter((one) => one.onboot === 1).map(({ vmid }) => vmid));
-    return attention({ guests, onboot, storages, tasks, emulation: host.emulation, unsaved });
-  }, [host, guests, extras, storages, tasks, unsaved]);
+    return attention({ guests, onboot, storages, tasks, emulation: host.emulation, unsaved, damaged });
+  }, [host, guests, extras, storages, tasks, unsaved, damaged]);
 }

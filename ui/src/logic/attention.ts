@@ -37,6 +37,8 @@ export interface Known {
   readonly tasks: readonly Task[];
   readonly emulation?: string | undefined;
   readonly unsaved: readonly { readonly vmid: number; readonly name?: string }[];
+  /** Records of the state that cannot be read. */
+  readonly damaged: readonly { readonly key: string; readonly reason: string }[];
 }
 
 const FULL = 0.85;
@@ -110,8 +112,13 @@ function ofGuests({ guests, onboot }: Known): Finding[] {
   }));
 }
 
-function ofHost({ emulation, unsaved }: Known): Finding[] {
-  const found: Finding[] = [];
+function ofHost({ emulation, unsaved, damaged }: Known): Finding[] {
+  const found: Finding[] = damaged.map(({ key, reason }) => ({
+    id: `record/${key}`,
+    grave: true,
+    title: `The record ${key} cannot be read`,
+    detail: `${reason}. What it names stays as it is; root mends it with bastide record show, repair or remove.`,
+  }));
   if (emulation !== undefined) {
     const detail = `${emulation}. VMs work, but several times slower; CTs are not concerned.`;
     const link = { to: "/architect", label: "Run services as CTs" };

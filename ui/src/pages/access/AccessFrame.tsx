@@ -8,6 +8,7 @@ const beside: readonly Beside[] = [
   { label: "Roles", to: "/access/roles" },
   { label: "Permissions", to: "/access/permissions" },
   { label: "Realms", to: "/access/realms" },
+  { label: "Audit log", to: "/access/audit" },
 ];
 
 interface Props {
