@@ -124,6 +124,9 @@ async def test_another_site_logs_nobody_in_or_out(api: Api) -> None:
         for body in ({"data": form}, {"json": form}, {"params": form}):
             answer = await api.client.post("/bastide/session", headers=where, **body)  # type: ignore[arg-type]
             assert (answer.status_code, "set-cookie" in answer.headers) == (403, False), where
+        came_back = {"code": "x", "state": "y", "redirect-url": "https://pve:8006"}
+        answer = await api.client.post("/bastide/session/openid", headers=where, data=came_back)
+        assert (answer.status_code, "set-cookie" in answer.headers) == (403, False), where
         gone = await api.client.delete("/bastide/session", headers=where)
         assert (gone.status_code, "set-cookie" in gone.headers) == (403, False), where
 
@@ -150,7 +153,9 @@ async def test_no_write_passes_with_the_cookie_alone(api: Api) -> None:
         answer = await api.client.request(route.method, path, headers=cookie)
         assert answer.status_code == 401, f"{route.method} {path}"
     open_to_all = {route.path for route in branches.routes() if route.user == "world" and route.method != "GET"}
-    assert open_to_all == {"/access/ticket", "/access/vncticket", "/bastide/session"}
+    # Of OpenID's, one asks where to log in, and two want the provider's own answer to that.
+    openid = {"/access/openid/auth-url", "/access/openid/login", "/bastide/session/openid"}
+    assert open_to_all == {"/access/ticket", "/access/vncticket", "/bastide/session"} | openid
 
 
 async def test_no_answer_of_the_api_is_a_page_of_this_host(api: Api) -> None:

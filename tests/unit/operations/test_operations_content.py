@@ -139,7 +139,7 @@ async def test_a_download_is_checked_and_published(rooms: Rooms, tmp_path: Path)
 
         refused = await attempt(allowed_networks=(), allow_private=True)
         assert refused is not None
-        assert "may not come from" in refused
+        assert "does not connect to" in refused
         wrong = await attempt(checksum="0" * 40, checksum_algorithm="sha1")
         assert wrong is not None
         assert "checksum mismatch" in wrong
