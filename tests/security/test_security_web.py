@@ -1,6 +1,6 @@
 """The process that speaks to the world, as if it had been taken over: what it can read, reach and pretend.
 
-System calls are made inside the real process of a real daemon (`framework/injected.py`). Each wall was taken out once:
+System calls are made inside the real process of a real daemon (`framework/inject.py`). Each wall was taken out once:
 without `allow_only` in `web/walls.py` the calls that make sockets, processes and code succeed; without `seclude` it is
 root, sees the host's files and its processes.
 """
@@ -19,8 +19,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from framework import inject
 from framework.host import Host
-from framework.injected import injected
 from framework.patience import PATIENCE
 from framework.web import web_pid
 
@@ -115,11 +115,10 @@ def test_code_in_it_reaches_nothing(host: Host, web: int, remote: httpx.Client) 
     files = ["/etc/shadow", "/proc/1/environ", "/proc/self/environ", "/usr/bin/true", "/dev/null", "/"]
     files += [str(path) for path in (host.root / "state").iterdir()] + [str(host.root / "run/api.sock")]
     assert any(name.endswith("bastide.db") for name in files)
-    with injected(web) as inside:
-        assert (inside.call(_GETPID), inside.call(_GETUID)) == (1, int(_USER)), "the injection itself works"
-        opened = {name: inside.call(_OPENAT, _AT_FDCWD, name.encode(), os.O_RDONLY, 0) for name in files}
-        opened |= {f"old {name}": inside.call(_OPEN, name.encode(), os.O_RDONLY, 0) for name in files}
-        results = {name: inside.call(*call) for name, call in _REFUSED.items()}
+    assert (inject.call(web, _GETPID), inject.call(web, _GETUID)) == (1, int(_USER)), "the injection itself works"
+    opened = {name: inject.call(web, _OPENAT, _AT_FDCWD, name.encode(), os.O_RDONLY, 0) for name in files}
+    opened |= {f"old {name}": inject.call(web, _OPEN, name.encode(), os.O_RDONLY, 0) for name in files}
+    results = {name: inject.call(web, *call) for name, call in _REFUSED.items()}
     assert set(opened.values()) == {-errno.ENOENT}
     assert {name: result for name, result in results.items() if result != -errno.EPERM} == {}
     assert remote.get("/version").status_code == 401, "it serves on"
@@ -185,9 +184,8 @@ def _nodelay(pid: int, port: int) -> Iterator[int]:
 def test_what_it_writes_becomes_no_line_of_the_daemons_log(host: Host, web: int) -> None:
     """Its standard error is a pipe: the daemon writes it down as what the web process says."""
     assert os.readlink(f"/proc/{web}/fd/2").startswith("pipe:")
-    with injected(web) as inside:
-        text = b"2026-01-01 ERROR bastide: forged\x1b[2J\n"
-        assert inside.call(1, 2, text, len(text)) == len(text)
+    text = b"2026-01-01 ERROR bastide: forged\x1b[2J\n"
+    assert inject.call(web, 1, 2, text, len(text)) == len(text)
     deadline = time.monotonic() + 10 * PATIENCE
     while "forged" not in host.daemon_log() and time.monotonic() < deadline:
         time.sleep(0.05)
