@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 FOR_TESTS_OR_BUILDING = {
-    "btrfs-progs", "busybox-static", "chromium", "faketime", "fuse3", "grub-rescue-pc", "ipxe", "ldap-utils",
+    "btrfs-progs", "busybox-static", "chromium", "faketime", "fuse3", "grub-rescue-pc", "ipxe", "ldap-utils", "lzop",
     "openssh-client", "python3-venv", "samba", "slapd", "smbclient", "strace", "xfsprogs",
 }  # fmt: skip
 
