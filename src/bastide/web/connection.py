@@ -16,6 +16,8 @@ HEADER_COUNT = 64
 HEAD_LIMIT = 8 * 1024
 HEAD_DEADLINE = 5.0
 CONNECTION_LIMIT = 2000
+REST_LIMIT = 1024 * 1024
+"""Bytes of a body that are read, and thrown away, once its request was answered."""
 
 
 class Gate:
@@ -68,6 +70,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._head_size = 0
         self._in_head = True
+        self._in_body = False
+        self._rest = 0
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -83,10 +87,20 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; a head that grows too large or takes too long ends the connection."""
+        """Take bytes; a head that grows too large or takes too long ends the connection.
+
+        What is left of a body whose request was answered early is part of no head. It is read, so that the client can
+        take the answer, but has no more time than a head.
+        """
         if self._in_head:
-            self._head_size += len(data)
             self._await_head()
+        if self._in_head and self._in_body:
+            self._rest += len(data)
+            if self._rest > REST_LIMIT:
+                self.put_out()
+                return
+        elif self._in_head:
+            self._head_size += len(data)
         super().data_received(data)
         if self._in_head and self._head_size > HEAD_LIMIT and not self.transport.is_closing():
             self.send_400_response("request header too large")
@@ -112,11 +126,17 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete: the request is at work."""
         self._in_head = False
-        self._head_size = 0
+        self._in_body = True
+        self._head_size = self._rest = 0
         self._stop_timer()
         if self.gate is not None:
             self.gate.busy(self.key)
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is complete."""
+        self._in_body = False
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The connection is idle again, unless the next request waits already."""

@@ -169,6 +169,20 @@ async def test_too_large_a_body_ends_the_connection(served: Served, pieces: int,
         assert sent < 1000, "the server took in what it had refused"
 
 
+async def test_what_is_left_of_a_refused_body_is_no_next_request(served: Served) -> None:
+    """The answer comes before the body, of which nobody wants the rest; the connection goes on after it."""
+    reader, writer = await served.secure()
+    writer.write(b"POST /api2/json/pools HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"a" * 100)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401 ")
+    for _ in range(3):
+        writer.write(b"a" * 33300)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+    writer.write(get("/api2/json/version"))
+    assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 401 ")
+    writer.close()
+
+
 async def test_a_connection_serves_many_requests(served: Served) -> None:
     reader, writer = await served.local()
     for _ in range(3):
