@@ -139,6 +139,11 @@ def volumes(host: Host) -> set[str]:
     return {row["volid"] for row in rows if row["content"] in ("rootdir", "images")}
 
 
+def guests(host: Host) -> set[int]:
+    """Every guest's vmid."""
+    return {row["vmid"] for row in host.get("/cluster/resources", type="vm")}
+
+
 def resident(host: Host) -> int:
     """Bytes of memory that the daemon holds."""
     assert host.process is not None

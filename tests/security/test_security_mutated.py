@@ -16,7 +16,7 @@ from random import Random
 import pytest
 
 from framework.ct_archives import CONFIG, backup_tar
-from framework.evil import volumes
+from framework.evil import guests, volumes
 from framework.host import ApiFailure, Host, TaskFailed
 from framework.mutations import mutate
 from framework.vma_files import vma
@@ -119,12 +119,11 @@ class Door:
 def doors(host: Host, tmp_path: Path) -> Iterator[list[Door]]:
     images = [Door(host, "import", _image(tmp_path, form), f".{form}") for form in ("qcow2", "vmdk")]
     assert host.process is not None
-    pid, before, log = host.process.pid, volumes(host), len(host.daemon_log())
+    pid, before, log = host.process.pid, (guests(host), volumes(host)), len(host.daemon_log())
     yield [Door(host, "lxc", _tar, ".tar"), Door(host, "qemu", _vma, ".vma"), *images]
     assert (host.process.pid, host.process.poll()) == (pid, None)
     assert "Traceback" not in host.daemon_log()[log:]
-    assert volumes(host) == before
-    assert [row for row in host.get("/cluster/resources", type="vm") if row["vmid"] >= 900_000] == []
+    assert (guests(host), volumes(host)) == before
 
 
 def bring_all(doors: list[Door], count: int, seed: int) -> None:
