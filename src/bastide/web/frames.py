@@ -101,7 +101,7 @@ class Head:
                 path=given["path"],
                 query=given["query"],
                 headers=byte_headers(given["headers"]),
-                client=(str(ipaddress.ip_address(given["client"][0])), int(given["client"][1])),
+                client=(_address(given["client"][0]), int(given["client"][1])),
                 body=given["body"] is True,
                 subprotocols=[str(name) for name in given["subprotocols"]],
             )
@@ -120,6 +120,12 @@ class Head:
         for name, value in self.headers:
             if not _NAME.fullmatch(name.decode("latin-1")) or not _VALUE.fullmatch(value.decode("latin-1")):
                 raise ValueError("a header")
+
+
+def _address(text: str) -> str:
+    """An address in its one form; what an IPv6 socket shows of an IPv4 client is an IPv4 address. Raises ValueError."""
+    address = ipaddress.ip_address(text)
+    return str((address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None) or address)
 
 
 def text_headers(headers: Headers) -> list[tuple[str, str]]:

@@ -286,3 +286,12 @@ def test_frames_arrive_whole_however_they_are_cut(frames: list[tuple[int, bytes]
         return [frame for _ in range(len(frames) + 1) if (frame := await stream.read()) is not None]
 
     assert asyncio.run(carry()) == frames
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [("::ffff:192.0.2.7", "192.0.2.7"), ("192.0.2.7", "192.0.2.7"), ("2001:db8:0:0::1", "2001:db8::1")],
+)
+def test_a_client_has_one_address_whatever_socket_it_came_to(seen: str, told: str) -> None:
+    head = Head("http", "GET", "/", "", [], (seen, 1))
+    assert Head.from_bytes(head.to_bytes()).client == (told, 1)
