@@ -8,7 +8,7 @@ from pydantic import Field
 from bastide.access.audit import AuditFilter
 from bastide.api.answers import Answer
 from bastide.api.routing import Branch, Call
-from bastide.api.shapes_access import AuditEntry, ClusterLogRow
+from bastide.api.shapes_access import ClusterLogRow
 from bastide.model.audit import AuditRow
 from bastide.model.record import Record
 
@@ -43,7 +43,7 @@ class ClusterLogQuery(Record):
     max: Annotated[int, Field(ge=1, le=2**31)] = 50
 
 
-@branch.get("", AuditQuery, check=("perm", "/", ("Sys.Audit",)), answer=list[AuditEntry])
+@branch.get("", AuditQuery, check=("perm", "/", ("Sys.Audit",)), answer=list[AuditRow])
 async def read_audit(call: Call, p: AuditQuery) -> Answer:
     """Who did what from where, and what came of it, newest first.
 

@@ -166,26 +166,6 @@ class PoolInfo(TypedDict):
 
 
 @shape
-class AuditEntry(TypedDict):
-    """A line of the audit log; `time` in seconds since the epoch, `user` empty for who is not known.
-
-    `status` is the answer's: 101 for a console that was opened, 0 for a call that the end of the daemon interrupted.
-    """
-
-    id: int
-    time: float
-    event: str
-    user: str
-    status: int
-    address: NotRequired[str]
-    method: NotRequired[str]
-    path: NotRequired[str]
-    parameters: NotRequired[dict[str, str]]
-    upid: NotRequired[str]
-    error: NotRequired[str]
-
-
-@shape
 class ClusterLogRow(TypedDict):
     """A line of the audit log as Proxmox VE shows its own; `pri` is syslog's, `uid` grows with every line."""
 

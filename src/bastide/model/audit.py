@@ -12,8 +12,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, NotRequired, TypedDict, get_args
+from typing import Any, Literal, NotRequired, get_args
 from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import ConfigDict, with_config
+
+# pydantic reads the marks of optional keys from this one alone before Python 3.12.
+from typing_extensions import TypedDict
 
 from bastide.model.record import Record, indexed_fields
 
@@ -67,8 +72,9 @@ class AuditRecord:
         return not 100 <= self.status < 400
 
 
+@with_config(ConfigDict(extra="forbid"))
 class AuditRow(TypedDict):
-    """A record as it is answered and stored: what is empty is left out."""
+    """A record as it is answered and stored: what is empty is left out, but for `user`."""
 
     id: int
     time: float
